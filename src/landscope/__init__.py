@@ -1,0 +1,66 @@
+"""landscope: see and measure the loss landscape of any PyTorch model.
+
+The public names, and nothing else; each is loaded on first use, so that ``import landscope`` and
+``landscope --help`` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from landscope._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from landscope import directions, draw, errors, formats, losses, params, zoo
+    from landscope.journal import Journal
+    from landscope.landscape import Landscape, load
+    from landscope.objective import Objective
+    from landscope.sampling import Grid
+    from landscope.scanning import scan
+    from landscope.slices import Line, Plane, Volume
+
+_HOMES = {
+    "Grid": "sampling",
+    "Journal": "journal",
+    "Landscape": "landscape",
+    "Line": "slices",
+    "Objective": "objective",
+    "Plane": "slices",
+    "Volume": "slices",
+    "load": "landscape",
+    "scan": "scanning",
+}
+_MODULES = ("directions", "draw", "errors", "formats", "losses", "params", "zoo")
+
+__all__ = [
+    "Grid",
+    "Journal",
+    "Landscape",
+    "Line",
+    "Objective",
+    "Plane",
+    "Volume",
+    "__version__",
+    "directions",
+    "draw",
+    "errors",
+    "formats",
+    "load",
+    "losses",
+    "params",
+    "scan",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"landscope.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"landscope.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'landscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

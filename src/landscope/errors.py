@@ -1,0 +1,66 @@
+"""Every error that landscope raises, in one small tree.
+
+    LandscopeError
+    ├── ObjectiveError    (ValueError)    model, loss, data or metrics cannot be used together
+    ├── DeterminismError  (RuntimeError)  the same parameters gave two different losses
+    ├── ParamsError       (ValueError)    names or shapes of parameters do not fit
+    ├── DirectionError    (ValueError)    a direction cannot be made as asked
+    ├── SliceError        (ValueError)    coordinates or directions of a slice are wrong
+    ├── SamplerError      (ValueError)    a resolution or a span is wrong
+    ├── JournalError      (RuntimeError)  a journal cannot be used, or answers another question
+    ├── FormatError       (ValueError)    a file is not what it should be
+    ├── DrawError         (ValueError)    a landscape cannot be drawn as asked
+    ├── TargetError       (ValueError)    the command line named something that is not there
+    └── MissingExtraError (ImportError)   an optional library is not installed
+
+Each text says what was given, what was expected and what to do, in sentences.
+"""
+
+
+class LandscopeError(Exception):
+    """Any error raised by landscope itself."""
+
+
+class ObjectiveError(LandscopeError, ValueError):
+    """Model, loss, data or metrics cannot be used together."""
+
+
+class DeterminismError(LandscopeError, RuntimeError):
+    """The same parameters gave two different losses."""
+
+
+class ParamsError(LandscopeError, ValueError):
+    """Names or shapes of parameters do not fit."""
+
+
+class DirectionError(LandscopeError, ValueError):
+    """A direction cannot be made as asked."""
+
+
+class SliceError(LandscopeError, ValueError):
+    """Coordinates or directions of a slice are wrong."""
+
+
+class SamplerError(LandscopeError, ValueError):
+    """A resolution or a span is wrong."""
+
+
+class JournalError(LandscopeError, RuntimeError):
+    """A journal cannot be used, or answers another question."""
+
+
+class FormatError(LandscopeError, ValueError):
+    """A file is not what it should be."""
+
+
+class DrawError(LandscopeError, ValueError):
+    """A landscape cannot be drawn as asked."""
+
+
+class TargetError(LandscopeError, ValueError):
+    """The command line named something that is not there."""
+
+
+class MissingExtraError(LandscopeError, ImportError):
+    """An optional library is not installed."""
+

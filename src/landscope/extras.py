@@ -1,0 +1,22 @@
+"""Optional libraries: imported where they are used, with a pip line when they are missing."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from landscope.errors import MissingExtraError
+
+
+def optional(name: str, *, extra: str) -> ModuleType:
+    """Return the module ``name``, which comes with ``landscope[extra]``.
+
+    Raises:
+        MissingExtraError: when it is not installed; the text holds the pip line.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{name} is not installed: run  pip install 'landscope[{extra}]'."
+        ) from error

@@ -1,0 +1,265 @@
+"""Objective: the loss, and metrics, of a model over data as a pure function of its parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from landscope import batches, fingerprint, losses
+from landscope import params as params_
+from landscope.batches import Batches
+from landscope.borrow import borrowed, undisturbed
+from landscope.errors import DeterminismError, ObjectiveError
+from landscope.losses import Custom, Loss
+from landscope.params import Params
+from landscope.session import Session
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+             nn.FeatureAlphaDropout)
+
+
+@final
+class Objective:
+    """The loss of a model over data, as a pure function of its parameters.
+
+    The model is used as it is, in the training or evaluation mode that it is in, and given back
+    as it was. Means are over terms (samples, tokens), never over batches.
+
+    Args:
+        model: any module.
+        loss: a torch loss module or function (outputs, targets), or ``ls.losses.custom(terms)``.
+        data: (inputs, targets) tensors, a DataLoader, or an iterable of batches (pairs or dicts)
+            that can be walked twice.
+        metrics: name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``.
+        buffers: ``"keep"`` leaves batch-norm statistics as they are (a slice over states moves
+            them itself); ``"recompute"`` computes them from the data at every point, which
+            doubles the cost.
+        device: where to compute; ``"auto"`` is the model's own device, or the GPU, if there is
+            one, for a model on the CPU.
+        precision: ``"float32"``, ``"float64"`` or ``"bfloat16"``: of parameters and inputs.
+            ``"float32"`` leaves float64 models as they are: a default takes no digits away.
+        test_data: evaluated beside ``data``; results are then named train_loss, test_loss, ...
+        penalty: a function of the parameters that is added to the (training) loss, such as
+            ``ls.losses.weight_decay(5e-4)``.
+        batch_size: rows a batch, when data are tensors.
+        cache: keep the data on the device: True, False, or ``"auto"`` when it fits in half of
+            the free memory.
+
+    Raises:
+        ObjectiveError: when these do not go together.
+
+    Example:
+        >>> import torch, landscope as ls
+        >>> model = torch.nn.Linear(4, 3)
+        >>> data = torch.randn(10, 4), torch.randint(3, (10,))
+        >>> objective = ls.Objective(model, torch.nn.CrossEntropyLoss(), data)
+        >>> objective.terms().shape
+        torch.Size([10])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Any,
+        data: Any,
+        *,
+        metrics: Mapping[str, Any] | None = None,
+        buffers: Literal["keep", "recompute"] = "keep",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        test_data: Any = None,
+        penalty: Callable[[Params], Tensor] | None = None,
+        batch_size: int = 256,
+        cache: bool | Literal["auto"] = "auto",
+    ) -> None:
+        _check(model, loss, metrics, buffers, precision)
+        self.model = model
+        self.loss_terms: Loss | Custom = loss if isinstance(loss, Custom) else losses.of(loss)
+        self.metrics = {n: losses.of(m, n) for n, m in (metrics or {}).items()}
+        self.buffers, self.precision, self.penalty = buffers, precision, penalty
+        self.device = _device(device, model)
+        self.dtype = _dtype(precision, model)
+        self.notes: tuple[str, ...] = ()
+        keep = self.dtype if precision != "bfloat16" else None
+        found = {n: self._copied(p, keep) for n, p in params_.parameters(model).items()}
+        if not found:
+            raise ObjectiveError(
+                "model has no trainable parameters: set requires_grad=True on those to move."
+            )
+        self.center = Params(found, params_.layouts(model))
+        self.data = {"": data} if test_data is None else {"train_": data, "test_": test_data}
+        self.batches = {
+            prefix: Batches(source, device=self.device,
+                            dtype=torch.float32 if precision == "bfloat16" else self.dtype, batch_size=batch_size,
+                            cache=cache, name="test_data" if prefix == "test_" else "data")
+            for prefix, source in self.data.items()
+        }  # fmt: skip
+
+    @property
+    def states(self) -> Params:
+        """A detached copy of all parameters and floating-point buffers, in state_dict order."""
+        keep = self.dtype if self.precision != "bfloat16" else None
+        alive = params_.states(self.model)
+        return params_.like(alive, {n: self._copied(t, keep) for n, t in alive.items()})
+
+    def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
+        """Return the mean loss over all terms, with the penalty; the model's own without params.
+
+        Raises:
+            ParamsError: when params have names or shapes that the model has not.
+        """
+        values = self.values(params)
+        return values["loss" if "" in self.data else "train_loss"]
+
+    def values(self, params: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """Return the loss and every metric at one point, in one pass over the data."""
+        with self.session() as session:
+            return session.values(params)
+
+    def terms(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the single terms of the loss, shape (n,), in data order, without the penalty.
+
+        Their mean is the loss: where terms count differently (class weights) each is scaled by
+        what it counts; ignored terms are left out.
+        """
+        with self.session() as session, torch.no_grad():
+            parts = list(session.terms(params))
+        weights = torch.cat([p.weights for p in parts]).double()
+        values = torch.cat([p.values for p in parts]).double()
+        return values[weights != 0] / weights[weights != 0].mean()
+
+    def gradient(self, params: Mapping[str, Tensor] | None = None) -> Params:
+        """Return the gradient of the mean loss (with the penalty), one tensor a parameter."""
+        with self.session() as session:
+            return session.gradient(params)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Borrow the model for many evaluations; everything is as it was afterwards."""
+        with undisturbed(*self.data.values()), borrowed(
+            self.model, self.device, self.dtype
+        ) as loan:  # fmt: skip
+            session = Session(
+                loan,
+                center=self.center,
+                loss=self.loss_terms,
+                metrics=self.metrics,
+                data=self.batches,
+                penalty=self.penalty,
+                recompute=self.buffers == "recompute",
+                half=self.precision == "bfloat16",
+            )
+            yield session
+            self.notes = tuple(dict.fromkeys([*self.notes, *session.notes]))
+
+    def probe(self) -> dict[str, float]:
+        """Return the values at the center, after checking that they come out the same twice.
+
+        Raises:
+            DeterminismError: when they do not; the text names the suspects.
+        """
+        with self.session() as session:
+            first, second = session.values(None), session.values(None)
+        for name, value in first.items():
+            other = second[name]
+            if value != other and not (math.isnan(value) and math.isnan(other)):
+                raise DeterminismError(
+                    f"{name} at the center was {value!r} and then {other!r}: a surface of a random"
+                    f" function means nothing. {self._suspects()}"
+                )
+        return first
+
+    def question(self) -> dict[str, str]:
+        """Return what identifies this function: a journal of another one is never mixed in."""
+        alive = dict(params_.named_tensors(self.model))
+        fixed = {n: t for n, t in alive.items() if n not in self.center}
+        return {
+            "model": fingerprint.of_module(self.model),
+            "weights": fingerprint.of_tensors(self.center),
+            "buffers and frozen parameters": fingerprint.of_tensors(fixed),
+            "training mode": fingerprint.of_text(*[m.training for m in self.model.modules()]),
+            "loss": self.loss_terms.identity,
+            "metrics": json.dumps({n: m.identity for n, m in self.metrics.items()}),
+            "penalty": fingerprint.of_function(self.penalty) if self.penalty else "none",
+            "buffer mode": self.buffers,
+            "precision": str(self.dtype),
+            "device": self.device.type,
+            **{b.name: self._identity(b) for b in self.batches.values()},
+        }
+
+    def describe(self) -> dict[str, str]:
+        """Return what a result says about where it comes from, for people."""
+        sizes = sum(t.numel() for t in self.center.values())
+        notes = [*self.notes, *(note for b in self.batches.values() for note in b.notes)]
+        penalty = getattr(self.penalty, "name", None) or getattr(self.penalty, "__name__", "")
+        return {
+            "model": f"{type(self.model).__name__}, {sizes:,} trainable parameters",
+            "loss": self.loss_terms.name,
+            "penalty": penalty or ("none" if self.penalty is None else type(self.penalty).__name__),
+            "buffers": self.buffers,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "notes": "; ".join(notes),
+        }
+
+    def _identity(self, data: Batches) -> str:
+        with undisturbed(*self.data.values()):
+            return data.identity
+
+    def _copied(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+        return tensor.detach().to(self.device, dtype or tensor.dtype, copy=True)
+
+    def _suspects(self) -> str:
+        training = [(n, m) for n, m in self.model.named_modules() if m.training]
+        found = [f"dropout in training mode ({n or 'the model'})"
+                 for n, m in training if isinstance(m, _DROPOUTS)][:1]
+        found += [f"batch norm in training mode ({n or 'the model'})"
+                  for n, m in training if isinstance(m, _NormBase)][:1]
+        if any(b.streamed for b in self.batches.values()):
+            found.append("streamed data that changes from walk to walk (shuffling, augmentation)")
+        if not found:
+            found.append("random numbers in the model or the loss, or kernels that are not exact")
+        return (f"Suspects: {'; '.join(found)}. Call model.eval(), fix the seed of what draws"
+                " random numbers, or let the data be kept with cache=True.")  # fmt: skip
+
+
+def _check(
+    model: Any, loss: Any, metrics: Any, buffers: str, precision: str
+) -> None:
+    if not isinstance(model, nn.Module):
+        raise ObjectiveError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    if buffers not in ("keep", "recompute"):
+        raise ObjectiveError(f"buffers={buffers!r}; expected 'keep' or 'recompute'.")
+    if precision not in PRECISIONS:
+        raise ObjectiveError(f"precision={precision!r}; expected one of {list(PRECISIONS)}.")
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise ObjectiveError(
+            f"metrics is a {type(metrics).__name__}; expected a dict such as"
+            " {'accuracy': ls.losses.accuracy}."
+        )
+    if "loss" in (metrics or {}):
+        raise ObjectiveError("metrics has the name 'loss', which is taken: choose another.")
+
+
+def _device(device: str | torch.device, model: nn.Module) -> torch.device:
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ObjectiveError(f"device={device!r} is not known to torch: {error}") from error
+    own = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return torch.device("cuda") if own.type == "cpu" and torch.cuda.is_available() else own
+
+
+def _dtype(precision: str, model: nn.Module) -> torch.dtype:
+    double = any(p.dtype == torch.float64 for p in model.parameters())
+    return torch.float64 if precision == "float32" and double else PRECISIONS[precision]
+

@@ -1,0 +1,120 @@
+"""Samplers: which points of a slice to look at.
+
+A sampler says on which axes a picture stands, and, given what is known so far, which points it
+wants next. It keeps no state of its own: what is known comes from the journal, so a scan that was
+killed goes on where it stopped. The idea of asking apart from running is that of the package
+*adaptive*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, final
+
+import numpy as np
+
+from landscope.errors import SamplerError
+
+Span = tuple[float, float]
+_T = TypeVar("_T")
+
+
+class Sampler(Protocol):
+    """What a scan needs to know of a sampler."""
+
+    def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Return the coordinates along each axis, in the order of ``dims`` (x first)."""
+        ...
+
+    def ask(self, shape: Sequence[int], known: Mapping[int, object]) -> list[int]:
+        """Return the flat indices wanted next, x running fastest; empty when it is enough."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Grid:
+    """Every point of a regular grid.
+
+    Args:
+        resolution: points an axis: a number for all axes, or one an axis, x first.
+        span: (first, last) coordinate: a pair for all axes, or one an axis. An axis of one point
+            stands at its first coordinate, as ``numpy.linspace`` has it.
+
+    Raises:
+        SamplerError: for a resolution below 1, a span that runs backwards or is not finite.
+
+    Example:
+        >>> [list(axis) for axis in Grid((3, 2), ((-1, 1), (0, 1))).axes(("x", "y"))]
+        [[-1.0, 0.0, 1.0], [0.0, 1.0]]
+    """
+
+    resolution: int | Sequence[int] = 51
+    span: Sequence[float] | Sequence[Sequence[float]] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for resolution in _listed(self.resolution):
+            if isinstance(resolution, bool) or int(resolution) != resolution or resolution < 1:
+                raise SamplerError(
+                    f"resolution={self.resolution!r}; expected whole numbers of 1 or more."
+                )
+        for span in self._spans():
+            self._check_span(span)
+
+    def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Return the coordinates along each axis.
+
+        Raises:
+            SamplerError: when resolution or span name another number of axes.
+        """
+        counts = _spread("resolution", _listed(self.resolution), dims)
+        spans = _spread("span", self._spans(), dims)
+        return tuple(_axis(int(n), s) for n, s in zip(counts, spans, strict=True))
+
+    def ask(self, shape: Sequence[int], known: Mapping[int, object]) -> list[int]:
+        """Return every index that is not known yet, row by row."""
+        return [k for k in range(math.prod(shape)) if k not in known]
+
+    def _spans(self) -> list[Span]:
+        try:
+            pairs = np.asarray(self.span, dtype=np.float64).reshape(-1, 2)
+        except (TypeError, ValueError):
+            raise SamplerError(
+                f"span={self.span!r}; expected a pair (first, last), or one pair an axis."
+            ) from None
+        return [(float(first), float(last)) for first, last in pairs]
+
+    def _check_span(self, span: Span) -> None:
+        first, last = span
+        if not (math.isfinite(first) and math.isfinite(last)):
+            raise SamplerError(f"span={self.span!r}; expected finite coordinates.")
+        if first >= last:
+            raise SamplerError(
+                f"span={self.span!r} runs from {first:g} to {last:g}; the first coordinate must"
+                " be below the last: swap them."
+            )
+
+
+def _axis(count: int, span: Span) -> np.ndarray:
+    """Return points from first to last, exactly symmetric, so that a centered axis holds 0.0."""
+    steps = np.arange(count, dtype=np.float64)
+    first, last = span
+    return (first * (count - 1 - steps) + last * steps) / (count - 1) if count > 1 else steps + first
+
+
+def _listed(value: int | Sequence[int]) -> list[int]:
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _spread(what: str, values: list[_T], dims: Sequence[str]) -> list[_T]:
+    """Return one value an axis from one value for all or one an axis."""
+    if len(values) == 1:
+        return values * len(dims)
+    if len(values) != len(dims):
+        raise SamplerError(
+            f"{what} is given for {len(values)} axes; the slice has {len(dims)}"
+            f" ({', '.join(dims)}): give one for all, or one an axis."
+        )
+    return values

@@ -1,0 +1,234 @@
+"""Session: a borrowed model that is evaluated at many points.
+
+Each point starts from the user's own buffers, so a value depends on the parameters alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from landscope import batches, losses
+from landscope import params as params_
+from landscope.batches import Batches
+from landscope.borrow import Borrowed
+from landscope.errors import ObjectiveError
+from landscope.losses import Custom, Loss, Terms
+from landscope.params import Params
+
+
+class CallError(ObjectiveError, RuntimeError):
+    """The model or the loss failed on the very first batch."""
+
+
+@final
+class Session:
+    """A borrowed model, ready to be evaluated at many points.
+
+    Args:
+        loan: the model, borrowed.
+        center: the parameters where none are given; their names are those of gradients.
+        loss: the loss in terms.
+        metrics: name -> metric in terms.
+        data: prefix of names ("" or "train_", "test_") -> batches; losses that have no prefix of
+            their own (terms, gradients) are over the first.
+        penalty: added to the loss over the first data.
+        recompute: whether batch-norm statistics are computed anew at every point.
+        half: whether the model computes in bfloat16 (the loss never does).
+    """
+
+    def __init__(
+        self,
+        loan: Borrowed,
+        *,
+        center: Params,
+        loss: Loss | Custom,
+        metrics: Mapping[str, Loss],
+        data: Mapping[str, Batches],
+        penalty: Callable[[Params], Tensor] | None,
+        recompute: bool,
+        half: bool,
+    ) -> None:
+        self.loan, self.center, self.loss, self.metrics = loan, center, loss, metrics
+        self.data, self.penalty, self.recompute, self.half = data, penalty, recompute, half
+        self.notes = _batch_norm_notes(loan.model) if not recompute else []
+        self._tried = False
+
+    def values(self, params: Mapping[str, Tensor] | None) -> dict[str, float]:
+        """Return loss and metrics at one point."""
+        found: dict[str, float] = {}
+        with torch.no_grad():
+            self._move(params)
+            for prefix, data in self.data.items():
+                sums = torch.stack([torch.stack(self._sums(batch)) for batch in data]).sum(dim=0)
+                for name, (value, weight) in zip(
+                    ("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True
+                ):
+                    found[prefix + name] = _mean(value, weight, name)
+            if self.penalty is not None:
+                key = "loss" if "" in self.data else "train_loss"
+                found[key] += float(self.penalty(self._current()))
+        return found
+
+    def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
+        """Yield the terms of the loss, batch by batch."""
+        self._move(params)
+        for batch in next(iter(self.data.values())):
+            whole = self._loss(batch)[0]
+            if isinstance(self.loss, Loss) and self.loss.per_batch and len(whole.values) == 1:
+                whole = losses.one_by_one(self.loss, *self._outputs(batch))
+            yield whole
+
+    def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
+        """Return the gradient of the mean loss at one point."""
+        self._move(params)
+        leaves = self._current()
+        total = {n: torch.zeros_like(p) for n, p in leaves.items()}
+        weight = 0.0
+        for batch in next(iter(self.data.values())):
+            terms = self._loss(batch)[0]
+            weight += float(terms.weights.sum())
+            _add_gradient(total, terms.values.sum(), leaves)
+        for tensor in total.values():
+            tensor /= weight
+        if self.penalty is not None:
+            _add_gradient(total, self.penalty(leaves), leaves)
+        return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
+
+    def _current(self) -> Params:
+        """Return the trainable parameters as they are in the model now."""
+        tensors = self.loan.tensors
+        return params_.like(self.center, {n: tensors[n] for n in self.center})
+
+    def _move(self, params: Mapping[str, Tensor] | None) -> None:
+        given = self.center if params is None else params
+        self._check_fit(given)
+        self.loan.put(given)
+        if self.recompute:
+            self._recompute_statistics(given)
+
+    def _check_fit(self, given: Mapping[str, Tensor]) -> None:
+        tensors = self.loan.tensors
+        unknown = next((n for n in given if n not in tensors), None)
+        if unknown is not None:
+            raise params_.ParamsError(
+                f"params has {unknown!r}, which the model has not: take params from"
+                " objective.center or objective.states."
+            )
+        expected = {n: tensors[n] for n in given}
+        params_.check_like(given, expected, "params")
+
+    def _recompute_statistics(self, given: Mapping[str, Tensor]) -> None:
+        """Set batch-norm statistics to the mean over the data's batches, weighted by their size."""
+        norms = [m for m in self.loan.model.modules()
+                 if isinstance(m, _BatchNorm) and m.track_running_stats]
+        moved = [n for n in given if n.endswith(("running_mean", "running_var"))]
+        if moved:
+            raise ObjectiveError(
+                f"buffers='recompute' computes the statistics that the slice moves ({moved[0]}):"
+                " use a slice over objective.center, or buffers='keep'."
+            )
+        before = [(m, m.training, m.momentum) for m in norms]
+        try:
+            for module in norms:
+                module.reset_running_stats()
+                module.training = True
+            seen = 0
+            for batch in next(iter(self.data.values())):
+                count = losses.samples(next(batches.tensors(batch)))
+                seen += count
+                for module in norms:
+                    module.momentum = count / seen
+                self._loss(batch)
+        finally:
+            for module, training, momentum in before:
+                module.training, module.momentum = training, momentum
+
+    def _sums(self, batch: Any) -> list[Tensor]:
+        found = self._loss(batch, metrics=True)
+        return [s for t in found for s in (_total(t.values), _total(t.weights))]
+
+    def _loss(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
+        """Return the terms of the loss, and those of the metrics when asked for."""
+        loss = self.loss
+        if self._tried:
+            return self._terms_of(batch, metrics=metrics)
+        try:
+            found = self._terms_of(batch, metrics=metrics)
+            if isinstance(loss, Loss) and loss.per_batch:
+                remark = losses.note_unless_mean(loss, *self._outputs(batch))
+                self.notes += [remark] if remark else []
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, ObjectiveError):
+                raise
+            shapes = ", ".join(f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+                               for t in batches.tensors(batch))
+            raise CallError(
+                f"{type(self.loan.model).__name__} with {loss.name!r} failed on the first batch"
+                f" ({shapes}): {error}. Check that model, loss and data belong together."
+            ) from error
+        self._tried = True
+        return found
+
+    def _terms_of(self, batch: Any, *, metrics: bool) -> list[Terms]:
+        loss = self.loss
+        others = self.metrics.values() if metrics else ()
+        if isinstance(loss, Custom):
+            first = loss(self.loan.model, self._halved(batch))
+            if not others:
+                return [first]
+        outputs, targets = self._outputs(batch)
+        if isinstance(loss, Loss):
+            first = loss(outputs, targets)
+        return [first, *(metric(outputs, targets) for metric in others)]
+
+    def _outputs(self, batch: Any) -> tuple[Any, Any]:
+        inputs, targets = batches.split(batch)
+        inputs, model = self._halved(inputs), self.loan.model
+        outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        return (batches.mapped(Tensor.float, outputs) if self.half else outputs), targets
+
+    def _halved(self, batch: Any) -> Any:
+        return batches.mapped(_to_bfloat16, batch) if self.half else batch
+
+
+def _add_gradient(total: dict[str, Tensor], value: Tensor, leaves: Params) -> None:
+    """Add the gradient of value to total; unused leaves add nothing."""
+    if not value.requires_grad:
+        return
+    parts = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    for name, part in zip(total, parts, strict=True):
+        if part is not None:
+            total[name] += part
+
+
+def _batch_norm_notes(model: nn.Module) -> list[str]:
+    norms = (n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training)
+    return [
+        f"{name or 'the model'} (batch norm) is in training mode, so the loss depends on how the"
+        " data are batched: call model.eval(), or pass buffers='recompute'"
+        for name in itertools.islice(norms, 1)
+    ]
+
+
+def _to_bfloat16(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.is_floating_point() else tensor
+
+
+def _total(tensor: Tensor) -> Tensor:
+    return tensor.sum(dtype=torch.float64)
+
+
+def _mean(value: float, weight: float, name: str) -> float:
+    if weight == 0:
+        raise ObjectiveError(
+            f"{name} has no terms: every one is ignored (ignore_index, or weights of 0)."
+        )
+    return value / weight
+
+
