@@ -1,0 +1,260 @@
+"""Files for ParaView: surfaces (.vtp) as the 2018 scripts wrote them, and whole grids (.vts).
+
+Text files in VTK's XML format, with every digit of every number; they need no VTK to be written.
+Where a height is not a finite number there is a hole: nothing is invented for it.
+
+Source: Li et al., 2018, arXiv 1712.09913 (its ``h52vtp``); the VTK user's guide, "VTK XML file
+formats".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from landscope.errors import FormatError
+from landscope.landscape import Landscape, whole
+
+Scale = Literal["linear", "log"]
+
+SUFFIXES = (".vtp", ".vts")
+SCALES = ("linear", "log")
+_LOG_OFFSET = 0.1  # ln(z + 0.1), as the 2018 scripts
+_HIDDEN_CELL = 32  # vtkDataSetAttributes.HIDDENCELL: ParaView leaves the cell out
+
+
+def write(
+    land: Landscape,
+    path: str | os.PathLike[str],
+    *,
+    quantity: str | None = None,
+    scale: Scale = "linear",
+    clip: float | None = None,
+    resolution: int | None = None,
+) -> Path:
+    """Write a landscape for ParaView and return the path.
+
+    A height is h = min(z, clip), and then ln(h + 0.1) on the log scale. Heights that are not
+    finite become holes: they are nan in "zvalue", their points lie at the lowest finite height,
+    and the cells around them are left out (.vtp) or hidden (.vts). An infinite loss is a hole
+    whatever the clip.
+
+    * .vtp, of planes: the surface (x, y, h) in quads, with the point data "zvalue" (h) and the
+      cell data "averaged zvalue" (the mean of the four corners).
+    * .vts, of planes and volumes: the grid with all quantities as they are, and "zvalue". A plane
+      lies at (x, y, h), a volume at (x, y, z).
+
+    Args:
+        land: a plane, or a volume for .vts.
+        path: ends in .vtp or .vts; folders above it are made.
+        quantity: the variable that gives the heights; the loss by default.
+        scale: "linear" or "log".
+        clip: values above it become clip.
+        resolution: refine a plane to resolution x resolution points by interpolating cubic splines
+            before anything else; at least 2. For pictures only: between the points of the scan it
+            is a guess.
+
+    Returns:
+        The path of the file, which appears whole or not at all.
+
+    Raises:
+        FormatError: when the ending, the quantity or the scale is unknown, the landscape has no
+            surface, or a plane with holes should be refined.
+    """
+    path = Path(path)
+    quantity = land.quantity if quantity is None else quantity
+    _check(land, path, quantity, scale=scale, clip=clip)
+    grid = _grid(land)
+    if resolution is not None:
+        grid = _refined(grid, resolution)
+    heights = _heights(grid.values[quantity], scale, clip)
+    if not np.isfinite(heights).any():
+        raise FormatError(
+            f"no value of {quantity!r} is a finite number on the {scale} scale: there is nothing to"
+            " draw. Choose another quantity or scale."
+        )
+    root = _surface(grid, heights) if path.suffix == ".vtp" else _structured(grid, heights)
+    ElementTree.indent(root)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            ElementTree.ElementTree(root).write(part, encoding="utf-8")
+    except OSError as error:
+        raise FormatError(
+            f"{path} cannot be written ({error}): choose a folder that you may write to."
+        ) from error
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Quantities over a plane or a volume, as plain arrays."""
+
+    axes: tuple[np.ndarray, ...]  # coordinates, slowest axis first: (y, x) or (z, y, x)
+    values: Mapping[str, np.ndarray]  # each of the shape of the axes, float64
+
+
+def _check(land: Landscape, path: Path, quantity: str, *, scale: str, clip: float | None) -> None:
+    """Refuse what has no meaning, each with its sentence."""
+    if path.suffix not in SUFFIXES:
+        raise FormatError(
+            f"path={str(path)!r} ends in {path.suffix!r}; files for ParaView end in"
+            f" {' or '.join(SUFFIXES)}: choose one of these endings."
+        )
+    if scale not in SCALES:
+        raise FormatError(f"scale={scale!r} is unknown: choose one of {', '.join(SCALES)}.")
+    if clip is not None and not np.isfinite(clip):
+        raise FormatError(f"clip={clip} is not a height: give a finite number, or None.")
+    if len(land.dims) == 1:
+        raise FormatError("a line has no surface for ParaView: export it as .csv instead.")
+    if len(land.dims) == 3 and path.suffix == ".vtp":
+        raise FormatError("a volume is no surface, which .vtp holds: choose the ending .vts.")
+    choices = list(_quantities(land))
+    if quantity not in choices:
+        raise FormatError(
+            f"quantity={quantity!r} is not in this landscape: choose one of {', '.join(choices)}."
+        )
+    if min(map(len, land.axes())) < 2:
+        raise FormatError(
+            f"a grid of {' x '.join(str(len(axis)) for axis in land.axes())} points has no cells:"
+            " scan at least 2 points along each axis, or export .csv."
+        )
+
+
+def _quantities(land: Landscape) -> Iterable[str]:
+    for name, variable in land.data.items():
+        if set(variable.dims) == set(land.dims) and variable.dtype.kind in "fiub":
+            yield str(name)
+
+
+def _grid(land: Landscape) -> _Grid:
+    values = {
+        name: land.data[name].transpose(*land.dims).to_numpy().astype(np.float64)
+        for name in _quantities(land)
+    }
+    return _Grid(land.axes(), values)
+
+
+def _refined(grid: _Grid, resolution: int) -> _Grid:
+    """Return the plane on resolution x resolution points, by cubic splines through its values."""
+    from scipy.interpolate import RectBivariateSpline  # type: ignore[import-untyped, unused-ignore]
+
+    if len(grid.axes) != 2:
+        raise FormatError(f"resolution={resolution} refines planes only: leave it out.")
+    if resolution < 2 or min(map(len, grid.axes)) < 4:
+        raise FormatError(
+            f"resolution={resolution} on a grid of {' x '.join(str(len(a)) for a in grid.axes)}:"
+            " cubic splines need 4 points along each axis, and a resolution of at least 2."
+        )
+    holes = [name for name, values in grid.values.items() if not np.isfinite(values).all()]
+    if holes:
+        raise FormatError(
+            f"{', '.join(holes)} has values that are not finite, and splines would invent what is"
+            " there: leave resolution out."
+        )
+    order = [np.argsort(axis) for axis in grid.axes]
+    known = [axis[index] for axis, index in zip(grid.axes, order, strict=True)]
+    fine = tuple(np.linspace(axis[0], axis[-1], resolution) for axis in known)
+    values = {
+        name: RectBivariateSpline(*known, each[np.ix_(*order)], s=0)(*fine)
+        for name, each in grid.values.items()
+    }
+    return _Grid(fine, values)
+
+
+def _heights(values: np.ndarray, scale: str, clip: float | None) -> np.ndarray:
+    """Return the values clipped and scaled; nan where there is no finite height."""
+    heights = np.where(np.isfinite(values), values, np.nan)
+    if clip is not None:
+        heights = np.minimum(heights, clip)
+    if scale == "log":
+        shifted = heights + _LOG_OFFSET
+        heights = np.log(shifted, out=np.full_like(shifted, np.nan), where=shifted > 0)
+    return heights
+
+
+def _surface(grid: _Grid, heights: np.ndarray) -> ElementTree.Element:
+    count = len(grid.axes[-1])
+    corner = np.arange(heights.size).reshape(heights.shape)[:-1, :-1].ravel()
+    quads = corner[:, None] + np.array([0, 1, count + 1, count])
+    means = heights.ravel()[quads].mean(axis=1)
+    quads, means = quads[np.isfinite(means)], means[np.isfinite(means)]
+
+    root, piece = _file(
+        "PolyData",
+        {},
+        NumberOfPoints=heights.size,
+        NumberOfVerts=0,
+        NumberOfLines=0,
+        NumberOfStrips=0,
+        NumberOfPolys=len(quads),
+    )
+    _array(_group(piece, "PointData", Scalars="zvalue"), "zvalue", heights)
+    _array(_group(piece, "CellData"), "averaged zvalue", means)
+    _array(_group(piece, "Points"), "Points", _points(grid, heights), components=3)
+    polys = _group(piece, "Polys")
+    _array(polys, "connectivity", quads, kind="Int64")
+    _array(polys, "offsets", 4 * np.arange(1, len(quads) + 1), kind="Int64")
+    return root
+
+
+def _structured(grid: _Grid, heights: np.ndarray) -> ElementTree.Element:
+    sizes = [*heights.shape[::-1], 1][:3]
+    extent = " ".join(f"0 {size - 1}" for size in sizes)
+    root, piece = _file("StructuredGrid", {"WholeExtent": extent}, Extent=extent)
+    data = _group(piece, "PointData", Scalars="zvalue")
+    for name, values in grid.values.items():
+        _array(data, name, values)
+    _array(data, "zvalue", heights)
+    cells = _group(piece, "CellData")
+    holes = np.isnan(heights)
+    if holes.any() and heights.ndim == 2:
+        around = holes[:-1, :-1] | holes[:-1, 1:] | holes[1:, :-1] | holes[1:, 1:]
+        _array(cells, "vtkGhostType", _HIDDEN_CELL * around, kind="UInt8")
+    _array(_group(piece, "Points"), "Points", _points(grid, heights), components=3)
+    return root
+
+
+def _points(grid: _Grid, heights: np.ndarray) -> np.ndarray:
+    """Return the points [n, 3] as (x, y, z), x fastest."""
+    place = list(reversed(np.meshgrid(*grid.axes, indexing="ij")))
+    if heights.ndim == 2:
+        place.append(np.where(np.isnan(heights), np.nanmin(heights), heights))
+    return np.stack([each.ravel() for each in place], axis=1)
+
+
+def _file(
+    kind: str, attributes: dict[str, str], **counts: int | str
+) -> tuple[ElementTree.Element, ElementTree.Element]:
+    root = ElementTree.Element(
+        "VTKFile", type=kind, version="1.0", byte_order="LittleEndian", header_type="UInt64"
+    )
+    piece = _group(_group(root, kind, **attributes), "Piece", **counts)
+    return root, piece
+
+
+def _group(parent: ElementTree.Element, tag: str, **attributes: int | str) -> ElementTree.Element:
+    return ElementTree.SubElement(parent, tag, {k: str(v) for k, v in attributes.items()})
+
+
+def _array(
+    parent: ElementTree.Element,
+    name: str,
+    values: np.ndarray,
+    *,
+    components: int = 1,
+    kind: str = "Float64",
+) -> None:
+    """Add an array as text, a line for each row of the last axis; repr keeps every digit."""
+    element = _group(
+        parent, "DataArray", type=kind, Name=name, NumberOfComponents=components, format="ascii"
+    )
+    rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).tolist()
+    element.text = "\n" + "".join(" ".join(map(repr, row)) + "\n" for row in rows)
