@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -88,13 +89,11 @@ class Objective:
         self.device = _device(device, model)
         self.dtype = _dtype(precision, model)
         self.notes: tuple[str, ...] = ()
-        keep = self.dtype if precision != "bfloat16" else None
-        found = {n: self._copied(p, keep) for n, p in params_.parameters(model).items()}
-        if not found:
+        self.center = self._copies(params_.parameters(model))
+        if not self.center:
             raise ObjectiveError(
                 "model has no trainable parameters: set requires_grad=True on those to move."
             )
-        self.center = Params(found, params_.layouts(model))
         self.data = {"": data} if test_data is None else {"train_": data, "test_": test_data}
         self.batches = {
             prefix: Batches(source, device=self.device,
@@ -106,9 +105,13 @@ class Objective:
     @property
     def states(self) -> Params:
         """A detached copy of all parameters and floating-point buffers, in state_dict order."""
-        keep = self.dtype if self.precision != "bfloat16" else None
-        alive = params_.states(self.model)
-        return params_.like(alive, {n: self._copied(t, keep) for n, t in alive.items()})
+        return self._copies(params_.states(self.model))
+
+    def recentered(self) -> Objective:
+        """Return this objective centered on what the model's parameters are now."""
+        other = copy.copy(self)
+        other.center = self._copies(params_.parameters(self.model))
+        return other
 
     def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
         """Return the mean loss over all terms, with the penalty; the model's own without params.
@@ -214,8 +217,11 @@ class Objective:
         with undisturbed(*self.data.values()):
             return data.identity
 
-    def _copied(self, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-        return tensor.detach().to(self.device, dtype or tensor.dtype, copy=True)
+    def _copies(self, alive: Params) -> Params:
+        """Return detached copies on the device, in the precision of the points of a slice."""
+        keep = None if self.precision == "bfloat16" else self.dtype
+        copies = {n: t.detach().to(self.device, keep, copy=True) for n, t in alive.items()}
+        return params_.like(alive, copies)
 
     def _suspects(self) -> str:
         training = [(n, m) for n, m in self.model.named_modules() if m.training]

@@ -1,0 +1,1 @@
+"""What a landscape means: one subject a file."""

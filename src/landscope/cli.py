@@ -1,0 +1,402 @@
+"""The command line: parse, call one public function, write files, tell what was done.
+
+Whatever is heavy (torch, matplotlib) is imported inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from landscope._version import VERSION
+from landscope.errors import LandscopeError, SamplerError
+
+if TYPE_CHECKING:
+    from landscope.analysis.shape import Shape
+    from landscope.landscape import Landscape
+
+app = typer.Typer(
+    name="landscope",
+    help="See and measure the loss landscape of any PyTorch model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
+
+
+class Normalize(StrEnum):
+    """How random directions are scaled."""
+
+    filter = "filter"
+    layer = "layer"
+    weight = "weight"
+    dfilter = "dfilter"
+    dlayer = "dlayer"
+    none = "none"
+
+
+class Ignore(StrEnum):
+    """What random directions hold still."""
+
+    biasbn = "biasbn"
+    none = "none"
+
+
+class Over(StrEnum):
+    """What moves."""
+
+    parameters = "parameters"
+    states = "states"
+
+
+class Scale(StrEnum):
+    """How values are drawn."""
+
+    log = "log"
+    linear = "linear"
+
+
+class Kind(StrEnum):
+    """Files of pictures."""
+
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="file.py:function or package.module:function that returns an ls.Objective, or"
+        " zoo:NAME.",
+    ),
+]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Folders of runs, or .nc, .zarr, .csv, .h5 files."),
+]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, or a .nc, .zarr, .csv, .h5 file.")
+]
+Quantity = Annotated[
+    str | None, typer.Option(help="What to draw: loss, accuracy, test_loss, ...")
+]
+ScaleOption = Annotated[
+    Scale | None, typer.Option(help="Linear, or logarithmic; what suits the values if not given.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        _say(f"landscope {VERSION}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("landscope-demo"),
+    resolution: Annotated[int, typer.Option(min=5, help="Points an axis.")] = 31,
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+) -> None:
+    """Train two networks on real data, scan their loss surfaces, draw them: start here."""
+    from landscope.demo import demo as run_demo
+
+    made = run_demo(out, resolution=resolution, seed=seed, tell=_say)
+    for title, shape in made.shapes.items():
+        _say(f"\n{title}")
+        _tell_shape(shape)
+    _say("\nWritten:")
+    for file in made.files:
+        _say(f"  {file}")
+    _say(f"\nOpen {out / 'page.html'} in a browser and turn the surfaces with the mouse.")
+
+
+@app.command()
+def scan(
+    target: Target,
+    out: Annotated[Path, typer.Option(help="Folder of the run; a scan in it goes on.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights to load first: .t7, .pt, .pth, .safetensors.")
+    ] = None,
+    x: Annotated[
+        str | None, typer.Option(help="Axis x as first:last:points; alone, it makes a line.")
+    ] = None,
+    y: Annotated[str | None, typer.Option(help="Axis y as first:last:points.")] = None,
+    z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
+    toward: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint of another model: x = 1 there; again for y = 1."),
+    ] = None,
+    directions: Annotated[
+        Path | None, typer.Option(help="Use these: a run's folder or a 2018 .h5 file.")
+    ] = None,
+    same: Annotated[bool, typer.Option("--same", help="Use direction x for y as well.")] = False,
+    normalize: Annotated[
+        Normalize, typer.Option(help="Scaling of random directions.")
+    ] = Normalize.filter,
+    ignore: Annotated[Ignore, typer.Option(help="Held still by random directions.")] = Ignore.biasbn,
+    orthogonal: Annotated[
+        bool, typer.Option(help="Make random directions orthogonal, filter by filter.")
+    ] = True,
+    over: Annotated[
+        Over | None,
+        typer.Option(
+            help="Move parameters, or batch-norm statistics as well (states; so with --toward)."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title for pictures.")] = None,
+) -> None:
+    """Evaluate a model's loss over a line, a plane or a volume, and draw it.
+
+    Without --x and --y it is the plane of the paper, -1:1:51 along both. Everything that is
+    computed is kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
+    """
+    from landscope import runs, targets
+    from landscope.recipes import Recipe
+    from landscope.sampling import Grid
+    from landscope.scanning import bar
+
+    spans = _spans(x, y, z)
+    asked = {
+        "command": "scan", "target": target, "checkpoint": checkpoint, "spans": spans,
+        "toward": toward, "directions": directions, "same": same, "normalize": normalize,
+        "ignore": ignore, "orthogonal": orthogonal, "over": over, "seed": seed, "set": set_,
+    }  # fmt: skip
+    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
+    recipe = Recipe(
+        toward=tuple(toward or ()), kept=directions, same=same, over=over,
+        normalize=None if normalize is Normalize.none else normalize.value,
+        ignore=None if ignore is Ignore.none else "biasbn", orthogonal=orthogonal, seed=seed,
+    )  # fmt: skip
+    grid = Grid([points for *_, points in spans], [span for *span, _ in spans])
+    try:
+        with bar(f"scan {target}") as progress:
+            land = runs.perform(
+                objective, recipe.slice(objective, len(spans)), grid, out,
+                asked=asked, title=title or target, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        _complain(f"stopped; what was computed is in {out}: the same command goes on from there.")
+        raise typer.Exit(_INTERRUPTED) from None
+    _tell(land, out)
+    if len(land.dims) < 3:
+        _tell_files(runs.pictures(land, out))
+
+
+@app.command()
+def plot(
+    runs_: Runs,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for pictures; that of the (first) run if not given.")
+    ] = None,
+    quantity: Quantity = None,
+    scale: ScaleOption = None,
+    kind: Annotated[Kind, typer.Option("--format", help="Of the files.")] = Kind.png,
+) -> None:
+    """Draw runs: every picture that fits, and several runs side by side on one color scale."""
+    from landscope import draw, runs
+
+    lands = [runs.opened(run) for run in runs_]
+    folder = out or _home(runs_[0])
+    if len(lands) == 1:
+        files = runs.pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
+    else:
+        kinds = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
+        files = [
+            draw.save(
+                draw.side_by_side(lands, kind=name, quantity=quantity, scale=scale),
+                folder / f"side_by_side_{name}.{kind}",
+            )
+            for name in kinds
+        ]
+    _tell_files(files)
+
+
+@app.command()
+def page(
+    runs_: Runs,
+    out: Annotated[
+        Path | None, typer.Option(help="The .html file; page.html in the (first) run if not given.")
+    ] = None,
+    quantity: Quantity = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+) -> None:
+    """Make one interactive HTML file of one or several runs; it works offline."""
+    from landscope import draw, runs
+
+    lands = [runs.opened(run) for run in runs_]
+    place = out or _home(runs_[0]) / "page.html"
+    _tell_files([draw.page(lands, place, quantity=quantity, title=title)])
+
+
+@app.command()
+def info(run: Run) -> None:
+    """Tell what a run holds: its grid, its values, its shape, where it comes from."""
+    from landscope import runs
+
+    _tell(runs.opened(run), run)
+    asked = runs.noted(run)
+    for name in ("finished", "machine", "threads"):
+        if name in asked:
+            _say(f"  {name:<10}  {asked[name]}")
+
+
+@app.command()
+def export(
+    run: Run,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Ends in .vtp .vts .h5 .nc .zarr .csv")
+    ],
+    quantity: Quantity = None,
+    scale: Annotated[Scale, typer.Option(help="Of heights in .vtp and .vts.")] = Scale.linear,
+    clip: Annotated[float | None, typer.Option(help="Greatest value in .vtp and .vts.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Refine a .vtp to so many points an axis, by splines.")
+    ] = None,
+) -> None:
+    """Write a run for another tool: ParaView, the 2018 scripts, xarray, a spreadsheet."""
+    from landscope import runs
+    from landscope.formats import reference_h5, vtk
+
+    land = runs.opened(run)
+    if file.suffix in (".vtp", ".vts"):
+        vtk.write(land, file, quantity=quantity, scale=scale.value, clip=clip, resolution=resolution)
+    elif file.suffix == ".h5":
+        reference_h5.write_surface(land, file)
+    else:
+        land.save(file)
+    _tell_files([file])
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A surface file of 2018 (.h5), or .nc .zarr .csv.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder to make.")],
+) -> None:
+    """Make a run from a file of the 2018 scripts, or from any file of landscope."""
+    from landscope import runs
+
+    land = runs.opened(file)
+    folder = runs.made(run)
+    land.save(folder / runs.LANDSCAPE)
+    runs.note(folder, {"command": "import", "file": file}, seconds=land.seconds)
+    _tell(land, run)
+
+
+@app.command()
+def zoo() -> None:
+    """List the networks that come with landscope."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from landscope.zoo import CATALOG
+
+    table = Table("name", "layers", "parameters", "data", box=None, pad_edge=False)
+    for entry in CATALOG.values():
+        parameters, layers = entry.size()
+        table.add_row(f"zoo:{entry.name}", str(layers), f"{parameters:,}", entry.data)
+    Console().print(table)
+    _say(
+        "\nThe digits networks train in seconds: landscope scan zoo:digits_mlp --out runs/mlp\n"
+        "The CIFAR-10 networks want your files: landscope scan zoo:resnet56"
+        " --set data=cifar-10-python.tar.gz --checkpoint model_300.t7 --out runs/resnet56"
+    )
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence, and exit status 1."""
+    try:
+        app()
+    except LandscopeError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("LANDSCOPE_TRACEBACK"):
+            raise
+        _complain(
+            f"{type(error).__name__}: {error} (LANDSCOPE_TRACEBACK=1 shows where it happened)"
+        )
+        sys.exit(1)
+
+
+def _spans(*axes: str | None) -> list[tuple[float, float, int]]:
+    """Return (first, last, points) of each axis that is asked for; a plane where none is."""
+    given = [axis for axis in axes if axis is not None] or ["-1:1:51"] * 2
+    if axes[0] is None and any(axes):
+        raise SamplerError("--y is given without --x: name the axes in order.")
+    if axes[1] is None and axes[2] is not None:
+        raise SamplerError("--z is given without --y: name the axes in order.")
+    return [_span(text) for text in given]
+
+
+def _span(text: str) -> tuple[float, float, int]:
+    try:
+        first, last, points = text.split(":")
+        return float(first), float(last), int(points)
+    except ValueError:
+        raise SamplerError(f"axis {text!r}; expected first:last:points, such as -1:1:51.") from None
+
+
+def _home(run: Path) -> Path:
+    return run if run.is_dir() and run.suffix != ".zarr" else run.parent
+
+
+def _tell(land: Landscape, run: Path) -> None:
+    import numpy as np
+
+    axes = ", ".join(
+        f"{dim} from {axis[0]:g} to {axis[-1]:g} in {len(axis)}"
+        for dim, axis in list(zip(land.dims, land.axes(), strict=True))[::-1]
+    )
+    _say(f"{run}: {axes}")
+    for name, variable in land.data.items():
+        values = np.asarray(variable.values, dtype=np.float64)
+        finite = values[np.isfinite(values)]
+        spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
+        units = f" {variable.attrs['units']}" if variable.attrs.get("units") else ""
+        holes = values.size - finite.size
+        _say(f"  {name!s:<14}  {spread}{units}" + (f", {holes} holes" if holes else ""))
+    if len(land.dims) < 3:
+        from landscope.analysis.shape import shape
+
+        _tell_shape(shape(land))
+    for name in ("model", "loss", "penalty", "precision", "notes", "made_with", "file"):
+        if land.data.attrs.get(name, "none") not in ("", "none"):
+            _say(f"  {name:<14}  {land.data.attrs[name]}")
+    if land.seconds:
+        _say(f"  {'seconds':<14}  {land.seconds:.1f}")
+
+
+def _tell_shape(shape: Shape) -> None:
+    at = ", ".join(f"{c:g}" for c in shape.at)
+    _say(f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)")
+    _say(f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards")
+
+
+def _tell_files(files: list[Path]) -> None:
+    for file in files:
+        _say(f"  wrote {file}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"landscope: {text}", err=True)

@@ -1,0 +1,90 @@
+"""Round numbers for contour levels and ticks, and how a number is written on a picture.
+
+They grow geometrically on a log scale (1, 2, 5, 10, ...) and evenly on a linear one, so that a
+reader can name the height of every line.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+# How a decade can be divided in steps that grow by about the same factor and read well.
+_DECADES = (
+    (1.0,),
+    (1.0, 3.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
+)
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+def round_numbers(low: float, high: float, *, scale: str, count: int = 20) -> FloatArray:
+    """Return about ``count`` round numbers from ``low`` to ``high``.
+
+    Args:
+        low: the smallest number allowed; positive on a log scale.
+        high: the largest number allowed, above ``low``.
+        scale: "log" for geometric steps, "linear" for even ones.
+        count: how many are wanted; between half and twice as many are returned. Default: 20,
+            enough to see a shape and few enough to label.
+
+    Returns:
+        The numbers in rising order, shape [numbers].
+
+    Example:
+        >>> [float(v) for v in round_numbers(0.1, 100, scale="log", count=4)]
+        [0.1, 1.0, 10.0, 100.0]
+    """
+    return _geometric(low, high, count) if scale == "log" else _even(low, high, count)
+
+
+def number(value: float) -> str:
+    """Return ``value`` in at most four significant digits, as short as it can be read.
+
+    Args:
+        value: any number.
+
+    Returns:
+        Its text, with an exponent below 0.0001 and from 100000.
+
+    Example:
+        >>> number(0.1), number(2500.0), number(3e-7), number(1e6)
+        ('0.1', '2500', '3e-7', '1e6')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:.0f}"
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def _even(low: float, high: float, count: int) -> FloatArray:
+    rough = high / count - low / count
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * unit for s in _STEPS if s * unit >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    digits = 2 - math.floor(math.log10(step))  # turns 0.30000000000000004 into 0.3
+    return np.array([round(k * step, digits) for k in range(first, last + 1)], dtype=np.float64)
+
+
+def _geometric(low: float, high: float, count: int) -> FloatArray:
+    sparse = [_multiples((1.0,), low, high, every) for every in (32, 16, 8, 4, 2)]
+    candidates = sparse + [_multiples(mantissas, low, high, 1) for mantissas in _DECADES]
+    best = min(candidates, key=lambda c: abs(math.log(max(c.size, 0.5) / count)))
+    # Within about a decade even steps are rounder, and nearly geometric.
+    return best if 2 * best.size >= count else _even(low, high, count)
+
+
+def _multiples(mantissas: tuple[float, ...], low: float, high: float, every: int) -> FloatArray:
+    """Return the numbers m * 10^k within [low, high], for k a multiple of ``every``."""
+    first = math.floor(math.log10(low) / every) * every
+    decades = range(max(first, -323), min(math.ceil(math.log10(high)) + 1, 309), every)
+    found = [float(f"{m}e{k}") for k in decades for m in mantissas]
+    return np.array([v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)])

@@ -1,0 +1,290 @@
+"""Pictures of a plane with matplotlib: contour lines, filled contours and exact cells.
+
+Each function draws into the axes that it is given, or into a new figure of its own. Figures are
+made without pyplot, so that nothing global changes and nothing opens a window; see the picture with
+``save(axes, "picture.png")`` or, in a notebook, with ``axes.figure`` as the last line of a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from landscope.draw.levels import FloatArray, number, round_numbers
+from landscope.draw.scene import PlaneScene, need_area, plane_scene
+from landscope.landscape import Landscape
+
+COLORS = "viridis"  # even in lightness, and readable by color-blind people and in print
+_HOLE: dict[str, Any] = {
+    "facecolor": "0.93",
+    "edgecolor": "0.70",
+    "hatch": "/////",
+    "linewidth": 0.0,
+}
+
+Painter = Callable[[PlaneScene, Any], None]
+
+
+def contour(
+    land: Landscape,
+    *,
+    quantity: str | None = None,
+    ax: Axes | None = None,
+    scale: str | None = None,
+    levels: int | Sequence[float] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Return axes with labeled contour lines of a plane, colored by their level.
+
+    Args:
+        land: a landscape with dims ("y", "x").
+        quantity: name of a variable. Default: ``land.quantity``.
+        ax: where to draw. Default: a new figure.
+        scale: "log" or "linear". Default: log when all finite values are positive and the largest
+            is more than 20 times the smallest.
+        levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
+        limits: ends of the color scale. Default: smallest and largest value shown.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
+
+    Raises:
+        DrawError: when the landscape cannot be drawn so; the text says what to do.
+
+    Example:
+        >>> axes = ls.draw.contour(land, scale="log")  # doctest: +SKIP
+        >>> ls.draw.save(axes, "contour.pdf")  # doctest: +SKIP
+    """
+    scene = plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
+    return _drawn(scene, ax, paint_contour)
+
+
+def filled(
+    land: Landscape,
+    *,
+    quantity: str | None = None,
+    ax: Axes | None = None,
+    scale: str | None = None,
+    levels: int | Sequence[float] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Return axes with filled contours of a plane.
+
+    Args:
+        land: a landscape with dims ("y", "x").
+        quantity: name of a variable. Default: ``land.quantity``.
+        ax: where to draw. Default: a new figure.
+        scale: "log" or "linear". Default: log when all finite values are positive and the largest
+            is more than 20 times the smallest.
+        levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
+        limits: ends of the color scale. Default: smallest and largest value shown.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
+
+    Raises:
+        DrawError: when the landscape cannot be drawn so; the text says what to do.
+
+    Example:
+        >>> axes = ls.draw.filled(land, quantity="accuracy")  # doctest: +SKIP
+    """
+    scene = plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
+    return _drawn(scene, ax, paint_filled)
+
+
+def heatmap(
+    land: Landscape,
+    *,
+    quantity: str | None = None,
+    ax: Axes | None = None,
+    scale: str | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Return axes with one colored cell for each value of a plane, centered on its coordinates.
+
+    Nothing lies between the values and the eye: no level is chosen and nothing is interpolated.
+
+    Args:
+        land: a landscape with dims ("y", "x"); an axis of one point is welcome.
+        quantity: name of a variable. Default: ``land.quantity``.
+        ax: where to draw. Default: a new figure.
+        scale: "log" or "linear". Default: log when all finite values are positive and the largest
+            is more than 20 times the smallest.
+        limits: ends of the color scale. Default: smallest and largest value shown.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
+
+    Raises:
+        DrawError: when the landscape cannot be drawn so; the text says what to do.
+
+    Example:
+        >>> axes = ls.draw.heatmap(land)  # doctest: +SKIP
+    """
+    return _drawn(
+        plane_scene(land, quantity=quantity, scale=scale, limits=limits), ax, paint_heatmap
+    )
+
+
+def paint_contour(scene: PlaneScene, ax: Axes) -> None:
+    """Draw labeled contour lines into ``ax``."""
+    need_area(scene, "contour lines")
+    _holes(scene, ax)
+    inside = visible_levels(scene)
+    if inside.size:
+        lines = ax.contour(
+            scene.x, scene.y, _masked(scene), inside, norm=norm(scene), cmap=COLORS, linewidths=1.2
+        )
+        _label_lines(ax, lines)
+    else:
+        ax.text(0.5, 0.55, _flat_note(scene), transform=ax.transAxes, ha="center", color="0.35")
+    _finish(scene, ax, scene.x, scene.y)
+
+
+def paint_filled(scene: PlaneScene, ax: Axes) -> None:
+    """Draw filled contours into ``ax``; what they leave free is hatched."""
+    need_area(scene, "filled contours")
+    ax.patch.set(**_HOLE)
+    low, high = scene.limits
+    inside = scene.levels[(scene.levels > low) & (scene.levels < high)]
+    bands = np.unique([low, *inside, high])
+    colors: dict[str, Any] = {"norm": norm(scene), "cmap": COLORS}
+    if scene.span is not None:
+        ax.contourf(scene.x, scene.y, _masked(scene), bands, extend="both", **colors)
+    _finish(scene, ax, scene.x, scene.y)
+
+
+def paint_heatmap(scene: PlaneScene, ax: Axes) -> None:
+    """Draw one exact cell for each value into ``ax``; holes are hatched."""
+    _holes(scene, ax)
+    x_edges, y_edges = scene.edges
+    colors: dict[str, Any] = {"norm": norm(scene), "cmap": COLORS}
+    # As an image a mesh has no hairlines between its cells in a PDF.
+    ax.pcolormesh(x_edges, y_edges, _masked(scene), shading="flat", rasterized=True, **colors)
+    _finish(scene, ax, *scene.edges)
+
+
+def add_color_bar(scene: PlaneScene, figure: Any, **place: Any) -> None:
+    """Draw the color scale of ``scene`` into ``figure``; ``place`` is where, as for colorbar()."""
+    bar = figure.colorbar(color_scale(scene), label=scene.label, **place)
+    mark_axis(bar.ax.yaxis, scene.limits, scene.scale)
+
+
+def mark_axis(axis: Any, limits: tuple[float, float], scale: str, *, count: int = 7) -> None:
+    """Put ticks at round numbers, written in plain digits, on an axis of a picture."""
+    axis.set_major_locator(FixedLocator([*round_numbers(*limits, scale=scale, count=count)]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def tick(value: float) -> str:
+    """Return a number as matplotlib writes it: with a true minus sign."""
+    return number(value).replace("-", "\N{MINUS SIGN}")
+
+
+def few_ticks(axis: Any, *, prune: str | None = None) -> None:
+    """Put about five ticks along an axis, however large the picture: its layout is then stable."""
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], prune=prune))
+
+
+def color_scale(scene: PlaneScene) -> ScalarMappable:
+    """Return what maps values of ``scene`` to colors."""
+    return ScalarMappable(norm(scene), COLORS)
+
+
+def norm(scene: PlaneScene) -> Normalize:
+    """Return the norm that maps values of ``scene`` to [0, 1]."""
+    low, high = scene.limits
+    return LogNorm(low, high) if scene.scale == "log" else Normalize(low, high)
+
+
+def visible_levels(scene: PlaneScene) -> FloatArray:
+    """Return the levels that cross this landscape, [levels]."""
+    low, high = scene.span or (np.inf, -np.inf)
+    return scene.levels[(scene.levels > low) & (scene.levels < high)]
+
+
+def new_axes(size: tuple[float, float], **kind: Any) -> Axes:
+    """Return empty axes in a figure of their own, ``size`` inches wide and high."""
+    axes: Axes = Figure(figsize=size, layout="compressed").add_subplot(**kind)
+    return axes
+
+
+def plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
+    """Return the size in inches of a picture that the plane fills; labels take about 1.7 by 1."""
+    right, up = (float(np.ptp(edge)) for edge in scene.edges)
+    ratio = up / right if nearly_equal_spans(scene) else 0.75
+    return (width, max((width - 1.7) * ratio + 1.0, 3.0))
+
+
+def nearly_equal_spans(scene: PlaneScene) -> bool:
+    """Tell whether both axes can have one unit length without a thin strip of a picture."""
+    ratio = np.ptp(scene.edges[0]) / np.ptp(scene.edges[1])
+    return bool(1 / 3 <= ratio <= 3)
+
+
+def _drawn(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
+    if ax is None:
+        ax = new_axes(plane_size(scene, 6.4))
+    paint(scene, ax)
+    add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
+    return ax
+
+
+def _masked(scene: PlaneScene) -> Any:
+    return np.ma.masked_invalid(scene.shown)
+
+
+def _holes(scene: PlaneScene, ax: Axes) -> None:
+    """Hatch the cells that have nothing to paint."""
+    x, y = scene.edges
+    j, i = np.nonzero(np.isnan(scene.shown))
+    across, up = [x[i], x[i + 1], x[i + 1], x[i]], [y[j], y[j], y[j + 1], y[j + 1]]
+    ax.add_collection(PolyCollection([*np.stack([across, up], axis=-1).swapaxes(0, 1)], **_HOLE))
+
+
+def _label_lines(ax: Axes, lines: ContourSet) -> None:
+    drawn = list(lines.levels)
+    every_other = drawn[:: 2 if len(drawn) > 9 else 1]
+    for text in ax.clabel(lines, every_other, fontsize=8, fmt=tick, inline_spacing=3):
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+        text.set_color("0.15")
+
+
+def _flat_note(scene: PlaneScene) -> str:
+    if scene.span is None:
+        return "nothing to draw"
+    low, high = map(tick, scene.span)
+    return f"{low} everywhere" if low == high else f"no level between {low} and {high}"
+
+
+def _finish(scene: PlaneScene, ax: Axes, x: FloatArray, y: FloatArray) -> None:
+    """Set title, labels, range and aspect; mark the center; say what the holes are."""
+    ax.set(xlabel=scene.x_label, ylabel=scene.y_label, title=scene.title)
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    ax.set_aspect("equal" if nearly_equal_spans(scene) else "auto")
+    few_ticks(ax.xaxis)
+    few_ticks(ax.yaxis)
+    marks: list[Line2D | Patch] = _cross(ax) if scene.center is not None else []
+    if scene.holes:
+        marks.append(Patch(label=scene.hole_note, **_HOLE))
+        under: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+        ax.legend(handles=marks, **under, ncols=2, frameon=False, fontsize="small")
+
+
+def _cross(ax: Axes) -> list[Line2D | Patch]:
+    outline = [withStroke(linewidth=3.5, foreground="black")]
+    cross: dict[str, Any] = {"marker": "+", "ls": "none", "ms": 9, "mew": 1.6, "color": "white"}
+    return list(ax.plot(0, 0, path_effects=outline, label="center (0, 0)", zorder=5, **cross))

@@ -1,0 +1,106 @@
+"""Recipes: which line, plane or volume a command asks for, in words that fit in run.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from landscope import directions, runs
+from landscope.directions import Ignore, Normalize
+from landscope.errors import FormatError, SliceError
+from landscope.formats import checkpoint, reference_h5
+from landscope.objective import Objective
+from landscope.params import Params, like
+from landscope.slices import Affine, Line, Plane, Volume
+
+_NORMALIZED = {
+    "filter": "filter-normalized random direction",
+    "layer": "layer-normalized random direction",
+    "weight": "weight-scaled random direction",
+    "dfilter": "random direction, filters of norm 1",
+    "dlayer": "random direction, layers of norm 1",
+    None: "random direction",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a slice around an objective's center.
+
+    Args:
+        toward: checkpoints of other models: coordinate 1 of the first axes is there.
+        kept: a run's folder, or a direction file of the 2018 scripts, to take directions from.
+        same: the direction of x for all axes.
+        over: what moves: "parameters", "states" (batch-norm statistics as well), or None: states
+            where there are other models to go to, for a solution is not complete without them.
+        normalize: of random directions.
+        ignore: of random directions.
+        orthogonal: of random directions.
+        seed: of random directions.
+    """
+
+    toward: tuple[Path, ...] = ()
+    kept: Path | None = None
+    same: bool = False
+    over: str | None = None
+    normalize: Normalize | None = "filter"
+    ignore: Ignore | None = "biasbn"
+    orthogonal: bool = True
+    seed: int = 0
+
+    def slice(self, objective: Objective, count: int) -> Affine:
+        """Return the Line, Plane or Volume with ``count`` axes.
+
+        Raises:
+            SliceError: when it names more directions than there are axes.
+            FormatError: when a file does not fit the model.
+        """
+        over = self.over or ("states" if self.toward else "parameters")
+        center = objective.states if over == "states" else objective.center
+        named = [*self._toward(center), *self._kept(center)]
+        if len(named) > count:
+            raise SliceError(
+                f"{len(named)} directions are given for {count} axes: add --y (and --z), or give"
+                " fewer directions."
+            )
+        if self.same and not named:
+            named = [self._random(center, 1)[0]]
+        if self.same:
+            named = [named[0]] * count
+        elif len(named) < count:
+            named += self._random(center, count)[len(named) :]
+        labels = tuple(f"{label} {dim}" for (_, label), dim in zip(named, "xyz", strict=False))
+        found = [direction for direction, _ in named]
+        return (Line, Plane, Volume)[count - 1](center, *found, labels=labels)
+
+    def _random(self, center: Params, count: int) -> list[tuple[Params, str]]:
+        made = directions.random(
+            center, count, normalize=self.normalize, ignore=self.ignore,
+            orthogonal=self.orthogonal, seed=self.seed,
+        )  # fmt: skip
+        return [(direction, _NORMALIZED[self.normalize]) for direction in made]
+
+    def _toward(self, center: Params) -> list[tuple[Params, str]]:
+        return [(directions.between(center, _weights(p, center)), f"towards {p.name},")
+                for p in self.toward]  # fmt: skip
+
+    def _kept(self, center: Params) -> list[tuple[Params, str]]:
+        if self.kept is None:
+            return []
+        found = (
+            runs.directions(self.kept, center)
+            if self.kept.is_dir()
+            else reference_h5.read_directions(self.kept, center)
+        )
+        return [(direction, f"direction of {self.kept.name},") for direction in found]
+
+
+def _weights(path: Path, center: Params) -> Params:
+    """Return the tensors of a checkpoint that the center names."""
+    state = checkpoint.read(path)
+    missing = next((n for n in center if n not in state), None)
+    if missing is not None:
+        raise FormatError(
+            f"{path} has no {missing!r}: it is of another network than the center."
+        )
+    return like(center, {n: state[n].to(t) for n, t in center.items()})

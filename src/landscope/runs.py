@@ -1,0 +1,210 @@
+"""Runs: the folder of a scan, with all that is needed to understand it and to go on with it.
+
+    journal.sqlite          every value, the moment that it exists
+    directions.safetensors  the directions, by axis: "x/layer1.weight", ...
+    landscape.nc            the result; the same question gives the same file, bit for bit
+    run.json                what was asked, versions, seconds
+    *.png, page.html        pictures
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscope import landscape
+from landscope._version import VERSION
+from landscope.errors import FormatError, JournalError
+from landscope.landscape import Landscape, whole
+from landscope.objective import Objective
+from landscope.params import Params, like
+from landscope.sampling import Sampler
+from landscope.scanning import Progress, scan
+from landscope.slices import Slice
+
+JOURNAL, DIRECTIONS, LANDSCAPE, ASKED = (
+    "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
+)  # fmt: skip
+
+
+def perform(
+    objective: Objective,
+    slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
+    sampler: Sampler,
+    folder: str | os.PathLike[str],
+    *,
+    asked: Mapping[str, Any],
+    title: str | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
+) -> Landscape:
+    """Return the landscape of a scan that keeps everything in a folder, and goes on there.
+
+    Args:
+        objective: what to evaluate.
+        slice: where.
+        sampler: at which points.
+        folder: of the run; made when it is not there.
+        asked: what the user asked for, for run.json.
+        title: of the landscape, for pictures.
+        progress: as in ``ls.scan``.
+
+    Raises:
+        JournalError: when the folder cannot be written, or holds another question.
+    """
+    folder = made(folder)
+    land = scan(objective, slice, sampler, journal=folder / JOURNAL, progress=progress)
+    if title:
+        land = Landscape(land.data.assign_attrs(title=title), land.seconds)
+    keep_directions(slice, folder / DIRECTIONS)
+    land.save(folder / LANDSCAPE)
+    note(folder, asked, seconds=land.seconds)
+    return land
+
+
+def made(folder: str | os.PathLike[str]) -> Path:
+    """Return a folder that can be written to, making it when it is not there.
+
+    Raises:
+        JournalError: when it cannot be.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with whole(path / "probe") as part:
+            part.touch()
+        (path / "probe").unlink()
+    except OSError as error:
+        raise JournalError(
+            f"folder {path} cannot be written to ({error}): choose another --out."
+        ) from error
+    return path
+
+
+def note(folder: Path, asked: Mapping[str, Any], *, seconds: float | None) -> None:
+    """Write run.json."""
+    told = {
+        "asked": dict(asked),
+        "seconds": seconds,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "landscope": VERSION,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+    }
+    with whole(folder / ASKED) as part:
+        part.write_text(json.dumps(told, indent=2, default=str) + "\n")
+
+
+def noted(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what run.json says; nothing for a folder without one."""
+    path = Path(folder) / ASKED
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def keep_directions(slice_: Slice, path: Path) -> None:
+    """Write the directions of a slice, by axis, so that they can be used again."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{dim}/{name}": tensor.detach().cpu().contiguous()
+        for dim, params in slice_.parts.items()
+        if dim != "center"
+        for name, tensor in params.items()
+    }
+    with whole(path) as part:
+        save_file(tensors, part)
+
+
+def directions(folder: str | os.PathLike[str], params: Params) -> list[Params]:
+    """Return the directions that a run kept, with the names of ``params``.
+
+    Raises:
+        FormatError: when the run kept none, or they belong to another model.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(folder) / DIRECTIONS
+    if not path.is_file():
+        raise FormatError(f"{path} does not exist: {folder} is not the folder of a run.")
+    tensors = load_file(path)
+    found = []
+    for dim in ("x", "y", "z"):
+        named = {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{dim}/")}
+        if named:
+            missing = next((n for n in params if n not in named), None)
+            if missing:
+                raise FormatError(f"{path} has no direction for {missing!r}: it is of another"
+                                  " model, or over other parameters (--over).")  # fmt: skip
+            found.append(like(params, {n: named[n].to(t) for n, t in params.items()}))
+    return found
+
+
+def opened(folder: str | os.PathLike[str]) -> Landscape:
+    """Return the landscape of a run, or of any file that holds one (.h5 of 2018 as well).
+
+    Raises:
+        FormatError: when there is none.
+    """
+    path = Path(folder)
+    if path.suffix == ".h5":
+        from landscope.formats import reference_h5
+
+        return reference_h5.read_surface(path)
+    if path.is_dir() and path.suffix != ".zarr" and not (path / LANDSCAPE).is_file():
+        what = "its scan is not finished: run it again" if (path / JOURNAL).is_file() else (
+            "it is not the folder of a run")  # fmt: skip
+        raise FormatError(f"{path} holds no {LANDSCAPE}: {what}.")
+    land = landscape.load(path)
+    seconds = noted(path).get("seconds") if path.is_dir() else None
+    return Landscape(land.data, seconds)
+
+
+def pictures(
+    land: Landscape,
+    folder: str | os.PathLike[str],
+    *,
+    quantity: str | None = None,
+    scale: str | None = None,
+    kind: str = "png",
+) -> list[Path]:
+    """Draw every picture that fits a line or a plane into a folder; return the files.
+
+    Args:
+        land: what to draw.
+        folder: where to.
+        quantity: of a plane; its loss if not given.
+        scale: "log" or "linear"; what suits the values if not given.
+        kind: "png", "pdf" or "svg".
+
+    Raises:
+        DrawError: when it cannot be drawn as asked.
+    """
+    from landscope import draw
+
+    place = Path(folder)
+    if len(land.dims) == 1:
+        scales = [scale] if scale else ["linear", "log"] if _positive(land) else ["linear"]
+        return [draw.save(draw.line(land, scale=s), place / f"line_{s}.{kind}") for s in scales]
+    renderers = {
+        "surface": draw.surface,
+        "contour": draw.contour,
+        "filled": draw.filled,
+        "heatmap": draw.heatmap,
+    }
+    stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
+    return [
+        draw.save(render(land, quantity=quantity, scale=scale), place / f"{name}{stem}.{kind}")
+        for name, render in renderers.items()
+    ]
+
+
+def _positive(land: Landscape) -> bool:
+    return bool((land.data[land.quantity] > 0).any())
