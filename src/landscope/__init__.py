@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from landscope._version import VERSION as __version__
+from landscope import _version
 
 if TYPE_CHECKING:
     from landscope import directions, draw, errors, formats, losses, params, zoo
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from landscope.sampling import Grid
     from landscope.scanning import scan
     from landscope.slices import Line, Plane, Volume
+
+__version__ = _version.VERSION
 
 _HOMES = {
     "Grid": "sampling",

@@ -117,8 +117,11 @@ class Batches:
         if not same(first, second):
             self.notes.append(
                 f"{self.name} changes from one walk to the next (random augmentation or order);"
-                + (" the draws of the first walk are kept" if self._kept is not None else
-                   " it is streamed, so they change at every point")
+                + (
+                    " the draws of the first walk are kept"
+                    if self._kept is not None
+                    else " it is streamed, so they change at every point"
+                )
             )
         if self._kept is None:
             self.notes.append(f"{self.name} is streamed: it is walked again at every point")
@@ -234,7 +237,8 @@ def _source(data: Any, batch_size: int, name: str) -> Iterable[Any]:
     if isinstance(data, DataLoader):
         return _in_order(data)
     if isinstance(data, tuple | list) and len(data) == 2 and all(map(_is_array, data)):
-        return _sliced(*map(torch.as_tensor, data), batch_size, name)
+        inputs, targets = map(torch.as_tensor, data)
+        return _sliced(inputs, targets, batch_size, name)
     if isinstance(data, Tensor | np.ndarray | str | bytes) or not isinstance(data, Iterable):
         raise ObjectiveError(
             f"{name} is a {type(data).__name__}; expected (inputs, targets) tensors, a DataLoader,"
@@ -267,8 +271,9 @@ def _sliced(inputs: Tensor, targets: Tensor, batch_size: int, name: str) -> list
 def _in_order(loader: DataLoader[Any]) -> DataLoader[Any]:
     """Return a loader that walks a shuffled map-style dataset in its own order."""
     sampler = loader.sampler
-    plain = type(loader.batch_sampler) is BatchSampler and isinstance(sampler, RandomSampler)
-    if not plain or sampler.replacement or sampler.num_samples != len(sampler.data_source):
+    if type(loader.batch_sampler) is not BatchSampler or not isinstance(sampler, RandomSampler):
+        return loader
+    if sampler.replacement or sampler.num_samples != len(sampler.data_source):
         return loader
     return DataLoader(
         loader.dataset,

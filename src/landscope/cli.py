@@ -9,7 +9,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,16 @@ class Normalize(StrEnum):
     dfilter = "dfilter"
     dlayer = "dlayer"
     none = "none"
+
+
+_NORMALIZE: dict[Normalize, Literal["filter", "layer", "weight", "dfilter", "dlayer"] | None] = {
+    Normalize.filter: "filter",
+    Normalize.layer: "layer",
+    Normalize.weight: "weight",
+    Normalize.dfilter: "dfilter",
+    Normalize.dlayer: "dlayer",
+    Normalize.none: None,
+}
 
 
 class Ignore(StrEnum):
@@ -86,9 +96,7 @@ Runs = Annotated[
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a run, or a .nc, .zarr, .csv, .h5 file.")
 ]
-Quantity = Annotated[
-    str | None, typer.Option(help="What to draw: loss, accuracy, test_loss, ...")
-]
+Quantity = Annotated[str | None, typer.Option(help="What to draw: loss, accuracy, test_loss, ...")]
 ScaleOption = Annotated[
     Scale | None, typer.Option(help="Linear, or logarithmic; what suits the values if not given.")
 ]
@@ -125,6 +133,7 @@ def demo(
 @app.command()
 def scan(
     target: Target,
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the run; a scan in it goes on.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Weights to load first: .t7, .pt, .pth, .safetensors.")
@@ -145,7 +154,9 @@ def scan(
     normalize: Annotated[
         Normalize, typer.Option(help="Scaling of random directions.")
     ] = Normalize.filter,
-    ignore: Annotated[Ignore, typer.Option(help="Held still by random directions.")] = Ignore.biasbn,
+    ignore: Annotated[
+        Ignore, typer.Option(help="Held still by random directions.")
+    ] = Ignore.biasbn,
     orthogonal: Annotated[
         bool, typer.Option(help="Make random directions orthogonal, filter by filter.")
     ] = True,
@@ -181,7 +192,7 @@ def scan(
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     recipe = Recipe(
         toward=tuple(toward or ()), kept=directions, same=same, over=over,
-        normalize=None if normalize is Normalize.none else normalize.value,
+        normalize=_NORMALIZE[normalize],
         ignore=None if ignore is Ignore.none else "biasbn", orthogonal=orthogonal, seed=seed,
     )  # fmt: skip
     grid = Grid([points for *_, points in spans], [span for *span, _ in spans])
@@ -260,6 +271,7 @@ def info(run: Run) -> None:
 @app.command()
 def export(
     run: Run,
+    *,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Ends in .vtp .vts .h5 .nc .zarr .csv")
     ],
@@ -276,7 +288,9 @@ def export(
 
     land = runs.opened(run)
     if file.suffix in (".vtp", ".vts"):
-        vtk.write(land, file, quantity=quantity, scale=scale.value, clip=clip, resolution=resolution)
+        vtk.write(
+            land, file, quantity=quantity, scale=scale.value, clip=clip, resolution=resolution
+        )
     elif file.suffix == ".h5":
         reference_h5.write_surface(land, file)
     else:
@@ -286,7 +300,10 @@ def export(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A surface file of 2018 (.h5), or .nc .zarr .csv.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A surface file of 2018 (.h5), or .nc .zarr .csv."),
+    ],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder to make.")],
 ) -> None:
     """Make a run from a file of the 2018 scripts, or from any file of landscope."""

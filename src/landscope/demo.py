@@ -20,7 +20,7 @@ NETWORKS = {
     "digits_resnet32": "32 layers, with skip connections",
     "digits_resnet32_noshort": "32 layers, without skip connections",
 }
-_AXES = ("filter-normalized random direction x", "filter-normalized random direction y")
+_AXES = ("random direction x", "random direction y")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,8 @@ def demo(
     """
     folder = runs.made(out)
     say = tell or (lambda _: None)
-    planes, lines = {}, {}
+    planes: dict[str, Landscape] = {}
+    lines: dict[str, Landscape] = {}
     for name, title in NETWORKS.items():
         say(f"{title}: training on scikit-learn's digits (kept for the next time)")
         objective = zoo.objective(name, test=True)

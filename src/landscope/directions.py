@@ -48,7 +48,7 @@ def random(
         orthogonal: Gram-Schmidt inside every filter *before* the rescaling, so that norms and
             orthogonality both hold exactly. A filter with fewer weights than directions has no
             room for this: the directions beyond are made orthogonal over its whole tensor and get
-            the norm of the tensor.
+            the norm of the tensor; zero filters stay zero.
         seed: of the random numbers. Each tensor has its own stream, so the same name gets the
             same numbers in any selection of parameters.
 
@@ -182,9 +182,11 @@ def _orthogonalize_tensors(
     scaled: Tensor, rows: Tensor, room: int, weights: Tensor, normalize: Normalize | None
 ) -> None:
     """Make ``scaled[room:]`` orthogonal to all before it over the whole tensor, in place."""
-    size, filters = weights.numel(), len(weights)
+    filters = len(weights)
+    alive = weights.norm(dim=1, keepdim=True) > 0
     for k in range(room, len(scaled)):
-        whole = torch.cat([scaled[:k], rows[k : k + 1]]).reshape(k + 1, 1, -1)
+        row = rows[k] * alive if normalize == "filter" else rows[k]
+        whole = torch.cat([scaled[:k], row.unsqueeze(0)]).reshape(k + 1, 1, -1)
         _orthogonalize(whole, first=k)
         target = {
             "filter": weights.norm(),
@@ -192,7 +194,7 @@ def _orthogonalize_tensors(
             "dfilter": torch.tensor(float(filters) ** 0.5),
             "dlayer": torch.tensor(1.0),
         }
-        last = whole[k] if k < size else torch.zeros_like(whole[k])
+        last = whole[k] if k < row.count_nonzero() else torch.zeros_like(whole[k])
         if normalize in target:
             last = _unit(last) * target[normalize]
         scaled[k] = last.reshape(rows[k].shape)

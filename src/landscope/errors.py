@@ -63,4 +63,3 @@ class TargetError(LandscopeError, ValueError):
 
 class MissingExtraError(LandscopeError, ImportError):
     """An optional library is not installed."""
-

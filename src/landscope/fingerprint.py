@@ -6,9 +6,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,17 +38,46 @@ def of_module(module: nn.Module) -> str:
 
 
 def of_function(function: object) -> str:
-    """Return a name with a fingerprint of the code, its constants and what it closes over."""
-    if isinstance(function, functools.partial):
-        bound = f"{function.args!r} {sorted(function.keywords.items())!r}"
-        return f"{of_function(function.func)} {of_text(bound)}"
-    if isinstance(function, nn.Module):
-        return f"{of_module(function)} {of_tensors(function.state_dict())}"
+    """Return a name with a fingerprint of the code, its constants and what it holds.
+
+    A function holds what it closes over and its defaults; a module its tensors and settings; any
+    other object its attributes.
+    """
+    return _of_function(function, ())
+
+
+def _of_function(function: Any, inside: tuple[object, ...]) -> str:
+    """Fingerprint a function; ``inside`` are the things that hold it, so that cycles end."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    if not isinstance(function, FunctionType):
-        return f"{name} {of_text(function)}"
-    closed = [_plain(cell.cell_contents) for cell in function.__closure__ or ()]
-    return f"{name} {of_text(*_code(function.__code__), *closed, _plain(function.__defaults__))}"
+    if any(function is holder for holder in inside):
+        return f"{name} again"
+    held = (*inside, function)
+    if isinstance(function, functools.partial):
+        bound = _plain((function.args, function.keywords), held)
+        return f"{_of_function(function.func, held)} {of_text(bound)}"
+    if isinstance(function, MethodType):
+        return f"{_of_function(function.__func__, held)} {_of_function(function.__self__, held)}"
+    if isinstance(function, nn.Module):
+        settings = [_plain(_settings(module), held) for module in function.modules()]
+        values = of_tensors(function.state_dict())
+        return f"{type(function).__qualname__} {of_text(function, *settings)} {values}"
+    if isinstance(function, FunctionType):
+        closed = [_plain(_contents(cell), held) for cell in function.__closure__ or ()]
+        defaults = _plain((function.__defaults__, function.__kwdefaults__), held)
+        return f"{name} {of_text(*_code(function.__code__), *closed, defaults)}"
+    return f"{name} {of_text(function, _plain(getattr(function, '__dict__', {}), held))}"
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    """Return what a module keeps besides its tensors and modules, e.g. a label smoothing."""
+    return {n: v for n, v in vars(module).items() if not n.startswith("_") and n != "training"}
+
+
+def _contents(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the name is not bound yet
+        return "empty"
 
 
 def _code(code: CodeType) -> Iterable[object]:
@@ -57,12 +87,27 @@ def _code(code: CodeType) -> Iterable[object]:
         if isinstance(constant, CodeType):
             yield from _code(constant)
         else:
-            yield repr(constant)
+            yield _plain(constant, ())
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, inside: tuple[object, ...]) -> str:
+    """Return a text for any value, the same in every process."""
     if isinstance(value, Tensor):
         return of_tensors({"": value})
-    if isinstance(value, FunctionType | nn.Module | functools.partial):
-        return of_function(value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return of_text(value.shape, value.dtype, value.tobytes().hex())
+    if isinstance(value, FunctionType | MethodType | nn.Module | functools.partial):
+        return _of_function(value, inside)
+    if any(value is holder for holder in inside):
+        return "again"
+    held = (*inside, value)
+    kind = type(value).__qualname__
+    if isinstance(value, Mapping):
+        return f"{kind}{[(_plain(k, held), _plain(v, held)) for k, v in value.items()]}"
+    if isinstance(value, tuple | list):
+        return f"{kind}{[_plain(v, held) for v in value]}"
+    if isinstance(value, set | frozenset):
+        return f"{kind}{sorted(_plain(v, held) for v in value)}"  # their order is by chance
+    if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):
+        return f"{kind}{_plain(vars(value), held)}"
     return repr(value)

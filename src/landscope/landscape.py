@@ -104,6 +104,7 @@ class Landscape:
         notes = {
             "attributes": dict(self.data.attrs),
             "variables": {str(n): dict(v.attrs) for n, v in self.data.variables.items()},
+            "dtypes": {str(n): str(v.dtype) for n, v in self.data.variables.items()},
             "dims": list(self.dims),
         }
         with whole(path) as part, part.open("w", newline="") as file:
@@ -149,7 +150,8 @@ def _read_zarr(path: Path) -> xr.Dataset:
 
     optional("zarr", extra="zarr")
     with xr.open_zarr(path, consolidated=False) as data:
-        return data.load()
+        loaded: xr.Dataset = data.load()
+    return loaded
 
 
 def _read_csv(path: Path) -> xr.Dataset:
@@ -160,7 +162,10 @@ def _read_csv(path: Path) -> xr.Dataset:
         if not header.startswith(_CSV_HEADER):
             raise ValueError(f"its first line does not begin with {_CSV_HEADER!r}")
         notes = json.loads(header.removeprefix(_CSV_HEADER))
-        frame = pd.read_csv(file, float_precision="round_trip")
+        texts = pd.read_csv(file, dtype=str, keep_default_na=False)
+    # numpy reads a number as Python does, to the last bit; the default of pandas may not.
+    numbers = {n: texts[n].to_numpy(str).astype(t) for n, t in notes["dtypes"].items()}
+    frame = pd.DataFrame(numbers)
     data: xr.Dataset = frame.set_index(notes["dims"]).to_xarray()
     for name, attributes in notes["variables"].items():
         data[name].attrs.update(attributes)

@@ -11,6 +11,7 @@ import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any, final
 
 import torch
@@ -23,8 +24,13 @@ from landscope.errors import ObjectiveError
 from landscope.params import Params
 
 _CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
-_UNITS = {nn.CrossEntropyLoss: "nat", nn.NLLLoss: "nat", nn.BCEWithLogitsLoss: "nat",
-          nn.BCELoss: "nat", nn.KLDivLoss: "nat"}
+_UNITS = {
+    nn.CrossEntropyLoss: "nat",
+    nn.NLLLoss: "nat",
+    nn.BCEWithLogitsLoss: "nat",
+    nn.BCELoss: "nat",
+    nn.KLDivLoss: "nat",
+}
 
 
 @final
@@ -119,7 +125,7 @@ def custom(
     """
     if not callable(terms):
         raise ObjectiveError(f"terms={terms!r}; expected a function (model, batch) -> Tensor[n].")
-    found = name or getattr(terms, "__name__", type(terms).__name__)
+    found: str = name or getattr(terms, "__name__", type(terms).__name__)
     return Custom(terms, found, units, fingerprint.of_function(terms))
 
 
@@ -148,10 +154,11 @@ def of(loss: Any, name: str | None = None) -> Loss:
         units = _UNITS.get(type(module), "")
         title = name or type(module).__name__.removesuffix("Loss")
         return Loss(title, functools.partial(_module_terms, module), units, identity)
-    title = name or getattr(loss, "__name__", type(loss).__name__)
+    title = name or str(getattr(loss, "__name__", type(loss).__name__))
     if _is_functional(loss):
         bare = functools.partial(loss, reduction="none")
-        mean = functools.partial(_sample_means, bare)
+        reduction = getattr(loss, "keywords", {}).get("reduction", "mean")
+        mean = functools.partial(_sample_means, bare, reduction)
         return Loss(title, mean, "", identity)
     return Loss(title, functools.partial(_free_terms, loss, title), "", identity, per_batch=True)
 
@@ -163,7 +170,7 @@ def _as_module(loss: Any) -> nn.Module | None:
     keywords = {}
     if isinstance(loss, functools.partial) and not loss.args:
         loss, keywords = loss.func, loss.keywords
-    kind = _CLASSIFIERS.get(loss)
+    kind = _CLASSIFIERS.get(loss) if isinstance(loss, FunctionType) else None
     return kind(**keywords) if kind else None
 
 
@@ -180,10 +187,7 @@ def _module_terms(module: Any, outputs: Any, targets: Any) -> Terms:
     values = single(outputs, targets)
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
         return _class_terms(module, values, targets)
-    rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
-    if module.reduction in ("sum", "batchmean"):
-        return Terms.even(rows.sum(dim=1))
-    return Terms(rows.sum(dim=1), torch.full_like(rows[:, 0], rows.shape[1]))
+    return _row_terms(values, module.reduction)
 
 
 def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
@@ -197,9 +201,17 @@ def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
     return Terms(values.where(kept, 0.0).reshape(-1), weights.reshape(-1))
 
 
-def _sample_means(function: Callable[..., Tensor], outputs: Any, targets: Any) -> Terms:
-    values = function(outputs, targets)
-    rows = values.reshape(len(values), -1)
+def _sample_means(
+    function: Callable[..., Tensor], reduction: str, outputs: Any, targets: Any
+) -> Terms:
+    return _row_terms(function(outputs, targets), reduction)
+
+
+def _row_terms(values: Tensor, reduction: str) -> Terms:
+    """Return one term a row; it counts once where the loss sums over a sample's values."""
+    rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
+    if reduction in ("sum", "batchmean"):
+        return Terms.even(rows.sum(dim=1))
     return Terms(rows.sum(dim=1), torch.full_like(rows[:, 0], rows.shape[1]))
 
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _NormBase
 
-from landscope import batches, fingerprint, losses
+from landscope import fingerprint, losses
 from landscope import params as params_
 from landscope.batches import Batches
 from landscope.borrow import borrowed, undisturbed
@@ -23,8 +23,14 @@ from landscope.params import Params
 from landscope.session import Session
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-             nn.FeatureAlphaDropout)
+_DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 
 
 @final
@@ -81,7 +87,7 @@ class Objective:
         batch_size: int = 256,
         cache: bool | Literal["auto"] = "auto",
     ) -> None:
-        _check(model, loss, metrics, buffers, precision)
+        _check(model, metrics, buffers, precision)
         self.model = model
         self.loss_terms: Loss | Custom = loss if isinstance(loss, Custom) else losses.of(loss)
         self.metrics = {n: losses.of(m, n) for n, m in (metrics or {}).items()}
@@ -96,11 +102,16 @@ class Objective:
             )
         self.data = {"": data} if test_data is None else {"train_": data, "test_": test_data}
         self.batches = {
-            prefix: Batches(source, device=self.device,
-                            dtype=torch.float32 if precision == "bfloat16" else self.dtype, batch_size=batch_size,
-                            cache=cache, name="test_data" if prefix == "test_" else "data")
+            prefix: Batches(
+                source,
+                device=self.device,
+                dtype=torch.float32 if precision == "bfloat16" else self.dtype,
+                batch_size=batch_size,
+                cache=cache,
+                name="test_data" if prefix == "test_" else "data",
+            )
             for prefix, source in self.data.items()
-        }  # fmt: skip
+        }
 
     @property
     def states(self) -> Params:
@@ -225,10 +236,16 @@ class Objective:
 
     def _suspects(self) -> str:
         training = [(n, m) for n, m in self.model.named_modules() if m.training]
-        found = [f"dropout in training mode ({n or 'the model'})"
-                 for n, m in training if isinstance(m, _DROPOUTS)][:1]
-        found += [f"batch norm in training mode ({n or 'the model'})"
-                  for n, m in training if isinstance(m, _NormBase)][:1]
+        found = [
+            f"dropout in training mode ({n or 'the model'})"
+            for n, m in training
+            if isinstance(m, _DROPOUTS)
+        ][:1]
+        found += [
+            f"batch norm in training mode ({n or 'the model'})"
+            for n, m in training
+            if isinstance(m, _NormBase)
+        ][:1]
         if any(b.streamed for b in self.batches.values()):
             found.append("streamed data that changes from walk to walk (shuffling, augmentation)")
         if not found:
@@ -237,9 +254,7 @@ class Objective:
                 " random numbers, or let the data be kept with cache=True.")  # fmt: skip
 
 
-def _check(
-    model: Any, loss: Any, metrics: Any, buffers: str, precision: str
-) -> None:
+def _check(model: Any, metrics: Any, buffers: str, precision: str) -> None:
     if not isinstance(model, nn.Module):
         raise ObjectiveError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
     if buffers not in ("keep", "recompute"):
@@ -268,4 +283,3 @@ def _device(device: str | torch.device, model: nn.Module) -> torch.device:
 def _dtype(precision: str, model: nn.Module) -> torch.dtype:
     double = any(p.dtype == torch.float64 for p in model.parameters())
     return torch.float64 if precision == "float32" and double else PRECISIONS[precision]
-

@@ -13,13 +13,13 @@ from landscope.objective import Objective
 from landscope.params import Params, like
 from landscope.slices import Affine, Line, Plane, Volume
 
-_NORMALIZED = {
-    "filter": "filter-normalized random direction",
-    "layer": "layer-normalized random direction",
-    "weight": "weight-scaled random direction",
-    "dfilter": "random direction, filters of norm 1",
-    "dlayer": "random direction, layers of norm 1",
-    None: "random direction",
+_LABELS = {  # short, for they stand on axes; filter normalization is the rule
+    "filter": "random direction",
+    "layer": "layer-normalized direction",
+    "weight": "weight-scaled direction",
+    "dfilter": "direction, filters of norm 1,",
+    "dlayer": "direction, layers of norm 1,",
+    None: "unscaled direction",
 }
 
 
@@ -78,7 +78,7 @@ class Recipe:
             center, count, normalize=self.normalize, ignore=self.ignore,
             orthogonal=self.orthogonal, seed=self.seed,
         )  # fmt: skip
-        return [(direction, _NORMALIZED[self.normalize]) for direction in made]
+        return [(direction, _LABELS[self.normalize]) for direction in made]
 
     def _toward(self, center: Params) -> list[tuple[Params, str]]:
         return [(directions.between(center, _weights(p, center)), f"towards {p.name},")
@@ -100,7 +100,5 @@ def _weights(path: Path, center: Params) -> Params:
     state = checkpoint.read(path)
     missing = next((n for n in center if n not in state), None)
     if missing is not None:
-        raise FormatError(
-            f"{path} has no {missing!r}: it is of another network than the center."
-        )
+        raise FormatError(f"{path} has no {missing!r}: it is of another network than the center.")
     return like(center, {n: state[n].to(t) for n, t in center.items()})

@@ -1,10 +1,10 @@
 """Runs: the folder of a scan, with all that is needed to understand it and to go on with it.
 
-    journal.sqlite          every value, the moment that it exists
-    directions.safetensors  the directions, by axis: "x/layer1.weight", ...
-    landscape.nc            the result; the same question gives the same file, bit for bit
-    run.json                what was asked, versions, seconds
-    *.png, page.html        pictures
+journal.sqlite          every value, the moment that it exists
+directions.safetensors  the directions, by axis: "x/layer1.weight", ...
+landscape.nc            the result; the same question gives the same file, bit for bit
+run.json                what was asked, versions, seconds
+*.png, page.html        pictures
 """
 
 from __future__ import annotations

@@ -101,7 +101,11 @@ def _axis(count: int, span: Span) -> np.ndarray:
     """Return points from first to last, exactly symmetric, so that a centered axis holds 0.0."""
     steps = np.arange(count, dtype=np.float64)
     first, last = span
-    return (first * (count - 1 - steps) + last * steps) / (count - 1) if count > 1 else steps + first
+    if count == 1:
+        return steps + first
+    points: np.ndarray = (first * (count - 1 - steps) + last * steps) / (count - 1)
+    points[[0, -1]] = span  # the quotient may miss them by one rounding
+    return points
 
 
 def _listed(value: int | Sequence[int]) -> list[int]:

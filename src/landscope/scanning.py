@@ -122,9 +122,7 @@ def scan(
     return Landscape(data, seconds)
 
 
-def _coordinates(
-    axes: Sequence[np.ndarray], shape: Sequence[int], index: int
-) -> tuple[float, ...]:
+def _coordinates(axes: Sequence[np.ndarray], shape: Sequence[int], index: int) -> tuple[float, ...]:
     """Return the coordinates of a flat index, x running fastest."""
     found = []
     for axis, count in zip(axes, shape, strict=True):
@@ -193,7 +191,10 @@ def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
 
 
 def _units(objective: Objective) -> dict[str, str]:
-    return {"loss": objective.loss_terms.units, **{n: m.units for n, m in objective.metrics.items()}}
+    return {
+        "loss": objective.loss_terms.units,
+        **{n: m.units for n, m in objective.metrics.items()},
+    }
 
 
 def _provenance(objective: Objective, question: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from landscope import batches, losses
 from landscope import params as params_
 from landscope.batches import Batches
 from landscope.borrow import Borrowed
-from landscope.errors import ObjectiveError
+from landscope.errors import ObjectiveError, ParamsError
 from landscope.losses import Custom, Loss, Terms
 from landscope.params import Params
 
@@ -95,7 +95,7 @@ class Session:
             weight += float(terms.weights.sum())
             _add_gradient(total, terms.values.sum(), leaves)
         for tensor in total.values():
-            tensor /= weight
+            tensor.div_(weight)
         if self.penalty is not None:
             _add_gradient(total, self.penalty(leaves), leaves)
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
@@ -116,7 +116,7 @@ class Session:
         tensors = self.loan.tensors
         unknown = next((n for n in given if n not in tensors), None)
         if unknown is not None:
-            raise params_.ParamsError(
+            raise ParamsError(
                 f"params has {unknown!r}, which the model has not: take params from"
                 " objective.center or objective.states."
             )
@@ -125,8 +125,11 @@ class Session:
 
     def _recompute_statistics(self, given: Mapping[str, Tensor]) -> None:
         """Set batch-norm statistics to the mean over the data's batches, weighted by their size."""
-        norms = [m for m in self.loan.model.modules()
-                 if isinstance(m, _BatchNorm) and m.track_running_stats]
+        norms = [
+            m
+            for m in self.loan.model.modules()
+            if isinstance(m, _BatchNorm) and m.track_running_stats
+        ]
         moved = [n for n in given if n.endswith(("running_mean", "running_var"))]
         if moved:
             raise ObjectiveError(
@@ -166,8 +169,10 @@ class Session:
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, ObjectiveError):
                 raise
-            shapes = ", ".join(f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
-                               for t in batches.tensors(batch))
+            shapes = ", ".join(
+                f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+                for t in batches.tensors(batch)
+            )
             raise CallError(
                 f"{type(self.loan.model).__name__} with {loss.name!r} failed on the first batch"
                 f" ({shapes}): {error}. Check that model, loss and data belong together."
@@ -230,5 +235,3 @@ def _mean(value: float, weight: float, name: str) -> float:
             f"{name} has no terms: every one is ignored (ignore_index, or weights of 0)."
         )
     return value / weight
-
-

@@ -1,8 +1,8 @@
 """Slices: low-dimensional sets of parameters, addressed by coordinates.
 
-    Line(center, d)             center + x d
-    Plane(center, dx, dy)       center + x dx + y dy
-    Volume(center, dx, dy, dz)  center + x dx + y dy + z dz
+Line(center, d)             center + x d
+Plane(center, dx, dy)       center + x dx + y dy
+Volume(center, dx, dy, dz)  center + x dx + y dy + z dz
 """
 
 from __future__ import annotations
@@ -100,12 +100,17 @@ class Affine:
             ParamsError: when the point does not fit the center.
         """
         check_like(params, self.center, "params")
-        offset = {n: params[n].detach().to(t.device).double() - t.double()
-                  for n, t in self.center.items() if t.is_floating_point()}
-        gram = torch.tensor([[dot(_only(a, offset), b) for b in self.directions]
-                             for a in self.directions], dtype=torch.float64)
+        offset = {
+            n: params[n].detach().to(t.device).double() - t.double()
+            for n, t in self.center.items()
+            if t.is_floating_point()
+        }
+        gram = torch.tensor(
+            [[dot(_only(a, offset), b) for b in self.directions] for a in self.directions],
+            dtype=torch.float64,
+        )
         right = torch.tensor([dot(offset, d) for d in self.directions], dtype=torch.float64)
-        found = torch.linalg.pinv(gram, hermitian=True) @ right
+        found = _solve(gram, right)
         steps = tuple(float(c) for c in found)
         left = {
             n: t - sum(c * d[n].double() for c, d in zip(steps, self.directions, strict=True))
@@ -142,6 +147,15 @@ def _settle(slice_: Affine, names: Sequence[str]) -> None:
     for name in names:
         object.__setattr__(slice_, name, wrap(getattr(slice_, name)))
     slice_._check()
+
+
+def _solve(gram: Tensor, right: Tensor) -> Tensor:
+    """Solve for coordinates; lengths of the directions may differ by many orders of magnitude."""
+    lengths = gram.diagonal().sqrt()
+    cosines = gram / torch.outer(lengths, lengths)
+    if lengths.min() > 0 and torch.linalg.eigvalsh(cosines)[0] > 1e-12:
+        return torch.linalg.solve(cosines, right / lengths) / lengths
+    return torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ right
 
 
 def _only(params: Params, names: Mapping[str, object]) -> dict[str, Tensor]:

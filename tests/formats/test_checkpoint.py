@@ -192,6 +192,18 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path, name: str, content: bytes)
     assert "\n" not in str(told.value)
 
 
+def test_of_a_long_text_of_torch_the_first_line_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("bad record\nC++ trace of many lines")
+
+    (tmp_path / "a.pt").write_bytes(b"anything")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(FormatError, match=r"torch can read \(bad record\)\. It may be damaged"):
+        checkpoint.read(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize(("make", "found"), [(True, "is a folder"), (False, "does not exist")])
 def test_a_path_that_is_no_file_is_a_sentence(tmp_path: Path, found: str, *, make: bool) -> None:
     path = tmp_path / "model.pt"

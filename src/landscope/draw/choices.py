@@ -16,6 +16,7 @@ from landscope.errors import DrawError
 SCALES = ("log", "linear")
 # Above this ratio of largest to smallest value the floor of a bowl looks flat on a linear scale.
 LOG_RATIO = 20.0
+_LARGEST = 1e250  # matplotlib's own stand-in for infinity in filled contours
 
 
 def paintable(values: FloatArray, scale: str) -> FloatArray:
@@ -77,6 +78,11 @@ def limits_of(
     if not every.size:
         return (1.0, 10.0) if scale == "log" else (0.0, 1.0)
     low, high = float(every.min()), float(every.max())
+    if scale != "log" and max(-low, high) > _LARGEST:
+        raise DrawError(
+            f"The values reach from {low:g} to {high:g}, too far for a linear scale: use"
+            " scale='log', or limits."
+        )
     if clip is not None and clip <= low < high:
         raise DrawError(
             f"clip={clip} lies below the lowest value {low:g}, so all would be flat: give a larger"

@@ -7,6 +7,7 @@ reader can name the height of every line.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +45,12 @@ def round_numbers(low: float, high: float, *, scale: str, count: int = 20) -> Fl
     return _geometric(low, high, count) if scale == "log" else _even(low, high, count)
 
 
-def number(value: float) -> str:
-    """Return ``value`` in at most four significant digits, as short as it can be read.
+def number(value: float, digits: int = 4) -> str:
+    """Return ``value`` in a few significant digits, as short as it can be read.
 
     Args:
         value: any number.
+        digits: how many significant digits at most. Default: 4, as much as an axis can bear.
 
     Returns:
         Its text, with an exponent below 0.0001 and from 100000.
@@ -59,14 +61,29 @@ def number(value: float) -> str:
     """
     if not math.isfinite(value):
         return str(value)
-    if value == 0 or 1e-4 <= abs(value) < 1e5:
-        return f"{value:.4g}" if abs(value) < 1e3 else f"{value:.0f}"
-    mantissa, exponent = f"{value:.3e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    power = int(exponent)
+    if value == 0 or -4 <= power < 5:
+        text = f"{value:.{max(digits - 1 - power, 0)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    short = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{short}e{power}"
+
+
+def digits_for(values: Sequence[float] | FloatArray) -> int:
+    """Return how many significant digits tell these numbers apart: 4, or more where they must.
+
+    Example:
+        >>> digits_for([2.30258, 2.30259, 2.3026])
+        6
+    """
+    distinct = len({float(value) for value in values})
+    enough = (d for d in range(4, 17) if len({number(v, d) for v in values}) == distinct)
+    return next(enough, 17)
 
 
 def _even(low: float, high: float, count: int) -> FloatArray:
-    rough = high / count - low / count
+    rough = max(high / count - low / count, 1e-300)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(s * unit for s in _STEPS if s * unit >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

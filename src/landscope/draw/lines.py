@@ -151,8 +151,7 @@ def _dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
     if first.center is not None:
         ax.axvline(0, color="0.75", linewidth=0.8, zorder=0.9)
     if any(not trace.percent for trace in first.traces):
-        ax.set_yscale(first.scale)
-        share_range(first, ax)
+        _span_limits(first, ax)
     for axes, percent in ((right, True), (ax, False)):
         labels = dict.fromkeys(t.label for t in first.traces if t.percent == percent)
         if labels:
@@ -161,12 +160,14 @@ def _dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
                 axes.set_ylim(-2, 102)
 
 
-def share_range(scene: LineScene, ax: Axes) -> None:
+def _span_limits(scene: LineScene, ax: Axes) -> None:
     """Let the left-hand axis span the limits of the scene, which may be those of several."""
     (low, high), log = scene.limits, scene.scale == "log"
     low, high = (math.log10(low), math.log10(high)) if log else (low, high)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    ax.set_ylim((10**low, 10**high) if log else (low, high))
+    ax.set_ylim((10**low, 10 ** min(high, 308.0)) if log else (low, high))
+    # After the range, since matplotlib would look for one of its own and overflow at 1e300.
+    ax.set_yscale(scene.scale)
     if log:
         mark_axis(ax.yaxis, scene.limits, "log")
 

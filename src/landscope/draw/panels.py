@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ PAINTERS: dict[str, Painter] = {
     "filled": paint_filled,
     "contour": paint_contour,
     "heatmap": paint_heatmap,
-    "surface": paint_surface,
+    "surface": partial(paint_surface, zoom=0.88),
 }
 _COLUMNS = 3  # more would be too small to read on a page
 _SURFACE, _LINE = (4.8, 4.4), (4.6, 3.4)  # inches, wide and high
@@ -91,7 +92,6 @@ def _plane_panels(
         ax.set_title(name)
         if kind == "surface":
             ax.set_zlabel("")  # the color bar says it, and a neighbor would hide it
-            ax.set_box_aspect(None, zoom=0.88)
     add_color_bar(scenes[0], figure, ax=axes, shrink=0.8)
     return figure
 

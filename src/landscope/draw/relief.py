@@ -15,7 +15,7 @@ from matplotlib.colors import LightSource
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from landscope.draw.levels import FloatArray, number, round_numbers
+from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
 from landscope.draw.scene import PlaneScene, need_area, plane_scene
 from landscope.draw.static import COLORS, add_color_bar, few_ticks, new_axes, norm, tick
 from landscope.errors import DrawError
@@ -67,8 +67,8 @@ def surface(
     return ax
 
 
-def paint_surface(scene: PlaneScene, ax: Any) -> None:
-    """Draw the surface into 3-D ``ax``."""
+def paint_surface(scene: PlaneScene, ax: Any, *, zoom: float = 1.0) -> None:
+    """Draw the surface into 3-D ``ax``, enlarged by ``zoom``."""
     if not isinstance(ax, Axes3D):
         raise DrawError(
             "ax is flat, and a surface needs 3-D axes: make them with"
@@ -80,11 +80,11 @@ def paint_surface(scene: PlaneScene, ax: Any) -> None:
     skin = Poly3DCollection(corners, facecolors=colors, edgecolors=colors, linewidths=0.3)
     skin.set_rasterized(True)
     ax.add_collection3d(skin)
-    _box(scene, ax)
+    _box(scene, ax, zoom)
     ax.set_title(scene.title)
     ax.set_xlabel(scene.x_label, labelpad=6)
     ax.set_ylabel(scene.y_label, labelpad=6)
-    ax.set_zlabel(scene.label, labelpad=8)
+    ax.set_zlabel(scene.label)
     _notes(scene, ax)
 
 
@@ -158,19 +158,24 @@ def _slope(z: FloatArray, at: FloatArray) -> FloatArray:
     return np.asarray(np.where(known, sides, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
-def _box(scene: PlaneScene, ax: Any) -> None:
+def _box(scene: PlaneScene, ax: Any, zoom: float) -> None:
     """Set the ranges and sides of the box, and ticks that tell values also on a log scale."""
     low, high = _height_range(scene)
     ax.set(xlim=scene.x[[0, -1]], ylim=scene.y[[0, -1]], zlim=(low, high))
     sides = _box_sides(scene)
     # The labels of a short side reach beyond the picture unless the box is made smaller.
-    ax.set_box_aspect(sides, zoom=1.0 if min(sides[:2]) > 0.75 else 0.86)
+    ax.set_box_aspect(sides, zoom=zoom * (1.0 if min(sides[:2]) > 0.75 else 0.86))
     ax.view_init(**VIEW)
     few_ticks(ax.xaxis)
     few_ticks(ax.yaxis, prune="lower")  # its label would stand on that of x
-    ends = (10.0**low, 10.0**high) if scene.scale == "log" else (low, high)
+    ends = (10.0**low, 10.0 ** min(high, 308.0)) if scene.scale == "log" else (low, high)
     ticks = round_numbers(*ends, scale=scene.scale, count=6)
-    ax.set_zticks(np.log10(ticks) if scene.scale == "log" else ticks, [*map(tick, ticks)])
+    names = [tick(value, digits_for(ticks)) for value in ticks]
+    ax.set_zticks(np.log10(ticks) if scene.scale == "log" else ticks, names)
+    # Long numbers, centered at their ticks, would reach into the box.
+    longer = max(max(map(len, names), default=0) - 4, 0)
+    ax.tick_params(axis="z", pad=4 + 3 * longer)
+    ax.zaxis.labelpad = 8 + 5 * longer
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="0.88", linewidth=0.6)

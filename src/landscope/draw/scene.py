@@ -267,7 +267,7 @@ def _edges(axis: FloatArray, other: FloatArray) -> FloatArray:
     """Return the borders of cells about the coordinates; a lone cell is as wide as its height."""
     if axis.size == 1:
         width = float(np.diff(other).mean()) if other.size > 1 else 1.0
-        return axis[0] + np.array([-width / 2, width / 2])
+        return np.array([axis[0] - width / 2, axis[0] + width / 2])
     middles = (axis[1:] + axis[:-1]) / 2
     return np.concatenate([[2 * axis[0] - middles[0]], middles, [2 * axis[-1] - middles[-1]]])
 

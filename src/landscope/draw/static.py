@@ -8,6 +8,7 @@ made without pyplot, so that nothing global changes and nothing opens a window; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from landscope.draw.levels import FloatArray, number, round_numbers
+from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
 from landscope.draw.scene import PlaneScene, need_area, plane_scene
 from landscope.landscape import Landscape
 
@@ -162,7 +163,10 @@ def paint_filled(scene: PlaneScene, ax: Axes) -> None:
     bands = np.unique([low, *inside, high])
     colors: dict[str, Any] = {"norm": norm(scene), "cmap": COLORS}
     if scene.span is not None:
-        ax.contourf(scene.x, scene.y, _masked(scene), bands, extend="both", **colors)
+        beyond = scene.span[0] < low, scene.span[1] > high
+        extend = {(True, False): "min", (False, True): "max", (True, True): "both"}
+        colors["extend"] = extend.get(beyond, "neither")
+        ax.contourf(scene.x, scene.y, _masked(scene), bands, **colors)
     _finish(scene, ax, scene.x, scene.y)
 
 
@@ -184,14 +188,16 @@ def add_color_bar(scene: PlaneScene, figure: Any, **place: Any) -> None:
 
 def mark_axis(axis: Any, limits: tuple[float, float], scale: str, *, count: int = 7) -> None:
     """Put ticks at round numbers, written in plain digits, on an axis of a picture."""
-    axis.set_major_locator(FixedLocator([*round_numbers(*limits, scale=scale, count=count)]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    marks = round_numbers(*limits, scale=scale, count=count)
+    digits = digits_for(marks)
+    axis.set_major_locator(FixedLocator([*marks]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, digits)))
     axis.set_minor_locator(NullLocator())
 
 
-def tick(value: float) -> str:
+def tick(value: float, digits: int = 4) -> str:
     """Return a number as matplotlib writes it: with a true minus sign."""
-    return number(value).replace("-", "\N{MINUS SIGN}")
+    return number(value, digits).replace("-", "\N{MINUS SIGN}")
 
 
 def few_ticks(axis: Any, *, prune: str | None = None) -> None:
@@ -258,7 +264,9 @@ def _holes(scene: PlaneScene, ax: Axes) -> None:
 def _label_lines(ax: Axes, lines: ContourSet) -> None:
     drawn = list(lines.levels)
     every_other = drawn[:: 2 if len(drawn) > 9 else 1]
-    for text in ax.clabel(lines, every_other, fontsize=8, fmt=tick, inline_spacing=3):
+    digits = digits_for(drawn)
+    write = partial(tick, digits=digits)
+    for text in ax.clabel(lines, every_other, fontsize=8, fmt=write, inline_spacing=3):
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
         text.set_color("0.15")
 
@@ -266,7 +274,7 @@ def _label_lines(ax: Axes, lines: ContourSet) -> None:
 def _flat_note(scene: PlaneScene) -> str:
     if scene.span is None:
         return "nothing to draw"
-    low, high = map(tick, scene.span)
+    low, high = (tick(end, digits_for(scene.span)) for end in scene.span)
     return f"{low} everywhere" if low == high else f"no level between {low} and {high}"
 
 

@@ -6,7 +6,7 @@ point, in any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,6 @@ class Engine(Protocol):
         slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
         points: Iterable[Point],
         quantities: Sequence[Quantity],
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """Yield the result of each point, in any order."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -25,7 +25,7 @@ class Local:
         slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
         points: Iterable[Point],
         quantities: Sequence[Quantity],
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """Yield the result of each point in order; the model is borrowed meanwhile."""
         with objective.session() as session:
             for index, coordinates in points:

@@ -101,18 +101,20 @@ def write_surface(
             the file that the landscape was read from if not given.
 
     Raises:
-        FormatError: for a volume, or when there is no loss to write.
+        FormatError: for a volume, when there is no loss to write, or when the place cannot be
+            written.
     """
     if len(land.dims) > 2:
-        raise FormatError(f"a {len(land.dims)}-dimensional landscape has no 2018 layout: write it"
-                          " with land.save('a.nc') or ls.formats.vtk.write(land, 'a.vts').")  # fmt: skip
+        raise FormatError(
+            f"a {len(land.dims)}-dimensional landscape has no 2018 layout: write it with"
+            " land.save('a.nc') or ls.formats.vtk.write(land, 'a.vts')."
+        )
     columns = {new: _column(land.data[old]) for old, new in _file_names(land).items()}
     if not any(name.endswith("loss") for name in columns):
         raise FormatError(f"the landscape holds {list(land.data)}; a surface file needs a loss.")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     shape = land.data[land.quantity].shape[::-1]
-    with whole(path) as part, h5py.File(part, "w") as file:
+    with _made(path) as file:
         named = str(land.data.attrs.get("dir_file", "")) if dir_file is None else dir_file
         file.create_dataset("dir_file", data=named, dtype=h5py.string_dtype())
         for dim in land.dims:
@@ -122,9 +124,7 @@ def write_surface(
     return path
 
 
-def read_directions(
-    path: str | os.PathLike[str], params: Mapping[str, Tensor]
-) -> list[Params]:
+def read_directions(path: str | os.PathLike[str], params: Mapping[str, Tensor]) -> list[Params]:
     """Return the directions in a file of the 2018 scripts, one or two of them.
 
     Args:
@@ -164,14 +164,13 @@ def write_directions(
             not hold (integer counters) are then written as 0, as the layout asks.
 
     Raises:
-        FormatError: when there is none, or more than two.
+        FormatError: when there is none, or more than two, or when the place cannot be written.
     """
     given = [directions] if isinstance(directions, Mapping) else list(directions)
     if not 1 <= len(given) <= 2:
         raise FormatError(f"{len(given)} directions are given; the layout of 2018 holds 1 or 2.")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part, h5py.File(part, "w") as file:
+    with _made(path) as file:
         for group, direction in zip(_GROUPS, given, strict=False):
             names = list(direction if states is None else states)
             for index, name in enumerate(names):
@@ -204,6 +203,18 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise FormatError(f"{path} is not an HDF5 file ({error}).") from error
     with file:
         yield file
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[h5py.File]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part, h5py.File(part, "w") as file:
+            yield file
+    except OSError as error:
+        raise FormatError(
+            f"{path} cannot be written ({error}): choose a folder that you may write to."
+        ) from error
 
 
 def _is_value(name: str) -> bool:

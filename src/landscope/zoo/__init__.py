@@ -1,7 +1,7 @@
 """Models, data and recipes to try things on: ``landscope zoo`` lists them.
 
-    digits_*    small networks on scikit-learn's digits, trained in seconds and cached
-    the others  the 29 CIFAR-10 networks of the 2018 scripts; their data and weights are yours
+digits_*    small networks on scikit-learn's digits, trained in seconds and cached
+the others  the 29 CIFAR-10 networks of the 2018 scripts; their data and weights are yours
 """
 
 from __future__ import annotations

@@ -1,0 +1,47 @@
+# Every target does its own set-up: a virtual environment in .venv, exact versions from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= runs/demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types bench clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.plain  ## train two networks, scan their loss surfaces, draw them
+	$(BIN)/landscope demo --out $(DEMO)
+
+test: $(VENV)/.dev  ## run all tests, with line coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.dev  ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev  ## check types
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## measure speed against the plain loop
+	$(BIN)/python benchmarks/exact.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "landscope needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# torch first and by its exact version: a range would bring the newest one with all of CUDA.
+$(VENV)/.plain: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "installing landscope into $(VENV) (about a minute)"
+	$(PIP) $$(grep '^torch==' constraints.txt)
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.plain
+	$(PIP) -e '.[dev]'
+	touch $@

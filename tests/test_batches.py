@@ -1,0 +1,3 @@
+from tests.cases import A
+def test_x() -> None:
+    assert A == 1

@@ -1,0 +1,205 @@
+"""The house: names, what an import costs, which module may know which, errors, documentation."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import inspect
+import pkgutil
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+import landscope
+from landscope import errors
+
+SOURCE = Path(str(landscope.__file__)).parent
+PUBLIC = {
+    "Grid", "Journal", "Landscape", "Line", "Objective", "Plane", "Volume", "__version__",
+    "directions", "draw", "errors", "formats", "load", "losses", "params", "scan", "zoo",
+}  # fmt: skip
+FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other
+    "errors", "extras", "_version", "params", "fingerprint", "losses", "batches", "borrow",
+    "session", "objective", "directions", "slices", "sampling", "journal", "landscape", "engines",
+    "engines.local", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*", "runs", "recipes",
+    "targets", "demo", "cli",
+)  # fmt: skip
+HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
+
+
+def _modules() -> list[str]:
+    """Names of all modules, without "landscope."; "" is the package itself."""
+    paths = (p.relative_to(SOURCE).with_suffix("") for p in sorted(SOURCE.rglob("*.py")))
+    return [".".join(part for part in path.parts if part != "__init__") for path in paths]
+
+
+def _path(module: str) -> Path:
+    flat = SOURCE.joinpath(*module.split(".")).with_suffix(".py")
+    return flat if module and flat.is_file() else SOURCE.joinpath(*module.split("."), "__init__.py")
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _imported(module: str) -> Iterator[str]:
+    """Modules of landscope that a module imports when it is itself imported."""
+    known = set(_modules())
+    for node in ast.parse(_path(module).read_text()).body:
+        for part in () if _is_type_checking(node) else _statements(node):
+            if isinstance(part, ast.Import):
+                names = [alias.name for alias in part.names]
+            else:
+                assert part.level == 0, f"{module}: imports are absolute"
+                names = [f"{part.module}.{alias.name}" for alias in part.names]
+            for name in names:
+                if name.split(".")[0] == "landscope":
+                    inner = name.partition(".")[2]
+                    yield inner if inner in known else inner.rpartition(".")[0]
+
+
+def _statements(node: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return
+    yield from (n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom))
+
+
+def _floor(module: str) -> int:
+    folder = f"{module.split('.')[0]}.*"
+    return FLOORS.index(folder if folder in FLOORS else module)
+
+
+def _after(code: str) -> set[str]:
+    """Top-level modules that a fresh process has loaded after some code."""
+    text = f"{code}\nimport sys; print('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("LOADED"))
+    return {name.split(".")[0] for name in line.split()[1:]}
+
+
+def test_the_public_names_are_these_and_each_is_there() -> None:
+    assert set(landscope.__all__) == PUBLIC
+    assert len(landscope.__all__) == len(PUBLIC)
+    assert sorted(landscope.__all__) == dir(landscope)
+    for name in PUBLIC:
+        assert getattr(landscope, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'scanner'"):
+        _ = landscope.scanner
+
+
+def test_scan_stays_the_function_when_the_module_beside_it_is_imported() -> None:
+    scanning = importlib.import_module("landscope.scanning")
+    assert isinstance(landscope.scan, FunctionType)
+    assert landscope.scan is scanning.scan
+
+
+def test_page_stays_the_function_when_the_module_behind_it_is_imported() -> None:
+    webpage = importlib.import_module("landscope.draw.webpage")
+    assert isinstance(landscope.draw.page, FunctionType)
+    assert landscope.draw.page is webpage.page
+
+
+def test_importing_landscope_loads_nothing_heavy() -> None:
+    assert not _after("import landscope") & {*HEAVY, "numpy", "typer", "rich", "safetensors"}
+
+
+def test_importing_what_computes_loads_torch_and_nothing_that_draws_or_stores() -> None:
+    loaded = _after("import landscope.objective, landscope.scanning")
+    assert {"torch", "numpy"} <= loaded
+    assert not loaded & ({*HEAVY, "typer", "rich"} - {"torch"})
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['landscope', '--help']; from landscope import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert not _after(program) & {*HEAVY, "numpy"}
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - began)
+        assert b"Usage" in done.stdout
+    print(f"\nlandscope --help: {statistics.median(seconds):.2f} s, the median of 5")  # noqa: T201
+
+
+def test_every_module_has_a_floor_and_every_floor_a_module() -> None:
+    modules = set(_modules()) - {""}
+    floors = {FLOORS[_floor(module)] for module in modules}
+    assert floors == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", [m for m in _modules() if m])
+def test_a_module_imports_only_from_lower_floors_or_its_own_folder(module: str) -> None:
+    for other in _imported(module):
+        inside = FLOORS[_floor(module)].endswith(".*") and _floor(other) == _floor(module)
+        assert _floor(other) < _floor(module) or inside, f"{module} imports {other}"
+
+
+def test_the_package_itself_imports_only_its_version() -> None:
+    assert set(_imported("")) == {"_version"}
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {module: set(_imported(module)) for module in _modules()}
+    while graph:
+        free = [m for m, used in graph.items() if not used & set(graph)]
+        assert free, f"a circle among {sorted(graph)}"
+        for module in free:
+            del graph[module]
+
+
+def _everything() -> Iterator[tuple[str, object]]:
+    for found in pkgutil.walk_packages([str(SOURCE)], "landscope."):
+        module = importlib.import_module(found.name)
+        yield found.name, module
+        for name, thing in vars(module).items():
+            if name[0] == "_" or getattr(thing, "__module__", None) != found.name:
+                continue
+            if inspect.isfunction(thing) or inspect.isclass(thing):
+                yield f"{found.name}.{name}", thing
+            if inspect.isclass(thing) and not issubclass(thing, tuple):
+                for member, inner in vars(thing).items():
+                    if member[0] != "_" and isinstance(inner, FunctionType | property):
+                        yield f"{found.name}.{name}.{member}", inner
+
+
+def test_everything_public_has_a_docstring() -> None:
+    silent = [name for name, thing in _everything() if not (inspect.getdoc(thing) or "").strip()]
+    assert silent == []
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def test_every_error_is_a_builtin_error_too() -> None:
+    assert len(list(_everything())) > 100  # all modules are loaded
+    known = {e for e in vars(builtins).values() if isinstance(e, type)} - {Exception, BaseException}
+    for error in _subclasses(errors.LandscopeError):
+        assert known & {*error.__mro__} - {object}, error
+
+
+def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
+    drawn = re.findall(r"[├└]── (\w+)\s+\((\w+)\)\s+(.+)", str(errors.__doc__))
+    real = [
+        (name, error.__bases__[1].__name__, str(error.__doc__).rstrip(".").lower())
+        for name, error in vars(errors).items()
+        if isinstance(error, type) and error.__bases__[0] is errors.LandscopeError
+    ]
+    assert [(name, base, text.lower()) for name, base, text in drawn] == real
+    assert len(real) == 11
