@@ -9,30 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-TARGET = '''
-import torch
-from torch import nn
-import landscope as ls
-
-CALLS = []
-
-
-def model(width: int = 6, seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Tanh(),
-                             nn.Linear(width, 3)).eval()
-
-
-def data():
-    draws = torch.Generator().manual_seed(7)
-    return torch.randn(30, 4, generator=draws), torch.randint(3, (30,), generator=draws)
-
-
-def make(width: int = 6, seed: int = 0):
-    return ls.Objective(model(width, seed), nn.CrossEntropyLoss(), data(),
-                        metrics={"accuracy": ls.losses.accuracy})
-'''
+TARGET = Path(__file__).parent / "toy_target.py"
 
 
 class Answer(NamedTuple):
@@ -85,5 +62,5 @@ def command(
 @pytest.fixture
 def target(tmp_path: Path) -> str:
     """``file.py:make``: an MLP with batch norm for three classes of four numbers."""
-    (tmp_path / "toy_target.py").write_text(TARGET)
+    (tmp_path / "toy_target.py").write_text(TARGET.read_text())
     return f"{tmp_path / 'toy_target.py'}:make"

@@ -347,7 +347,8 @@ def main() -> None:
         if os.environ.get("LANDSCOPE_TRACEBACK"):
             raise
         _complain(
-            f"{type(error).__name__}: {error} (LANDSCOPE_TRACEBACK=1 shows where it happened)"
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+            " (LANDSCOPE_TRACEBACK=1 shows where it happened)"
         )
         sys.exit(1)
 

@@ -101,4 +101,10 @@ def _weights(path: Path, center: Params) -> Params:
     missing = next((n for n in center if n not in state), None)
     if missing is not None:
         raise FormatError(f"{path} has no {missing!r}: it is of another network than the center.")
+    odd = next((n for n, t in center.items() if state[n].shape != t.shape), None)
+    if odd is not None:
+        raise FormatError(
+            f"{path}: {odd!r} has the shape {tuple(state[odd].shape)}; expected"
+            f" {tuple(center[odd].shape)}: it is of another network than the center."
+        )
     return like(center, {n: state[n].to(t) for n, t in center.items()})

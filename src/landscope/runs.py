@@ -104,9 +104,18 @@ def note(folder: Path, asked: Mapping[str, Any], *, seconds: float | None) -> No
 
 
 def noted(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what run.json says; nothing for a folder without one."""
+    """Return what run.json says; nothing for a folder without one.
+
+    Raises:
+        FormatError: when the file is damaged.
+    """
     path = Path(folder) / ASKED
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except ValueError as error:
+        raise FormatError(
+            f"{path} is damaged ({error}): delete it; the values are not in it."
+        ) from error
 
 
 def keep_directions(slice_: Slice, path: Path) -> None:

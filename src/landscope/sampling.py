@@ -47,7 +47,7 @@ class Grid:
         SamplerError: for a resolution below 1, a span that runs backwards or is not finite.
 
     Example:
-        >>> [list(axis) for axis in Grid((3, 2), ((-1, 1), (0, 1))).axes(("x", "y"))]
+        >>> [axis.tolist() for axis in Grid((3, 2), ((-1, 1), (0, 1))).axes(("x", "y"))]
         [[-1.0, 0.0, 1.0], [0.0, 1.0]]
     """
 

@@ -140,7 +140,9 @@ def _question(
             " data)."
         )
     parts = {role: fingerprint.of_tensors(params) for role, params in slice_.parts.items()}
-    if isinstance(slice_, Affine) and not set(slice_.center) & set(objective.states):
+    if isinstance(slice_, Affine) and not set(slice_.center) & set(
+        objective.model.state_dict(keep_vars=True)
+    ):
         raise SliceError("the slice moves no parameter of the objective's model.")
     return {
         **objective.question(),

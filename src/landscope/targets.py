@@ -94,7 +94,8 @@ def _from_file(path: Path) -> Any:
     sys.modules[path.stem] = module  # so that its classes find their module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(path.stem, None)
         raise TargetError(f"{path} cannot be imported: {_told(error)}.") from error
     return module
 
@@ -103,16 +104,19 @@ def _from_package(name: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(f"module {name!r} cannot be imported: {_told(error)}.") from error
 
 
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(".")
+def _told(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
 
 
 def _check_arguments(function: Any, given: dict[str, Any], target: str) -> None:
     names = inspect.signature(function).parameters
+    lacking = next((n for n, p in names.items() if _is_needed(p) and n not in given), None)
+    if lacking is not None and target.partition(":")[0] != "zoo":
+        raise TargetError(f"{target} needs the argument {lacking!r}: pass --set {lacking}=VALUE.")
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values()):
         return
     odd = next((n for n in given if n not in names), None)
@@ -120,3 +124,8 @@ def _check_arguments(function: Any, given: dict[str, Any], target: str) -> None:
         raise TargetError(
             f"--set {odd}=...: {target} has no such argument; it takes {', '.join(names)}."
         )
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in many

@@ -5,10 +5,16 @@ They are fixtures because pytest's importlib mode lets no test module import its
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from landscope.landscape import Landscape
 
@@ -169,3 +175,18 @@ def any_plane(request: pytest.FixtureRequest) -> Landscape:
 def any_line(request: pytest.FixtureRequest) -> Landscape:
     land: Landscape = request.getfixturevalue(request.param)
     return land
+
+
+@pytest.fixture
+def rasterize() -> Callable[..., npt.NDArray[Any]]:
+    """Draw a figure, or that of some axes: its pixels, [height, width, 4]."""
+
+    def draw(picture: Figure | Axes, dpi: float = 30) -> npt.NDArray[Any]:
+        figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
+        assert figure is not None
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())
+
+    return draw

@@ -24,9 +24,7 @@ from landscope.zoo.cifar import tiny
 FOLDER = Path(__file__).parents[1] / "data" / "reference"
 A = FOLDER / "tiny_a"
 LINE_DIRECTION = A / "model_10.t7_weights_xignore=biasbn_xnorm=filter.h5"
-DIRECTIONS = (
-    A / "model_10.t7_weights_xignore=biasbn_xnorm=filter_yignore=biasbn_ynorm=filter.h5"
-)
+DIRECTIONS = A / "model_10.t7_weights_xignore=biasbn_xnorm=filter_yignore=biasbn_ynorm=filter.h5"
 RECTANGLE = A / f"{DIRECTIONS.name}_[-1.0,1.0,7]x[-1.5,0.5,5].h5"
 SQUARE = A / f"{DIRECTIONS.name}_[-1.0,1.0,5]x[-1.0,1.0,5].h5"
 PROJECTION = A / f"{DIRECTIONS.name}_proj_lstsq.h5"

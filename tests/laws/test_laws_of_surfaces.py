@@ -173,7 +173,7 @@ def test_nothing_of_the_users_is_changed_by_an_exception_in_the_loss(
         return F.cross_entropy(outputs, targets, reduction="none")
 
     before = cases.remembered(model)
-    objective = ls.Objective(model, loss, case.data, batch_size=9, buffers=buffers)
+    objective = ls.Objective(model, loss, case.data, batch_size=8, buffers=buffers)
     with pytest.raises(KeyError, match="in the middle"):
         ls.scan(objective, cases.plane(objective), ls.Grid(3))
     assert cases.remembered(model) == before

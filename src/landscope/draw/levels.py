@@ -92,7 +92,7 @@ def _even(low: float, high: float, count: int) -> FloatArray:
 
 
 def _geometric(low: float, high: float, count: int) -> FloatArray:
-    sparse = [_multiples((1.0,), low, high, every) for every in (32, 16, 8, 4, 2)]
+    sparse = [_multiples((1.0,), low, high, every) for every in (128, 64, 32, 16, 8, 4, 2)]
     candidates = sparse + [_multiples(mantissas, low, high, 1) for mantissas in _DECADES]
     best = min(candidates, key=lambda c: abs(math.log(max(c.size, 0.5) / count)))
     # Within about a decade even steps are rounder, and nearly geometric.

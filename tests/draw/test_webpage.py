@@ -1,0 +1,507 @@
+"""The page in a real browser, without a network: what is drawn against the values that went in.
+
+The browser is Chromium without a window, its WebGL drawn by the processor (SwiftShader). Where no
+Chromium is on the PATH these tests are skipped; those of the file itself run everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from landscope import draw
+from landscope.errors import DrawError
+from landscope.landscape import Landscape
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"
+)
+SHIFT = """new Promise(done => new PerformanceObserver((list, watch) => {
+  watch.disconnect(); done(list.getEntries().reduce((sum, entry) => sum + entry.value, 0));
+}).observe({type: "layout-shift", buffered: true}) ?? setTimeout(() => done(0), 200))"""
+
+
+@dataclass
+class Visit:
+    """A page that is open, with what it told the console and asked of the network."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def __getitem__(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def after(self, act: Callable[[], object]) -> None:
+        """Do something that draws anew, and wait until it is drawn."""
+        before = self["landscope.drawings"]
+        act()
+        self.page.wait_for_function(f"landscope.drawings > {before}")
+
+    def reset(self) -> None:
+        self.after(self.page.locator("#reset").click)
+
+    def scale(self, name: str) -> None:
+        self.after(lambda: self.page.locator(f"input[value={name}]").check(force=True))
+
+    def clip(self, share: float) -> float:
+        """Move the slider to a share of its length, with the keyboard's events; the new clip."""
+        slide = f"slider => {{ slider.value = {1000 * share}; slider.dispatchEvent(new Event('input')) }}"
+        self.after(lambda: self.page.locator("#clip").evaluate(slide))
+        return float(self["landscope.clip"])
+
+    def heights(self, plot: str) -> np.ndarray:
+        """What is drawn, with NaN for null."""
+        rows = self[f"document.getElementById('{plot}').data[0].z"]
+        return np.array(rows, dtype=np.float64)
+
+    def text(self, selector: str) -> str:
+        return " ".join(self.page.locator(selector).inner_text().split())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser: Browser) -> Callable[..., contextlib.AbstractContextManager[Visit]]:
+    """Open a file; when it is closed again nothing may have gone wrong on it."""
+
+    @contextlib.contextmanager
+    def opened(path: Path, before: str = "", **options: Any) -> Iterator[Visit]:
+        guest = Visit(browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options}))
+
+        def hear(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                guest.complaints.append(message.text)
+
+        def see(request: Request) -> None:
+            guest.requests.append(request.url)
+
+        guest.page.on("console", hear)
+        guest.page.on("request", see)
+        guest.page.on("pageerror", lambda error: guest.complaints.append(str(error)))
+        guest.page.add_init_script(before or "0")
+        guest.page.goto(path.as_uri())
+        if options.get("java_script_enabled", True):
+            guest.page.wait_for_function("window.landscope && landscope.ready")
+        yield guest
+        guest.page.close()
+        assert guest.complaints == []
+        outside = [url for url in guest.requests if not url.startswith(("data:", "blob:"))]
+        assert outside == [path.as_uri()]
+
+    return opened
+
+
+Open = Callable[..., contextlib.AbstractContextManager[Visit]]
+
+
+def small_bowl(title: str) -> Landscape:
+    """11 x 9 values from 0.01 at the center to 1000, and an accuracy."""
+    x, y = np.linspace(-1, 1, 11), np.linspace(-0.8, 0.8, 9)
+    loss = 10 ** (5 * np.maximum(abs(x[None, :]), abs(y[:, None]) / 0.8) - 2)
+    fields = {
+        "loss": (("y", "x"), loss),
+        "accuracy": (("y", "x"), 100 / (1 + loss), {"units": "%", "long_name": "accuracy"}),
+    }
+    return Landscape(xr.Dataset(fields, {"x": x, "y": y}, {"title": title, "seed": 3}))
+
+
+def with_holes() -> Landscape:
+    land = small_bowl("with holes")
+    loss = land.data["loss"].values
+    loss *= 2
+    loss[2, 3], loss[6, 7], loss[0, 0] = np.nan, np.inf, -np.inf
+    return land
+
+
+@pytest.fixture(scope="module")
+def shared_pair(visit: Open, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    """Two planes, the second with holes; opened once for many tests."""
+    path = tmp_path_factory.mktemp("pair") / "pair.html"
+    draw.page([small_bowl("first"), with_holes()], path)
+    with visit(path) as guest:
+        yield guest
+
+
+@pytest.fixture
+def pair(shared_pair: Visit) -> Visit:
+    shared_pair.reset()
+    return shared_pair
+
+
+@in_browser
+@pytest.mark.parametrize("count", [1, 3])
+def test_planes_are_drawn_without_a_network_or_a_complaint(
+    count: int, visit: Open, tmp_path: Path
+) -> None:
+    lands = [small_bowl("a"), with_holes(), small_bowl("c")][:count]
+    with visit(draw.page(lands, tmp_path / "p.html")) as guest:
+        assert guest["document.querySelectorAll('.surface-plot canvas').length > 0"]
+        for k, land in enumerate(lands):
+            raw = land.data["loss"].values
+            shown = np.log10(np.where(np.isfinite(raw) & (raw > 0), raw, np.nan))
+            np.testing.assert_allclose(guest.heights(f"surface-{k}"), shown, rtol=1e-12)
+            np.testing.assert_allclose(guest.heights(f"contour-{k}"), shown, rtol=1e-12)
+        assert guest.page.locator("#surface-3").count() == 0
+        assert guest.page.locator("#linked").is_visible() == (count > 1)
+        assert guest["landscope.firstDrawn"] > 0
+
+
+@in_browser
+def test_the_page_keeps_its_layout_while_plotly_loads(pair: Visit) -> None:
+    assert pair[SHIFT] < 0.01
+
+
+@in_browser
+def test_switching_the_scale_changes_what_is_drawn(pair: Visit) -> None:
+    raw = small_bowl("").data["loss"].values
+    np.testing.assert_allclose(pair.heights("surface-0"), np.log10(raw), rtol=1e-12)
+    pair.scale("linear")
+    assert pair["landscope.scale"] == "linear"
+    np.testing.assert_array_equal(pair.heights("surface-0"), raw)
+    np.testing.assert_array_equal(pair.heights("contour-0"), raw)
+
+
+@in_browser
+def test_not_a_number_stays_a_hole_in_the_drawn_data(pair: Visit) -> None:
+    lost = ~np.isfinite(with_holes().data["loss"].values)
+    for scale in ("linear", "log"):
+        pair.scale(scale)
+        for plot in ("surface-1", "contour-1"):
+            np.testing.assert_array_equal(np.isnan(pair.heights(plot)), lost)
+            data = f"document.getElementById('{plot}').data[0]"
+            assert pair[f"{data}.connectgaps"] is False
+            words = [pair[f"{data}.text[{j}][{i}]"] for j, i in ((2, 3), (6, 7), (0, 0))]
+            assert [re.findall("<b>loss (.*)</b>", text)[0] for text in words] == [
+                "not a number",
+                "infinity",
+                "\N{MINUS SIGN}infinity",
+            ]
+
+
+@in_browser
+def test_the_slider_clamps_heights_but_not_what_the_pointer_reads(pair: Visit) -> None:
+    raw = small_bowl("").data["loss"].values
+    for scale in ("log", "linear"):
+        pair.scale(scale)
+        clip = pair.clip(0.5)
+        assert 1 < clip < 10
+        top = np.minimum(raw, clip)
+        drawn = np.log10(top) if scale == "log" else top
+        np.testing.assert_allclose(pair.heights("surface-0"), drawn, rtol=1e-12)
+        assert np.nanmax(pair.heights("contour-0")) > drawn.max()
+        text = pair["document.getElementById('surface-0').data[0].text[0][0]"]
+        assert f"loss {raw[0, 0]:.0f}<" in text
+        assert pair["document.getElementById('surface-0').layout.scene.zaxis.range[1]"] < raw.max()
+    assert pair.text("#clip-value") == f"{clip:.3g}"
+    assert pair.text("#note-0") == f"{(raw > clip).sum()} heights above {clip:.3g} are drawn at it."
+    assert pair["document.getElementById('clip').getAttribute('aria-valuetext')"] == f"{clip:.3g}"
+
+
+@in_browser
+def test_the_pointer_reads_the_exact_value_and_its_place(pair: Visit) -> None:
+    pair.clip(0.3)
+    pair.page.locator("#contour-0").scroll_into_view_if_needed()
+    place = pair[
+        """(() => { const plot = document.getElementById("contour-0"), {xaxis, yaxis} = plot._fullLayout,
+      box = plot.getBoundingClientRect(), data = plot.data[0];
+      return [box.x + xaxis._offset + xaxis.l2p(data.x[9]), box.y + yaxis._offset + yaxis.l2p(data.y[3])]; })()"""
+    ]
+    pair.page.mouse.move(*place)
+    label = pair.page.locator("#contour-0 .hoverlayer .hovertext")
+    label.wait_for()
+    loss = small_bowl("").data["loss"]
+    minus = "\N{MINUS SIGN}"
+    for value in (loss[3, 9], loss["x"][9], loss["y"][3]):
+        assert repr(float(value)).replace("-", minus) in (label.text_content() or "")
+
+
+@in_browser
+def test_turning_one_surface_turns_all_until_it_is_switched_off(pair: Visit) -> None:
+    turn = """([k, x]) => Plotly.relayout(`surface-${k}`,
+        {"scene.camera": {eye: {x, y: 1, z: 0.5}, center: {x: 0, y: 0, z: 0}, up: {x: 0, y: 0, z: 1}}})"""
+    eyes = "[0, 1].map(k => document.getElementById(`surface-${k}`).layout.scene.camera.eye.x)"
+    pair.page.evaluate(turn, [1, 1.75])
+    pair.page.wait_for_function(f"{eyes}.every(x => x === 1.75)")
+    assert pair["landscope.cameras.map(camera => camera.eye.x)"] == [1.75, 1.75]
+    pair.page.locator("#linked").uncheck()
+    pair.page.evaluate(turn, [0, 0.25])
+    pair.page.wait_for_timeout(100)
+    assert pair[eyes] == [0.25, 1.75]
+    pair.page.locator("#linked").check()
+    pair.page.wait_for_function(f"{eyes}.every(x => x === 0.25)")
+    pair.reset()
+    pair.page.wait_for_function(f"{eyes}.every(x => x !== 0.25)")
+
+
+@in_browser
+def test_a_turned_view_survives_another_scale(pair: Visit) -> None:
+    pair.page.locator("#surface-0").focus()
+    pair.page.keyboard.press("ArrowLeft")
+    turned = pair["landscope.cameras[0].eye.x"]
+    pair.scale("linear")
+    assert pair["document.getElementById('surface-0')._fullLayout.scene.camera.eye.x"] == turned
+
+
+@in_browser
+def test_arrow_keys_turn_and_plus_and_minus_zoom(pair: Visit) -> None:
+    eye = "landscope.cameras.map(({eye}) => [eye.x, eye.y, eye.z])"
+    start = np.array(pair[eye])
+    pair.page.locator("#surface-1").focus()
+    pair.page.keyboard.press("ArrowUp")
+    pair.page.keyboard.press("ArrowRight")
+    turned = np.array(pair[eye])
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), np.linalg.norm(start, axis=1))
+    assert (turned[:, 2] > start[:, 2]).all()
+    pair.page.keyboard.press("+")
+    assert np.linalg.norm(pair[eye]) < np.linalg.norm(turned)
+    np.testing.assert_array_equal(pair[eye][0], pair[eye][1])
+
+
+@in_browser
+def test_another_quantity_can_be_chosen_and_reset_brings_the_first_back(pair: Visit) -> None:
+    assert pair["[...document.querySelectorAll('#quantity option')].map(o => o.textContent)"] == [
+        "loss",
+        "accuracy (%)",
+    ]
+    pair.after(lambda: pair.page.locator("#quantity").select_option("accuracy"))
+    accuracy = small_bowl("").data["accuracy"].values
+    assert pair["landscope.scale"] == "linear"
+    np.testing.assert_array_equal(pair.heights("surface-0"), accuracy)
+    assert "91." in pair.text("#facts-0") or "99" in pair.text("#facts-0")
+    pair.clip(0.5)
+    pair.page.locator("#shared").uncheck()
+    pair.reset()
+    state = (
+        "[landscope.quantity, landscope.scale, landscope.clip, landscope.shared, landscope.linked]"
+    )
+    assert pair[state] == ["loss", "log", None, True, True]
+
+
+@in_browser
+def test_landscapes_share_one_scale_or_have_their_own(pair: Visit) -> None:
+    ranges = "[0, 1].map(k => document.getElementById(`surface-${k}`).data[0]).map(t => [t.cmin, t.cmax])"
+    both = [-2.0, np.log10(2000.0)]
+    np.testing.assert_allclose(pair[ranges], [both, both], atol=1e-12)
+    pair.after(lambda: pair.page.locator("#shared").uncheck())
+    own = [[-2.0, 3.0], [np.log10(0.02), np.log10(2000.0)]]
+    np.testing.assert_allclose(pair[ranges], own, atol=1e-12)
+    contour = "[0, 1].map(k => document.getElementById(`contour-${k}`).data[0]).map(t => [t.zmin, t.zmax])"
+    np.testing.assert_allclose(pair[contour], own, atol=1e-12)
+
+
+@in_browser
+def test_a_line_below_tells_smallest_center_largest_and_holes(pair: Visit) -> None:
+    assert pair.text("#facts-0") == (
+        "Smallest 0.01 at (0, 0) At the center 0.01 (0, 0) "
+        "Largest finite 1000 at (\N{MINUS SIGN}1, \N{MINUS SIGN}0.8) Holes 0 of 99 values"
+    )
+    assert "Smallest 0.02" in pair.text("#facts-1")
+    assert pair.text("#facts-1").endswith("Holes 3 not finite")
+
+
+@in_browser
+def test_every_control_has_a_name_and_the_origin_of_the_data_unfolds(pair: Visit) -> None:
+    for role, name in [
+        ("combobox", "Show"),
+        ("radio", "Log"),
+        ("radio", "Linear"),
+        ("slider", "Limit height"),
+        ("checkbox", "One scale for all"),
+        ("checkbox", "Turn together"),
+        ("button", "Reset"),
+    ]:
+        assert pair.page.get_by_role(role, name=name).count() == 1, name  # type: ignore[arg-type]
+    assert not pair.page.get_by_role("cell", name="3", exact=True).first.is_visible()
+    pair.page.locator("summary").click()
+    assert pair.page.get_by_role("cell", name="3", exact=True).first.is_visible()
+    pair.page.locator("summary").click()
+
+
+@in_browser
+def test_the_page_fits_a_phone_and_a_dark_room(pair: Visit) -> None:
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    light = pair[paper]
+    pair.page.set_viewport_size({"width": 375, "height": 700})
+    pair.after(lambda: pair.page.emulate_media(color_scheme="dark"))
+    assert pair["document.documentElement.scrollWidth"] <= 375
+    assert pair[paper] != light
+    ink = pair["document.getElementById('contour-0').layout.font.color"]
+    assert ink == "#e4e7eb"
+    pair.page.set_viewport_size({"width": 1280, "height": 800})
+    pair.after(lambda: pair.page.emulate_media(color_scheme="light"))
+
+
+@in_browser
+def test_without_webgl_the_contours_are_drawn_and_a_sentence_stands_for_the_surface(
+    visit: Open, tmp_path: Path
+) -> None:
+    blind = """const get = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+          return kind.startsWith("webgl") ? null : get.call(this, kind, ...more); };"""
+    with visit(draw.page(small_bowl("a"), tmp_path / "p.html"), before=blind) as guest:
+        assert "offers no WebGL" in guest.text("#surface-0")
+        assert guest.heights("contour-0").shape == (9, 11)
+        guest.scale("linear")
+
+
+@in_browser
+def test_without_javascript_a_sentence_says_what_is_missing(visit: Open, tmp_path: Path) -> None:
+    with visit(draw.page(small_bowl("a"), tmp_path / "p.html"), java_script_enabled=False) as guest:
+        assert guest.page.get_by_text("This page draws with JavaScript").is_visible()
+
+
+@in_browser
+def test_titles_labels_and_notes_are_shown_as_text_whatever_they_hold(
+    visit: Open, tmp_path: Path
+) -> None:
+    evil = "</script><script>window.taken = 1</script><img src=x onerror='taken=1'>&amp; @@data@@"
+    land = small_bowl(evil)
+    land.data.attrs[f"key {evil}"] = evil
+    path = draw.page(land, tmp_path / "p.html", labels=[evil], title=evil)
+    with visit(path) as guest:
+        assert guest["window.taken"] is None
+        assert guest.page.locator("h1").text_content() == evil
+        assert guest.page.title() == evil
+        assert guest.page.locator("#name-0").text_content() == evil
+        assert guest.page.locator("td").first.text_content() == evil
+
+
+@in_browser
+def test_lines_share_one_chart_with_the_same_switches(
+    visit: Open, training: Landscape, broken_line: Landscape, tmp_path: Path
+) -> None:
+    drawn = "document.getElementById('line').data.map(({name, y}) => [name, y])"
+    with visit(draw.page(training, tmp_path / "p.html")) as guest:
+        curves = dict(guest[drawn])
+        assert list(curves) == [
+            "train loss",
+            "test loss",
+            "train accuracy (%)",
+            "test accuracy (%)",
+        ]
+        np.testing.assert_array_equal(curves["test loss"], training.data["test_loss"].values)
+        guest.scale("log")
+        assert guest["document.getElementById('line').layout.yaxis.type"] == "log"
+        clip = guest.clip(0.5)
+        clamped = np.minimum(training.data["test_loss"].values, clip)
+        np.testing.assert_array_equal(dict(guest[drawn])["test loss"], clamped)
+        np.testing.assert_array_equal(
+            dict(guest[drawn])["test accuracy (%)"], training.data["test_accuracy"].values
+        )
+        raw = guest["document.getElementById('line').data[1].customdata[0]"]
+        assert raw == repr(float(training.data["test_loss"][0]))
+        guest.after(lambda: guest.page.locator("#quantity").select_option("test_accuracy"))
+        assert [name for name, _ in guest[drawn]] == ["test accuracy (%)"]
+    path = draw.page([broken_line, broken_line], tmp_path / "q.html", labels=["a", "b"])
+    with visit(path) as guest:
+        data = guest[drawn]
+        assert [name for name, _ in data] == ["a: loss", "a: loss", "b: loss", "b: loss"]
+        lost = [i for i, y in enumerate(data[0][1]) if y is None]
+        assert lost == np.flatnonzero(~np.isfinite(broken_line.data["loss"].values)).tolist()
+        assert guest["document.getElementById('line').data[1].customdata"] == [
+            "infinity",
+            "not a number",
+            "not a number",
+            "not a number",
+        ]
+
+
+def embedded(path: Path) -> Any:
+    """The data inside a page."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_file_holds_the_values_digit_for_digit_and_marks_for_the_rest(tmp_path: Path) -> None:
+    land = with_holes()
+    before = land.data.copy(deep=True)
+    content = embedded(draw.page(land, tmp_path / "new" / "p.html"))["landscapes"][0]
+    raw = land.data["loss"].values
+    stored = np.array(content["values"]["loss"], dtype=np.float64)
+    np.testing.assert_array_equal(stored, np.where(np.isfinite(raw), raw, np.nan))
+    assert content["marks"]["loss"] == {"nan": [2 * 11 + 3], "inf": [6 * 11 + 7], "-inf": [0]}
+    assert content["axes"]["y"]["at"] == land.data["y"].values.tolist()
+    assert ["seed", "3"] in content["attrs"]
+    xr.testing.assert_identical(land.data, before)
+
+
+def test_the_file_is_self_contained_and_of_about_five_megabytes(tmp_path: Path) -> None:
+    path = draw.page([small_bowl("a"), with_holes()], tmp_path / "p.html")
+    outside = re.sub(r"<script>.*?</script>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", outside)
+    assert "connect-src" not in outside
+    assert "default-src 'none'" in outside
+    assert path.stat().st_size < 6e6
+
+
+def test_titles_name_a_page_and_its_parts(tmp_path: Path) -> None:
+    one = embedded(draw.page(small_bowl("a"), tmp_path / "p.html"))
+    assert (one["title"], one["landscapes"][0]["label"]) == ("a", "a")
+    two = embedded(draw.page([small_bowl("a"), small_bowl("")], tmp_path / "p.html"))
+    assert two["title"] == "Loss landscapes"
+    assert [land["label"] for land in two["landscapes"]] == ["a", "landscape 2"]
+    own = embedded(draw.page(small_bowl("a"), tmp_path / "p.html", labels=["b"], title="c"))
+    assert (own["title"], own["landscapes"][0]["label"]) == ("c", "b")
+
+
+def test_quantities_without_a_finite_value_are_left_out(tmp_path: Path) -> None:
+    land = small_bowl("a")
+    land.data["accuracy"].values[:] = np.nan
+    content = embedded(draw.page(land, tmp_path / "p.html"))
+    assert [quantity["name"] for quantity in content["quantities"]] == ["loss"]
+
+
+def test_wrong_calls_get_a_sentence(volume: Landscape, training: Landscape, tmp_path: Path) -> None:
+    bowl, path = small_bowl("a"), tmp_path / "p.html"
+    with pytest.raises(DrawError, match=r"ends in '\.pdf'; a page is saved as \.html"):
+        draw.page(bowl, tmp_path / "p.pdf")
+    with pytest.raises(DrawError, match="7 planes were given; a page shows at most 6"):
+        draw.page([bowl] * 7, path)
+    with pytest.raises(DrawError, match=r"isel\(z=0\)"):
+        draw.page(volume, path)
+    with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+        draw.page([bowl, training], path)
+    with pytest.raises(DrawError, match=r"not \('x',\)"):
+        draw.page([training, bowl], path)
+    with pytest.raises(DrawError, match="quantity='acc' is not in the landscape"):
+        draw.page(bowl, path, quantity="acc")
+    with pytest.raises(DrawError, match="surfaces need two or more along each axis"):
+        draw.page(Landscape(bowl.data.isel(y=[0])), path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DrawError, match="cannot be written"):
+        draw.page(bowl, tmp_path / "file" / "p.html")
+    assert not path.exists()
