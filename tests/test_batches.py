@@ -83,9 +83,7 @@ def test_every_form_of_data_gives_the_same_loss_and_terms(form: str, cache: Any)
 def test_a_shuffling_loader_is_walked_in_order_and_its_generator_is_untouched() -> None:
     case = cases.mlp()
     generator = cases.seeded(3)
-    loader = DataLoader(
-        TensorDataset(*case.data), batch_size=4, shuffle=True, generator=generator
-    )
+    loader = DataLoader(TensorDataset(*case.data), batch_size=4, shuffle=True, generator=generator)
     before, around = generator.get_state(), torch.get_rng_state()
     objective = ls.Objective(case.model, nn.CrossEntropyLoss(), loader)
     ls.scan(objective, cases.plane(objective), ls.Grid(2))

@@ -17,7 +17,9 @@ PICTURES = {f"{kind}.png" for kind in ("surface", "filled", "contour", "heatmap"
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two networks that train in a moment."""
     monkeypatch.setattr(demo, "NETWORKS", {"digits_mlp": "An MLP", "digits_resnet8": "Skips"})
-    monkeypatch.setitem(zoo.objective.__kwdefaults__, "epochs", 1)
+    defaults = zoo.objective.__kwdefaults__
+    assert defaults
+    monkeypatch.setitem(defaults, "epochs", 1)
 
 
 @pytest.mark.usefixtures("_small")
@@ -43,7 +45,9 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
     told = capsys.readouterr()
     assert told.out + told.err == ""  # silent as a library
     for title, land in first.landscapes.items():
-        np.testing.assert_array_equal(again.landscapes[title].data["train_loss"], land.data["train_loss"])
+        np.testing.assert_array_equal(
+            again.landscapes[title].data["train_loss"], land.data["train_loss"]
+        )
     assert again.shapes == first.shapes
 
 

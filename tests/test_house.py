@@ -73,7 +73,7 @@ def _statements(node: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def _floor(module: str) -> int:
-    folder = f"{module.split('.')[0]}.*"
+    folder = f"{module.split('.', maxsplit=1)[0]}.*"
     return FLOORS.index(folder if folder in FLOORS else module)
 
 
@@ -182,6 +182,7 @@ def test_everything_public_has_a_docstring() -> None:
 
 
 def _subclasses(kind: type) -> Iterator[type]:
+    sub: type
     for sub in kind.__subclasses__():
         yield sub
         yield from _subclasses(sub)

@@ -59,7 +59,7 @@ def test_loss_and_the_mean_of_terms_are_the_loss_of_torch_over_all_rows(loss: An
     model, inputs = doubled(case)
     exact = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
     expected = float(exact(model(inputs), case.targets).detach())
-    objective = ls.Objective(case.model, loss, case.data, batch_size=5, precision="float64")
+    objective = ls.Objective(case.model, exact, case.data, batch_size=5, precision="float64")
     assert objective.loss() == pytest.approx(expected, rel=1e-6)
     assert float(objective.terms().mean()) == pytest.approx(expected, rel=1e-6)
     ignored = getattr(loss, "ignore_index", -100)
@@ -84,9 +84,7 @@ def test_a_custom_loss_sees_model_and_batch_and_may_weigh_its_terms() -> None:
     def terms(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         return model(batch["x"]).square().sum(dim=1), batch["w"]
 
-    data = [
-        {"x": x, "w": w} for x, w in zip(case.inputs.split(5), weights.split(5), strict=True)
-    ]
+    data = [{"x": x, "w": w} for x, w in zip(case.inputs.split(5), weights.split(5), strict=True)]
     model, inputs = doubled(case)
     values = model(inputs).square().sum(dim=1).detach()
     expected = float((values * weights.double()).sum() / weights.double().sum())

@@ -49,8 +49,9 @@ LAYOUTS: list[tuple[str, Callable[[], nn.Module], dict[str, Layout]]] = [
 ]
 
 
-@pytest.mark.parametrize(("build", "expected"), [row[1:] for row in LAYOUTS],
-                         ids=[row[0] for row in LAYOUTS])
+@pytest.mark.parametrize(
+    ("build", "expected"), [row[1:] for row in LAYOUTS], ids=[row[0] for row in LAYOUTS]
+)
 def test_a_module_says_how_its_tensors_are_made_of_filters(
     build: Callable[[], nn.Module], expected: dict[str, Layout]
 ) -> None:
@@ -168,8 +169,10 @@ def test_a_pattern_that_matches_nothing_names_some_that_exist() -> None:
 
 
 def test_flatten_follows_the_names_and_unflatten_takes_it_back() -> None:
-    here = Params({"b": numbered(2, 3), "a": -numbered(4), "s": torch.tensor(9.0).double()},
-                  {"b": Layout(1, 2)})
+    here = Params(
+        {"b": numbered(2, 3), "a": -numbered(4), "s": torch.tensor(9.0).double()},
+        {"b": Layout(1, 2)},
+    )
     flat = params.flatten(here)
     assert flat.tolist() == [0, 1, 2, 3, 4, 5, 0, -1, -2, -3, 9]
     back = params.unflatten(flat, here)

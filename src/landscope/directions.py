@@ -168,9 +168,11 @@ def _rescale(rows: Tensor, weights: Tensor, normalize: Normalize | None) -> Tens
     """Give rows [f, w] the norms that ``normalize`` asks for; a zero row stays zero."""
     match normalize:
         case "filter":
-            return _unit(rows) * weights.norm(dim=1, keepdim=True)
+            sizes: Tensor = weights.norm(dim=1, keepdim=True)
+            return sizes * _unit(rows)
         case "layer":
-            return _unit(rows.reshape(1, -1)).reshape(rows.shape) * weights.norm()
+            size: Tensor = weights.norm()
+            return size * _unit(rows.reshape(1, -1)).reshape(rows.shape)
         case "dfilter":
             return _unit(rows)
         case "dlayer":

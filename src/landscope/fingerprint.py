@@ -100,7 +100,11 @@ def _plain(value: Any, inside: tuple[object, ...]) -> str:
         return _of_function(value, inside)
     if any(value is holder for holder in inside):
         return "again"
-    held = (*inside, value)
+    return _plain_object(value, (*inside, value))
+
+
+def _plain_object(value: Any, held: tuple[object, ...]) -> str:
+    """Return a text for a container or an object; ``held`` ends with the value itself."""
     kind = type(value).__qualname__
     if isinstance(value, Mapping):
         return f"{kind}{[(_plain(k, held), _plain(v, held)) for k, v in value.items()]}"
@@ -108,6 +112,7 @@ def _plain(value: Any, inside: tuple[object, ...]) -> str:
         return f"{kind}{[_plain(v, held) for v in value]}"
     if isinstance(value, set | frozenset):
         return f"{kind}{sorted(_plain(v, held) for v in value)}"  # their order is by chance
-    if type(value).__repr__ is object.__repr__ and hasattr(value, "__dict__"):
+    bare: Any = object.__repr__  # says no more than the address
+    if type(value).__repr__ is bare and hasattr(value, "__dict__"):
         return f"{kind}{_plain(vars(value), held)}"
     return repr(value)

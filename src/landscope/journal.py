@@ -1,6 +1,6 @@
 """Journal: every value of a scan, on disk the moment that it exists (SQLite).
 
-Tables: ``question`` (what was asked: aspect, answer), ``point`` (which point, seconds it took) and
+Tables: ``question`` (what was asked: aspect, answer), ``remark`` (on it), ``point`` (which point, seconds it took) and
 ``value`` (point, quantity, value). A point is written in one transaction: it is there whole or not
 at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that is not there has not
 been evaluated.
@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -21,6 +21,7 @@ from landscope.errors import JournalError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS question (aspect TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remark (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS point (id INTEGER PRIMARY KEY, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS value (
     point INTEGER NOT NULL, quantity TEXT NOT NULL, value REAL, PRIMARY KEY (point, quantity)
@@ -89,6 +90,17 @@ class Journal:
             )
         with self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO question VALUES (?, ?)", question.items())
+
+    def remark(self, texts: Iterable[str]) -> None:
+        """Keep remarks on the question, so that a resumed scan tells them as well."""
+        with self._transaction():
+            rows = [(text,) for text in texts]
+            self._db.executemany("INSERT OR IGNORE INTO remark (text) VALUES (?)", rows)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was remarked, in order."""
+        return tuple(r[0] for r in self._db.execute("SELECT text FROM remark ORDER BY id"))
 
     def known(self) -> dict[int, dict[str, float]]:
         """Return point -> quantity -> value for all that has been evaluated."""

@@ -6,9 +6,11 @@ Cells that were not evaluated, and cells whose loss is not a number, are NaN.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from landscope.errors import FormatError
 from landscope.extras import optional
 
 if TYPE_CHECKING:
+    import h5py
     import xarray as xr
 
 AXES = ("z", "y", "x")
@@ -92,8 +95,15 @@ class Landscape:
         return path
 
     def _write_netcdf(self, path: Path) -> None:
-        with whole(path) as part:
-            self.data.to_netcdf(part, engine="h5netcdf")
+        import h5netcdf
+        from xarray.backends import H5NetCDFStore
+
+        with (
+            whole(path) as part,
+            _timeless_hdf5(part) as raw,
+            h5netcdf.File(raw, "r+") as file,
+        ):
+            self.data.dump_to_store(H5NetCDFStore(file))
 
     def _write_zarr(self, path: Path) -> None:
         optional("zarr", extra="zarr")
@@ -136,6 +146,21 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         return Landscape(readers[path.suffix](path))
     except (OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path} cannot be read as a landscape ({error}).") from error
+
+
+@contextlib.contextmanager
+def _timeless_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Make an HDF5 file without the time of its making, so that equal data give equal files."""
+    import h5py
+
+    created = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    created.set_obj_track_times(False)
+    in_order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED  # netCDF-4 asks for it
+    created.set_link_creation_order(in_order)
+    created.set_attr_creation_order(in_order)
+    made = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=created)
+    with h5py.File(made) as file:
+        yield file
 
 
 def _read_netcdf(path: Path) -> xr.Dataset:

@@ -125,7 +125,7 @@ def custom(
     """
     if not callable(terms):
         raise ObjectiveError(f"terms={terms!r}; expected a function (model, batch) -> Tensor[n].")
-    found: str = name or getattr(terms, "__name__", type(terms).__name__)
+    found = name or str(getattr(terms, "__name__", type(terms).__name__))
     return Custom(terms, found, units, fingerprint.of_function(terms))
 
 
@@ -182,7 +182,8 @@ def _is_functional(loss: Any) -> bool:
 
 
 def _module_terms(module: Any, outputs: Any, targets: Any) -> Terms:
-    single = copy.copy(module)
+    # Class weights follow the outputs to their device and precision; the user's stay.
+    single = copy.deepcopy(module).to(outputs) if module.state_dict() else copy.copy(module)
     single.reduction = "none"
     values = single(outputs, targets)
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):

@@ -209,10 +209,14 @@ class Objective:
             **{b.name: self._identity(b) for b in self.batches.values()},
         }
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What the first walk through the data found out."""
+        return tuple(note for data in self.batches.values() for note in data.notes)
+
     def describe(self) -> dict[str, str]:
         """Return what a result says about where it comes from, for people."""
         sizes = sum(t.numel() for t in self.center.values())
-        notes = [*self.notes, *(note for b in self.batches.values() for note in b.notes)]
         penalty = getattr(self.penalty, "name", None) or getattr(self.penalty, "__name__", "")
         return {
             "model": f"{type(self.model).__name__}, {sizes:,} trainable parameters",
@@ -221,7 +225,6 @@ class Objective:
             "buffers": self.buffers,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
-            "notes": "; ".join(notes),
         }
 
     def _identity(self, data: Batches) -> str:

@@ -123,7 +123,7 @@ def keep_directions(slice_: Slice, path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {
-        f"{dim}/{name}": tensor.detach().cpu().contiguous()
+        f"{dim}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for dim, params in slice_.parts.items()
         if dim != "center"
         for name, tensor in params.items()

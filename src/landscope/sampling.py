@@ -56,7 +56,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         for resolution in _listed(self.resolution):
-            if isinstance(resolution, bool) or int(resolution) != resolution or resolution < 1:
+            if not _is_count(resolution):
                 raise SamplerError(
                     f"resolution={self.resolution!r}; expected whole numbers of 1 or more."
                 )
@@ -106,6 +106,12 @@ def _axis(count: int, span: Span) -> np.ndarray:
     points: np.ndarray = (first * (count - 1 - steps) + last * steps) / (count - 1)
     points[[0, -1]] = span  # the quotient may miss them by one rounding
     return points
+
+
+def _is_count(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer):
+        return False
+    return bool(value >= 1 and value % 1 == 0)
 
 
 def _listed(value: int | Sequence[int]) -> list[int]:

@@ -110,15 +110,18 @@ def scan(
         while wanted := sampler.ask(shape, known):
             if not checked:
                 objective.probe()
+                own.remark(objective.notes)
                 checked = True
             points = ((k, _coordinates(axes, shape, k)) for k in wanted)
             with contextlib.closing(engine.run(objective, slice, points, quantities)) as results:
                 for result in results:
                     own.write(result.point, result.values, result.seconds)
-                    known[result.point] = result.values
+                    # SQLite has no -0.0: what is returned now is what a resumed scan returns.
+                    known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
                     tell(clock.progress(len(known), result.values))
-        seconds = own.seconds
+        seconds, remarks = own.seconds, own.remarks
     data = _dataset(objective, slice, axes, known, question)
+    data.attrs["notes"] = "; ".join([*remarks, *objective.data_notes])
     return Landscape(data, seconds)
 
 

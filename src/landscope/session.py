@@ -124,7 +124,10 @@ class Session:
         params_.check_like(given, expected, "params")
 
     def _recompute_statistics(self, given: Mapping[str, Tensor]) -> None:
-        """Set batch-norm statistics to the mean over the data's batches, weighted by their size."""
+        """Set batch-norm statistics to the mean over the data's batches, weighted by their size.
+
+        A batch of one row, whose variance may not exist, is left out where there are others.
+        """
         norms = [
             m
             for m in self.loan.model.modules()
@@ -144,6 +147,8 @@ class Session:
             seen = 0
             for batch in next(iter(self.data.values())):
                 count = losses.samples(next(batches.tensors(batch)))
+                if count == 1 and seen > 0:
+                    continue
                 seen += count
                 for module in norms:
                     module.momentum = count / seen

@@ -153,9 +153,12 @@ def _solve(gram: Tensor, right: Tensor) -> Tensor:
     """Solve for coordinates; lengths of the directions may differ by many orders of magnitude."""
     lengths = gram.diagonal().sqrt()
     cosines = gram / torch.outer(lengths, lengths)
+    found: Tensor
     if lengths.min() > 0 and torch.linalg.eigvalsh(cosines)[0] > 1e-12:
-        return torch.linalg.solve(cosines, right / lengths) / lengths
-    return torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ right
+        found = torch.linalg.solve(cosines, right / lengths) / lengths
+    else:
+        found = torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ right
+    return found
 
 
 def _only(params: Params, names: Mapping[str, object]) -> dict[str, Tensor]:

@@ -76,16 +76,16 @@ def test_normalizing_a_given_direction_gives_each_filter_the_norm_of_that_filter
 
 
 def test_each_token_of_an_embedding_has_the_norm_of_that_token() -> None:
-    model = nn.Embedding(7, 4).double()
-    for direction in directions.random(params.parameters(model)):
+    model = nn.Embedding(7, 4).double().requires_grad_(False)
+    for direction in directions.random(params.states(model)):
         for token in range(7):
             expected = float(model.weight[token].norm())
             assert float(direction["weight"][token].norm()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_each_row_of_packed_attention_projections_has_the_norm_of_that_row() -> None:
-    model = nn.MultiheadAttention(4, 2, add_bias_kv=True).double()
-    for direction in directions.random(params.parameters(model)):
+    model = nn.MultiheadAttention(4, 2, add_bias_kv=True).double().requires_grad_(False)
+    for direction in directions.random(params.states(model)):
         for name, units in [("in_proj_weight", 12), ("out_proj.weight", 4)]:
             weight = model.get_parameter(name)
             assert len(weight) == units
@@ -97,12 +97,13 @@ def test_each_row_of_packed_attention_projections_has_the_norm_of_that_row() -> 
 
 
 def test_a_tied_weight_is_moved_once() -> None:
-    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False))
-    model[1].weight = model[0].weight
+    embedding, linear = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+    linear.weight = embedding.weight
+    model = nn.Sequential(embedding, linear)
     (direction,) = directions.random(params.parameters(model), 1)
     assert list(direction) == ["0.weight"]
     assert direction["0.weight"].norm(dim=1).tolist() == pytest.approx(
-        model[0].weight.norm(dim=1).tolist(), rel=1e-6
+        embedding.weight.norm(dim=1).tolist(), rel=1e-6
     )
 
 
@@ -154,8 +155,8 @@ def test_directions_are_orthogonal_in_every_filter_that_has_room(
 
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_filters_of_one_weight_are_orthogonal_over_the_tensor(normalize: Normalize | None) -> None:
-    model = nn.Linear(1, 8).double()
-    found = directions.random(params.parameters(model), 3, normalize=normalize)
+    model = nn.Linear(1, 8).double().requires_grad_(False)
+    found = directions.random(params.states(model), 3, normalize=normalize)
     sizes = {"filter": model.weight.norm(), "layer": model.weight.norm(), "dlayer": 1.0}
     for k, direction in enumerate(found):
         length = float(direction["weight"].norm())

@@ -97,9 +97,7 @@ def steps() -> tuple[ls.Objective, list[ls.params.Params]]:
 @pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 5), (1, 3), (3, 1), (1, 1)])
 def test_rows_and_columns_of_a_plane_lie_where_the_axes_say(shape: tuple[int, int]) -> None:
     objective, (dx, dy, _) = steps()
-    land = ls.scan(
-        objective, ls.Plane(objective.center, dx, dy), ls.Grid(shape, ((-1, 2), (3, 5)))
-    )
+    land = ls.scan(objective, ls.Plane(objective.center, dx, dy), ls.Grid(shape, ((-1, 2), (3, 5))))
     assert land.data["loss"].dims == ("y", "x")
     np.testing.assert_allclose(land.data["x"], np.linspace(-1, 2, shape[0]), rtol=1e-15)
     np.testing.assert_allclose(land.data["y"], np.linspace(3, 5, shape[1]), rtol=1e-15)
@@ -135,7 +133,7 @@ def lived_in(case: Case) -> nn.Module:
     next(case.model.children()).eval()
     first = next(p for p in case.model.parameters() if p.requires_grad)
     first.grad = torch.ones_like(first)
-    next(iter(case.model.parameters())).requires_grad_(requires_grad=True)
+    next(iter(case.model.parameters())).requires_grad_(True)
     return case.model
 
 
@@ -293,7 +291,11 @@ def test_frozen_unused_tied_integer_and_zero_tensors_are_handled() -> None:
     for normalize in ("filter", "layer", "weight", "dfilter", "dlayer", None):
         for ignore in ("biasbn", None):
             dx, dy = ls.directions.random(
-                objective.center, 2, normalize=normalize, ignore=ignore, seed=3  # type: ignore[arg-type]
+                objective.center,
+                2,
+                normalize=normalize,
+                ignore=ignore,
+                seed=3,
             )
             land = ls.scan(objective, ls.Plane(objective.center, dx, dy), ls.Grid(2))
             assert np.isfinite(land.data["loss"].values).all()

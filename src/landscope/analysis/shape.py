@@ -65,7 +65,7 @@ def shape(land: Landscape, quantity: str | None = None) -> Shape:
         float(values[low]),
         tuple(float(axis[k]) for axis, k in zip(axes, low, strict=True))[::-1],
         float(np.median(rim)) if rim.size else np.nan,
-        _nonconvex(values, axes),
+        _nonconvex(np.where(finite, values, np.nan), axes),
         int((~finite).sum()),
     )
 

@@ -1,0 +1,34 @@
+"""The folder of a run; what it keeps is read back with the plain readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import landscope as ls
+from landscope import runs
+from landscope.errors import FormatError, JournalError
+from tests import cases
+
+
+def test_a_run_keeps_landscape_directions_and_what_was_asked(tmp_path: Path) -> None:
+    objective = cases.mlp().objective()
+    plane = cases.plane(objective)
+    land = runs.perform(objective, plane, ls.Grid(2), tmp_path / "run", asked={"seed": 0})
+    assert ls.load(tmp_path / "run").data.identical(land.data)
+    assert runs.opened(tmp_path / "run").seconds == land.seconds
+    assert runs.noted(tmp_path / "run")["asked"] == {"seed": 0}
+    kept = runs.directions(tmp_path / "run", objective.center)
+    for found, expected in zip(kept, (plane.dx, plane.dy), strict=True):
+        for name in expected:
+            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+def test_folders_that_cannot_be_used_get_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="cannot be written to"):
+        runs.made(tmp_path / "file")
+    with pytest.raises(FormatError, match="is not the folder of a run"):
+        runs.opened(tmp_path)
