@@ -1,8 +1,8 @@
 """Journal: every value of a scan, on disk the moment that it exists (SQLite).
 
-Tables: ``question`` (what was asked: aspect, answer), ``remark`` (on it), ``point`` (which point, seconds it took) and
-``value`` (point, quantity, value). A point is written in one transaction: it is there whole or not
-at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that is not there has not
+Tables: ``question`` (what was asked: aspect, answer), ``remark`` (on it), ``point`` (which point,
+seconds it took) and ``value`` (point, quantity, value). A point is written in one transaction: it
+is there whole or not at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that is not there has not
 been evaluated.
 """
 

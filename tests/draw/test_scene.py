@@ -101,6 +101,10 @@ def test_center_and_lowest_cell_are_found(bowl: Landscape, rectangular: Landscap
     assert outside.lowest == (-1.0, 0.5, 1.0)
 
 
+def test_the_lowest_cell_is_a_finite_one(holed: Landscape) -> None:
+    assert plane_scene(holed).lowest == (0.0, 0.0, holed.data["loss"].values[10, 10])
+
+
 def test_a_center_between_cells_has_a_place_but_no_value() -> None:
     scene = plane_scene(plane([[1.0, 2.0], [3.0, 4.0]]))
     assert (scene.center, scene.center_value) == ((0.0, 0.0), None)
@@ -185,9 +189,10 @@ def test_a_landscape_without_a_finite_value_is_refused() -> None:
         plane_scene(plane([[np.nan, np.inf], [-np.inf, np.nan]]))
 
 
-def test_values_too_large_for_a_linear_picture_are_refused(constant: Landscape) -> None:
-    with pytest.raises(DrawError, match=r"too far for a linear scale: use scale='log'"):
-        plane_scene(plane([[1.0, 1e308], [1.0, 1.0]]), scale="linear")
+def test_values_too_large_for_any_picture_are_refused() -> None:
+    for scale in ("log", "linear"):
+        with pytest.raises(DrawError, match=r"reaches from 1 to 1e\+251, and a picture ends at"):
+            plane_scene(plane([[1.0, 1e251], [1.0, 1.0]]), scale=scale)
 
 
 def test_another_dimension_is_refused_with_the_way_out(
@@ -213,7 +218,7 @@ def test_a_plane_of_one_point_width_has_no_area() -> None:
 
 
 def test_a_line_is_drawn_with_every_loss_and_every_percentage(training: Landscape) -> None:
-    training.data["train_loss_stderr"] = training.data["train_loss"] * 0.1
+    training.data["train_accuracy_stderr"] = training.data["train_accuracy"]
     scene = line_scene(training)
     kinds = [(trace.quantity, trace.percent, trace.test) for trace in scene.traces]
     assert kinds == [

@@ -16,7 +16,7 @@ from landscope.errors import DrawError
 SCALES = ("log", "linear")
 # Above this ratio of largest to smallest value the floor of a bowl looks flat on a linear scale.
 LOG_RATIO = 20.0
-_LARGEST = 1e250  # matplotlib's own stand-in for infinity in filled contours
+_LARGEST = 1e250  # matplotlib's stand-in for infinity in filled contours
 
 
 def paintable(values: FloatArray, scale: str) -> FloatArray:
@@ -31,8 +31,8 @@ def resolve_scale(
     """Return "log" or "linear": the one asked for if it can be, else the one that shows more.
 
     Raises:
-        DrawError: when the scale is unknown, nothing is finite, or nothing is positive on a log
-            scale.
+        DrawError: when the scale is unknown, nothing is finite, nothing is positive on a log
+            scale, or a value is too large for any picture.
     """
     if scale not in (None, *SCALES):
         raise DrawError(
@@ -46,6 +46,11 @@ def resolve_scale(
         raise DrawError(
             f"scale='log' was asked for, but {name!r} has no positive value (its largest is"
             f" {finite.max():g}): use scale='linear'."
+        )
+    if np.abs(finite).max() > _LARGEST:
+        raise DrawError(
+            f"{name!r} reaches from {finite.min():g} to {finite.max():g}, and a picture ends at"
+            f" {_LARGEST:g}: replace what lies beyond by infinity, which is drawn as a hole."
         )
     wide = finite.min() > 0 and finite.max() / LOG_RATIO > finite.min()
     return scale or ("log" if wide and not percent else "linear")
@@ -78,11 +83,6 @@ def limits_of(
     if not every.size:
         return (1.0, 10.0) if scale == "log" else (0.0, 1.0)
     low, high = float(every.min()), float(every.max())
-    if scale != "log" and max(-low, high) > _LARGEST:
-        raise DrawError(
-            f"The values reach from {low:g} to {high:g}, too far for a linear scale: use"
-            " scale='log', or limits."
-        )
     if clip is not None and clip <= low < high:
         raise DrawError(
             f"clip={clip} lies below the lowest value {low:g}, so all would be flat: give a larger"

@@ -165,7 +165,7 @@ def _span_limits(scene: LineScene, ax: Axes) -> None:
     (low, high), log = scene.limits, scene.scale == "log"
     low, high = (math.log10(low), math.log10(high)) if log else (low, high)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    ax.set_ylim((10**low, 10 ** min(high, 308.0)) if log else (low, high))
+    ax.set_ylim((10**low, 10**high) if log else (low, high))
     # After the range, since matplotlib would look for one of its own and overflow at 1e300.
     ax.set_yscale(scene.scale)
     if log:

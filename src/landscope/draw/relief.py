@@ -168,7 +168,7 @@ def _box(scene: PlaneScene, ax: Any, zoom: float) -> None:
     ax.view_init(**VIEW)
     few_ticks(ax.xaxis)
     few_ticks(ax.yaxis, prune="lower")  # its label would stand on that of x
-    ends = (10.0**low, 10.0 ** min(high, 308.0)) if scene.scale == "log" else (low, high)
+    ends = (10.0**low, 10.0**high) if scene.scale == "log" else (low, high)
     ticks = round_numbers(*ends, scale=scene.scale, count=6)
     names = [tick(value, digits_for(ticks)) for value in ticks]
     ax.set_zticks(np.log10(ticks) if scene.scale == "log" else ticks, names)
