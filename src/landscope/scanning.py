@@ -168,7 +168,9 @@ def _dataset(
 
     dims = slice_.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
-    names = list(dict.fromkeys(name for values in known.values() for name in values))
+    own = [prefix + n for prefix in objective.batches for n in ("loss", *objective.metrics)]
+    found = {name for values in known.values() for name in values}
+    names = [*filter(found.__contains__, own), *sorted(found - set(own))]  # the same when resumed
     columns = {name: np.full(int(np.prod(shape)), np.nan) for name in names}
     for index, values in known.items():
         for name, value in values.items():
