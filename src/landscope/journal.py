@@ -2,8 +2,8 @@
 
 Tables: ``question`` (what was asked: aspect, answer), ``remark`` (on it), ``point`` (which point,
 seconds it took) and ``value`` (point, quantity, value). A point is written in one transaction: it
-is there whole or not at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that is not there has not
-been evaluated.
+is there whole or not at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that
+is not there has not been evaluated.
 """
 
 from __future__ import annotations

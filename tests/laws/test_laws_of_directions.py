@@ -169,10 +169,12 @@ def test_filters_of_one_weight_are_orthogonal_over_the_tensor(normalize: Normali
             assert abs(cosine(direction, other)) < 1e-14
 
 
-def test_there_are_no_more_orthogonal_directions_than_weights_that_can_move() -> None:
-    first, second, third = directions.random({"w": torch.tensor([[2.0], [0.0], [3.0]])}, 3)
+@pytest.mark.parametrize("seed", range(8))
+def test_there_are_no_more_orthogonal_directions_than_weights_that_can_move(seed: int) -> None:
+    weight = torch.tensor([[2.0], [0.0], [3.0]], dtype=torch.float64)
+    first, second, third = directions.random({"w": weight}, 3, seed=seed)
     assert first["w"].reshape(-1).abs().tolist() == [2.0, 0.0, 3.0]
-    assert abs(cosine(first, second)) < 1e-6
+    assert abs(cosine(first, second)) < 1e-14
     assert third["w"].tolist() == [[0.0], [0.0], [0.0]]
 
 
