@@ -114,6 +114,7 @@ def test_labeled_landscapes_have_a_color_each(training: Landscape, shifted: Land
     styles = {line.get_linestyle() for line in (*curves(ax), *curves(right_of(ax)))}
     assert len(styles) == 4
     assert legend(ax)[:2] == ["SGD", "Adam"]
+    assert ax.get_title() == ""
 
 
 def test_holes_of_several_landscapes_are_named_once(broken_line: Landscape) -> None:

@@ -84,6 +84,8 @@ def paint_lines(scenes: Sequence[LineScene], ax: Axes, names: Sequence[str] | No
             where.plot(scene.x, trace.shown, markevery=_lonely(trace.shown), **style, **thin)
         _mark_holes(scene, ax)
     _dress(scenes, ax, right)
+    title = scenes[0].title if len(scenes) == 1 else f"{len(scenes)} landscapes"
+    ax.set_title("" if names else title)
 
 
 def line_legend(
@@ -139,12 +141,9 @@ def _mark_holes(scene: LineScene, ax: Axes) -> None:
 
 
 def _dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
-    """Set scales, ranges, titles and the labels of the axes."""
+    """Set scales, ranges and the labels of the axes."""
     first = scenes[0]
-    ax.set(
-        xlabel=first.x_label,
-        title=first.title if len(scenes) == 1 else f"{len(scenes)} landscapes",
-    )
+    ax.set_xlabel(first.x_label)
     ax.set_xlim(min(scene.x[0] for scene in scenes), max(scene.x[-1] for scene in scenes))
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
