@@ -79,6 +79,23 @@ def test_a_module_is_its_class_and_structure() -> None:
     assert found != fingerprint.of_module(nn.Linear(2, 4))
 
 
+class Twice(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gives it
+        return 2 * super().forward(input)
+
+
+def test_a_module_is_the_code_of_its_forward_method() -> None:
+    class Thrice(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gives it
+            return 3 * super().forward(input)
+
+    Thrice.__qualname__ = Thrice.__name__ = "Twice"  # all that a text of it says
+    one, other = Twice(2, 3), Thrice(2, 3)
+    assert repr(one) == repr(other)
+    assert fingerprint.of_module(one) != fingerprint.of_module(other)
+    assert fingerprint.of_module(one) == fingerprint.of_module(Twice(2, 3))
+
+
 def closing(over: Any) -> Callable[[Tensor], Any]:
     return lambda x: (x, over)
 

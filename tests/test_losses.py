@@ -266,6 +266,12 @@ def test_accuracy_of_one_logit_goes_by_its_sign(shape: tuple[int, ...]) -> None:
     assert mean_over(losses.accuracy, logits, YES.long(), 5, 3) == 75.0
 
 
+def test_accuracy_of_one_logit_does_not_count_ignored_targets() -> None:
+    logits = torch.tensor([1.0, -2, 3, -4])
+    targets = torch.tensor([1, 0, -100, -100])
+    assert mean_over(losses.accuracy, logits, targets, 4) == 100.0
+
+
 def test_softmax_mse_is_the_mean_square_against_one_hot() -> None:
     expected = float(F.mse_loss(LOGITS.softmax(dim=1), F.one_hot(CLASSES, 4).double()))
     assert mean_over(losses.softmax_mse, LOGITS, CLASSES, 5, 3) == pytest.approx(expected)

@@ -61,6 +61,17 @@ def test_a_module_says_how_its_tensors_are_made_of_filters(
         assert found[name].ndim <= 1 or (name in params.filters(found)) == (not layout.vector)
 
 
+def test_a_normalized_weight_has_the_filters_of_its_module() -> None:
+    from torch.nn.utils.parametrizations import weight_norm
+
+    alone = weight_norm(nn.ConvTranspose2d(4, 6, 3, groups=2))
+    inside = nn.Sequential(weight_norm(nn.ConvTranspose2d(4, 6, 3, groups=2)), nn.Flatten())
+    for model, prefix in ((alone, ""), (inside, "0.")):
+        found = params.layouts(model)
+        assert found[f"{prefix}parametrizations.weight.original1"] == Layout(1, 2)
+        assert found[f"{prefix}bias"].vector
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("kind", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
 def test_rows_of_a_transposed_convolution_are_its_output_channels(

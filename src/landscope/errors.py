@@ -2,6 +2,7 @@
 
     LandscopeError
     ├── ObjectiveError    (ValueError)    model, loss, data or metrics cannot be used together
+    │   └── CallError     (RuntimeError)  the model or the loss failed on the very first batch
     ├── DeterminismError  (RuntimeError)  the same parameters gave two different losses
     ├── ParamsError       (ValueError)    names or shapes of parameters do not fit
     ├── DirectionError    (ValueError)    a direction cannot be made as asked
@@ -23,6 +24,10 @@ class LandscopeError(Exception):
 
 class ObjectiveError(LandscopeError, ValueError):
     """Model, loss, data or metrics cannot be used together."""
+
+
+class CallError(ObjectiveError, RuntimeError):
+    """The model or the loss failed on the very first batch."""
 
 
 class DeterminismError(LandscopeError, RuntimeError):

@@ -33,8 +33,14 @@ def of_text(*texts: object) -> str:
 
 
 def of_module(module: nn.Module) -> str:
-    """Return the class of a module with a fingerprint of its structure (not of its values)."""
-    return f"{type(module).__qualname__} {of_text(module)}"
+    """Return the class of a module with a fingerprint of its structure and its code.
+
+    Values do not count, nor does code outside the ``forward`` methods of the user's own classes.
+    """
+    kinds = dict.fromkeys(type(m) for m in module.modules())
+    own = [k for k in kinds if not k.__module__.startswith("torch.")]
+    forwards = [of_function(k.forward) for k in own]
+    return f"{type(module).__qualname__} {of_text(module, *forwards)}"
 
 
 def of_function(function: object) -> str:

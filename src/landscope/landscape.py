@@ -197,26 +197,18 @@ def _read_csv(path: Path) -> xr.Dataset:
     return data.assign_attrs(notes["attributes"])
 
 
-class whole:  # noqa: N801 - reads as a verb where it is used: ``with whole(path) as part``
-    """A temporary file beside ``path`` that takes its place when the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        handle, name = tempfile.mkstemp(
-            dir=self.path.parent, prefix=f".{self.path.stem}-", suffix=self.path.suffix
-        )
-        os.close(handle)
-        self.part = Path(name)
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.part.chmod(0o666 & ~_umask())
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Lend a temporary file beside ``path`` that takes its place when the block ends well."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -292,7 +292,8 @@ def _accuracy(outputs: Any, targets: Any) -> Terms:
         truth = targets.argmax(dim=1) if targets.shape == outputs.shape else targets
     else:
         guess, truth = outputs.reshape(targets.shape) > 0, targets > 0.5
-    kept = (truth >= 0).to(torch.float32).reshape(-1)
+    ignored = targets < 0 if targets.numel() == truth.numel() else torch.zeros_like(truth).bool()
+    kept = (~ignored).to(torch.float32).reshape(-1)
     hits = (guess == truth).to(torch.float32).reshape(-1)
     return Terms(100.0 * hits * kept, kept)
 

@@ -100,7 +100,7 @@ class Objective:
             raise ObjectiveError(
                 "model has no trainable parameters: set requires_grad=True on those to move."
             )
-        self.data = {"": data} if test_data is None else {"train_": data, "test_": test_data}
+        self.sources = {"": data} if test_data is None else {"train_": data, "test_": test_data}
         self.batches = {
             prefix: Batches(
                 source,
@@ -110,7 +110,7 @@ class Objective:
                 cache=cache,
                 name="test_data" if prefix == "test_" else "data",
             )
-            for prefix, source in self.data.items()
+            for prefix, source in self.sources.items()
         }
 
     @property
@@ -131,7 +131,7 @@ class Objective:
             ParamsError: when params have names or shapes that the model has not.
         """
         values = self.values(params)
-        return values["loss" if "" in self.data else "train_loss"]
+        return values["loss" if "" in self.sources else "train_loss"]
 
     def values(self, params: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Return the loss and every metric at one point, in one pass over the data."""
@@ -158,7 +158,7 @@ class Objective:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Borrow the model for many evaluations; everything is as it was afterwards."""
-        with undisturbed(*self.data.values()), borrowed(
+        with undisturbed(*self.sources.values()), borrowed(
             self.model, self.device, self.dtype
         ) as loan:  # fmt: skip
             session = Session(
@@ -228,7 +228,7 @@ class Objective:
         }
 
     def _identity(self, data: Batches) -> str:
-        with undisturbed(*self.data.values()):
+        with undisturbed(*self.sources.values()):
             return data.identity
 
     def _copies(self, alive: Params) -> Params:

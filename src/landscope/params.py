@@ -110,7 +110,11 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         for name, tensor in own:
             full = f"{prefix}.{name}" if prefix else name
-            found[full] = _layout(module, name, tensor)
+            owner, is_one, parametrized = prefix.rpartition("parametrizations.")
+            if is_one:  # weight_norm and its like: "conv.parametrizations.weight.original1"
+                found[full] = _layout(model.get_submodule(owner.rstrip(".")), parametrized, tensor)
+            else:
+                found[full] = _layout(module, name, tensor)
     return found
 
 

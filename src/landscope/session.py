@@ -17,13 +17,9 @@ from landscope import batches, losses
 from landscope import params as params_
 from landscope.batches import Batches
 from landscope.borrow import Borrowed
-from landscope.errors import ObjectiveError, ParamsError
+from landscope.errors import CallError, ObjectiveError, ParamsError
 from landscope.losses import Custom, Loss, Terms
 from landscope.params import Params
-
-
-class CallError(ObjectiveError, RuntimeError):
-    """The model or the loss failed on the very first batch."""
 
 
 @final

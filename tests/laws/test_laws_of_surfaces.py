@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import landscope as ls
+from landscope.engines import Result
 from tests import cases
 from tests.cases import Case
 
@@ -381,3 +382,38 @@ def test_the_same_question_gives_the_same_surface_bit_for_bit(
     assert lands[0].data.identical(lands[1].data)
     assert json.loads(lands[0].data.attrs["fingerprints"])["buffer mode"] == buffers
     assert_same_bits(lands[0].data["loss"], lands[1].data["loss"])
+
+
+# Law 12: parallel equals serial
+
+
+class _InAnyOrder:
+    """Two copies of the objective take turns at random; results come as they are done."""
+
+    def run(
+        self,
+        objective: ls.Objective,
+        slice: Any,  # noqa: A002 - the field's word
+        points: Any,
+        quantities: Any,
+    ) -> Generator[Result]:
+        copies = copy.deepcopy(objective), copy.deepcopy(objective)
+        draws = random.Random(3)
+        waiting = list(points)
+        draws.shuffle(waiting)
+        with copies[0].session() as one, copies[1].session() as other:
+            for index, coordinates in waiting:
+                values = draws.choice((one, other)).values(slice.at(coordinates))
+                yield Result(index, values, 0.0)
+
+
+@every_case
+def test_points_in_any_order_from_any_worker_give_the_same_surface(
+    make: Callable[[], Case],
+) -> None:
+    objective = make().objective(metrics={"accuracy": ls.losses.accuracy})
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    grid = ls.Grid((5, 3), ((-1, 1), (0, 1)))
+    serial = ls.scan(objective, plane, grid)
+    parallel = ls.scan(objective, plane, grid, engine=_InAnyOrder())
+    assert serial.data.identical(parallel.data)

@@ -82,8 +82,8 @@ def paint_surface(scene: PlaneScene, ax: Any, *, zoom: float = 1.0) -> None:
     ax.add_collection3d(skin)
     _box(scene, ax, zoom)
     ax.set_title(scene.title)
-    ax.set_xlabel(scene.x_label, labelpad=6)
-    ax.set_ylabel(scene.y_label, labelpad=6)
+    ax.set_xlabel(scene.x_label, labelpad=8)
+    ax.set_ylabel(scene.y_label, labelpad=8)
     ax.set_zlabel(scene.label)
     _notes(scene, ax)
 

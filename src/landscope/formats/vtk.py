@@ -144,7 +144,7 @@ def _grid(land: Landscape) -> _Grid:
 
 def _refined(grid: _Grid, resolution: int) -> _Grid:
     """Return the plane on resolution x resolution points, by cubic splines through its values."""
-    from scipy.interpolate import RectBivariateSpline  # type: ignore[import-untyped, unused-ignore]
+    from scipy.interpolate import RectBivariateSpline
 
     if len(grid.axes) != 2:
         raise FormatError(f"resolution={resolution} refines planes only: leave it out.")
