@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import landscope as ls
+from landscope.engines import Result
 from landscope.errors import JournalError
 from tests import cases
 
@@ -23,7 +24,7 @@ ODD = [0.0, -1.5, math.nan, math.inf, -math.inf, 5e-324, 0.1 + 0.2]
 def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:
     with ls.Journal(tmp_path / "deep" / "journal.sqlite") as journal:
         for point, value in enumerate(ODD):
-            journal.write(point, {"loss": value, "other": -value}, 0.5)
+            journal.write([Result(point, {"loss": value, "other": -value}, 0.5)])
     with ls.Journal(tmp_path / "deep" / "journal.sqlite") as journal:
         known = journal.known()
         assert journal.seconds == 0.5 * len(ODD)
@@ -35,7 +36,7 @@ def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:
 def test_a_point_is_in_the_file_as_soon_as_write_returns(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with ls.Journal(path) as journal:
-        journal.write(7, {"loss": math.nan}, 0.25)
+        journal.write([Result(7, {"loss": math.nan}, 0.25)])
         other = sqlite3.connect(path)
         assert other.execute("SELECT * FROM point").fetchall() == [(7, 0.25)]
         assert other.execute("SELECT * FROM value").fetchall() == [(7, "loss", None)]
@@ -45,9 +46,9 @@ def test_a_point_is_in_the_file_as_soon_as_write_returns(tmp_path: Path) -> None
 def test_a_point_that_fails_half_way_is_not_there_at_all() -> None:
     journal = ls.Journal()
     with pytest.raises(JournalError, match="cannot be written"):
-        journal.write(1, {"loss": 1.0, ("not", "text"): 2.0}, 0.1)  # type: ignore[dict-item]
+        journal.write([Result(1, {"loss": 1.0, ("not", "text"): 2.0}, 0.1)])  # type: ignore[dict-item]
     assert journal.known() == {}
-    journal.write(1, {"loss": 1.0}, 0.1)
+    journal.write([Result(1, {"loss": 1.0}, 0.1)])
     assert journal.known() == {1: {"loss": 1.0}}
     journal.close()
 

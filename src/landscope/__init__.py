@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from landscope import _version
 
 if TYPE_CHECKING:
-    from landscope import directions, draw, errors, formats, losses, params, zoo
+    from landscope import directions, draw, engines, errors, formats, losses, params, zoo
+    from landscope.adaptive import Adaptive
+    from landscope.calibration import Calibrated
+    from landscope.cost import Cost, estimate
     from landscope.journal import Journal
     from landscope.landscape import Landscape, load
     from landscope.objective import Objective
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 __version__ = _version.VERSION
 
 _HOMES = {
+    "Adaptive": "adaptive",
+    "Calibrated": "calibration",
+    "Cost": "cost",
     "Grid": "sampling",
     "Journal": "journal",
     "Landscape": "landscape",
@@ -30,12 +36,16 @@ _HOMES = {
     "Objective": "objective",
     "Plane": "slices",
     "Volume": "slices",
+    "estimate": "cost",
     "load": "landscape",
     "scan": "scanning",
 }
-_MODULES = ("directions", "draw", "errors", "formats", "losses", "params", "zoo")
+_MODULES = ("directions", "draw", "engines", "errors", "formats", "losses", "params", "zoo")
 
 __all__ = [
+    "Adaptive",
+    "Calibrated",
+    "Cost",
     "Grid",
     "Journal",
     "Landscape",
@@ -46,7 +56,9 @@ __all__ = [
     "__version__",
     "directions",
     "draw",
+    "engines",
     "errors",
+    "estimate",
     "formats",
     "load",
     "losses",

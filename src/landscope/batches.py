@@ -6,11 +6,12 @@ random seed 0, so that random augmentation, which it freezes, is the same in eve
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +59,7 @@ class Batches:
         self.notes: list[str] = []
         self._kept: list[Any] | None = None
         self._identity: str | None = None
+        self._rows = 0
 
     @property
     def streamed(self) -> bool:
@@ -80,6 +82,33 @@ class Batches:
             for batch in self.source:
                 yield self._moved(batch)
 
+    def on(self, device: torch.device) -> Batches:
+        """Return the same data, as the first walk found them, on another device."""
+        self._walk()
+        other = copy.copy(self)
+        other.device = device
+        if self._kept is not None:
+            other._kept = [mapped(lambda t: t.to(device), batch) for batch in self._kept]
+        return other
+
+    @property
+    def rows(self) -> int:
+        """How many samples there are; a batch whose tensors differ in length counts as one."""
+        self._walk()
+        return self._rows
+
+    def in_rows(self, rows: int) -> list[Any] | None:
+        """Return the data in batches of (about) ``rows`` rows; None where that cannot be done.
+
+        It cannot where data are streamed, take more than a quarter of the free memory (these
+        batches are a copy), or are not tensors with one entry a row.
+        """
+        self._walk()
+        size = sum(t.nbytes for t in tensors(self._kept))
+        if self._kept is None or size > free_memory(self.device) / 4:
+            return None
+        return rebatched(self._kept, rows)
+
     def _walk(self) -> None:
         """Walk the data for the first time: fingerprint it, and keep it when it fits."""
         if self._identity is not None:
@@ -94,6 +123,7 @@ class Batches:
             leaves = list(tensors(moved))
             digests.append(fingerprint.of_tensors((str(k), t) for k, t in enumerate(leaves)))
             size += sum(t.nbytes for t in leaves)
+            self._rows += count_rows(moved) or 1
             if kept is not None:
                 kept.append(moved)
                 kept = kept if size <= limit else None
@@ -198,6 +228,56 @@ def tensors(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, tuple | list):
         for value in batch:
             yield from tensors(value)
+
+
+def count_rows(batch: Any) -> int | None:
+    """Return the number of rows that all tensors of a batch have; None where they differ."""
+    counts = {len(t) if t.ndim else -1 for t in tensors(batch)}
+    return counts.pop() if len(counts) == 1 and min(counts) >= 0 else None
+
+
+def rebatched(batches: Sequence[Any], rows: int) -> list[Any] | None:
+    """Return the same rows in batches of equal size, at most ``rows``; None where impossible."""
+    counts = [count_rows(batch) for batch in batches]
+    shapes = {tuple((t.dtype, t.shape[1:]) for t in tensors(batch)) for batch in batches}
+    if None in counts or len(shapes) != 1:
+        return None
+    total = sum(c for c in counts if c is not None)
+    parts = -(-total // max(rows, 1))
+    leaves = zip(*(tensors(batch) for batch in batches), strict=True)
+    whole = [torch.cat(leaf) if len(leaf) > 1 else leaf[0] for leaf in leaves]
+    pieces = zip(*(t.tensor_split(parts) for t in whole), strict=True)
+    return [_refilled(batches[0], iter(piece)) for piece in pieces]
+
+
+def taken(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
+    """Return one batch with the given rows of the data (sorted), in a list.
+
+    Raises:
+        ObjectiveError: when batches are not tensors with one entry a row.
+    """
+    found: list[list[Tensor]] = []
+    wanted = torch.as_tensor(rows)
+    first, start = None, 0
+    for batch in batches:
+        count = count_rows(batch)
+        if count is None:
+            raise ObjectiveError(
+                "a batch holds tensors of different lengths, so single samples cannot be drawn from"
+                " it: use terms=None, or batches whose tensors have one entry a sample."
+            )
+        first = batch if first is None else first
+        here = wanted[(wanted >= start) & (wanted < start + count)] - start
+        start += count
+        if len(here):
+            found.append([t[here.to(t.device)] for t in tensors(batch)])
+    leaves = [torch.cat(leaf) for leaf in zip(*found, strict=True)]
+    return [_refilled(first, iter(leaves))]
+
+
+def _refilled(batch: Any, leaves: Iterator[Tensor]) -> Any:
+    """Return a batch of the same structure with other tensors in it."""
+    return mapped(lambda _: next(leaves), batch)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -37,22 +37,41 @@ class Borrowed:
         self._lent = [(t, t.data) for t in unique.values()]
         self._modes = [(m, m.training) for m in model.modules()]
         self._moved = set(unique)  # at first nothing is on our device
+        self._last: Mapping[str, Tensor] | None = None
+        self._copies: tuple[list[Tensor], list[Tensor]] = ([], [])  # buffers: ours, and the source
 
     def put(self, params: Mapping[str, Tensor]) -> None:
-        """Let the model compute with these parameters, and with the user's for other names."""
+        """Let the model compute with these parameters, and with the user's for other names.
+
+        The same object again, its tensors written to in place, costs next to nothing.
+        """
+        if params is not self._last:
+            self._put(params)
+        ours, sources = self._copies  # a forward pass may have written to them
+        if ours:
+            torch._foreach_copy_(ours, sources)
+
+    def _put(self, params: Mapping[str, Tensor]) -> None:
         given = {id(self.tensors[n]): v for n, v in params.items()}
+        self._copies = ([], [])
+        shared = True
         for tensor, data in self._lent:
             key = id(tensor)
-            if key in given:
-                tensor.data = self._own(tensor, given[key].detach())
-            elif key in self._buffers or key in self._moved:
-                tensor.data = self._own(tensor, data)
+            if key in self._buffers:
+                source = given[key].detach() if key in given else data
+                tensor.data = torch.empty_like(source, device=self.device, dtype=self._kind(source))
+                self._copies[0].append(tensor.data)
+                self._copies[1].append(source)
+            elif key in given:
+                tensor.data = given[key].detach().to(self.device, self._kind(data))
+                shared = shared and tensor.data_ptr() == given[key].data_ptr()
+            elif key in self._moved:
+                tensor.data = data.to(self.device, self._kind(data))
         self._moved = set(given)
+        self._last = params if shared else None
 
-    def _own(self, tensor: Tensor, data: Tensor) -> Tensor:
-        """Return data on our device; a copy for buffers, which a forward pass may write to."""
-        dtype = self.dtype if data.is_floating_point() and self.dtype else data.dtype
-        return data.to(self.device, dtype, copy=id(tensor) in self._buffers)
+    def _kind(self, data: Tensor) -> torch.dtype:
+        return self.dtype if data.is_floating_point() and self.dtype else data.dtype
 
     def give_back(self) -> None:
         """Put every tensor and training flag back."""

@@ -9,16 +9,20 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from landscope._version import VERSION
-from landscope.errors import LandscopeError, SamplerError
+from landscope.errors import EngineError, LandscopeError, SamplerError
 
 if TYPE_CHECKING:
     from landscope.analysis.shape import Shape
+    from landscope.calibration import Calibrated
+    from landscope.engines import Engine
     from landscope.landscape import Landscape
+    from landscope.recipes import Recipe
+    from landscope.sampling import Sampler
 
 app = typer.Typer(
     name="landscope",
@@ -64,6 +68,13 @@ class Over(StrEnum):
 
     parameters = "parameters"
     states = "states"
+
+
+class Where(StrEnum):
+    """Who evaluates points."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Scale(StrEnum):
@@ -171,16 +182,36 @@ def scan(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Evaluate about a tenth of the points.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Error of ln(loss) that --adaptive aims at.")
+    ] = 0.03,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Draw so many samples (600, say); all are evaluated at 36 points only."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for all of it, such as 60s, 5m, 2h: the best picture.")
+    ] = None,
+    engine: Annotated[Where, typer.Option(help="Who evaluates.")] = Where.local,
+    workers: Annotated[
+        int | None, typer.Option(help="Points evaluated at the same time; measured if not given.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, with --engine ray.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(help="GPUs a worker, with --engine ray.")] = 0,
     title: Annotated[str | None, typer.Option(help="Title for pictures.")] = None,
 ) -> None:
     """Evaluate a model's loss over a line, a plane or a volume, and draw it.
 
-    Without --x and --y it is the plane of the paper, -1:1:51 along both. Everything that is
-    computed is kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
+    Without --x and --y it is the plane of the paper, -1:1:51 along both; --x auto --y auto finds
+    how far the picture must reach to show the basin and its walls. Everything that is computed is
+    kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope import runs, targets
-    from landscope.recipes import Recipe
-    from landscope.sampling import Grid
     from landscope.scanning import bar
 
     spans = _spans(x, y, z)
@@ -188,19 +219,16 @@ def scan(
         "command": "scan", "target": target, "checkpoint": checkpoint, "spans": spans,
         "toward": toward, "directions": directions, "same": same, "normalize": normalize,
         "ignore": ignore, "orthogonal": orthogonal, "over": over, "seed": seed, "set": set_,
+        "adaptive": adaptive, "tolerance": tolerance, "samples": samples, "budget": budget,
     }  # fmt: skip
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    recipe = Recipe(
-        toward=tuple(toward or ()), kept=directions, same=same, over=over,
-        normalize=_NORMALIZE[normalize],
-        ignore=None if ignore is Ignore.none else "biasbn", orthogonal=orthogonal, seed=seed,
-    )  # fmt: skip
-    grid = Grid([points for *_, points in spans], [span for *span, _ in spans])
+    slice_ = _recipe(asked).slice(objective, len(spans))
     try:
         with bar(f"scan {target}") as progress:
             land = runs.perform(
-                objective, recipe.slice(objective, len(spans)), grid, out,
-                asked=asked, title=title or target, progress=progress,
+                objective, slice_, _sampler(asked), out,
+                asked=asked, title=title or target, progress=progress, budget=budget,
+                engine=_engine(engine, workers, address, gpus), terms=_terms(samples),
             )  # fmt: skip
     except KeyboardInterrupt:
         _complain(f"stopped; what was computed is in {out}: the same command goes on from there.")
@@ -208,6 +236,33 @@ def scan(
     _tell(land, out)
     if len(land.dims) < 3:
         _tell_files(runs.pictures(land, out))
+
+
+@app.command()
+def cost(
+    target: Target,
+    *,
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights to load first.")] = None,
+    x: Annotated[str | None, typer.Option(help="Axis x as first:last:points.")] = None,
+    y: Annotated[str | None, typer.Option(help="Axis y as first:last:points.")] = None,
+    z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
+    adaptive: Annotated[bool, typer.Option("--adaptive", help="As for scan.")] = False,
+    samples: Annotated[int | None, typer.Option(help="As for scan.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
+    ] = None,
+) -> None:
+    """Tell what a scan will cost in time, memory and operations, before it starts."""
+    from landscope import targets
+    from landscope.cost import estimate
+
+    spans = _spans(x, y, z)
+    asked = {"spans": spans, "adaptive": adaptive, "tolerance": 0.03, "normalize": Normalize.filter}
+    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
+    slice_ = _recipe(asked).slice(objective, len(spans))
+    _say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
+    _say(str(estimate(objective, slice_, _sampler(asked), terms=_terms(samples))))
 
 
 @app.command()
@@ -353,7 +408,52 @@ def main() -> None:
         sys.exit(1)
 
 
-def _spans(*axes: str | None) -> list[tuple[float, float, int]]:
+def _recipe(asked: dict[str, Any]) -> Recipe:
+    from landscope.recipes import Recipe
+
+    return Recipe(
+        toward=tuple(asked.get("toward") or ()), kept=asked.get("directions"),
+        same=asked.get("same", False), over=asked.get("over"),
+        normalize=_NORMALIZE[asked["normalize"]],
+        ignore=None if asked.get("ignore") is Ignore.none else "biasbn",
+        orthogonal=asked.get("orthogonal", True), seed=asked.get("seed", 0),
+    )  # fmt: skip
+
+
+def _sampler(asked: dict[str, Any]) -> Sampler:
+    from landscope.adaptive import Adaptive
+    from landscope.sampling import Grid
+
+    resolution = [points for *_, points in asked["spans"]]
+    ends = [tuple(ends) for *ends, _ in asked["spans"]]
+    found = [(None, None) in ends, set(ends) == {(None, None)}]
+    if found[0] and not found[1]:
+        raise SamplerError("one axis is auto and another is not: give the ends of all, or of none.")
+    span: Any = "auto" if found[0] else ends
+    if asked["adaptive"]:
+        return Adaptive(tolerance=asked["tolerance"], resolution=resolution, span=span)
+    return Grid(resolution, span)
+
+
+def _engine(where: Where, workers: int | None, address: str | None, gpus: float) -> Engine:
+    if where is Where.ray:
+        from landscope.engines.ray import Ray
+
+        return Ray(address, workers=workers, gpus=gpus)
+    from landscope.engines.local import Local
+
+    if address is not None or gpus:
+        raise EngineError("--address and --gpus are for a cluster: add --engine ray.")
+    return Local(workers=workers)
+
+
+def _terms(samples: int | None) -> Calibrated | None:
+    from landscope.calibration import Calibrated
+
+    return None if samples is None else Calibrated(samples)
+
+
+def _spans(*axes: str | None) -> list[tuple[float | None, float | None, int]]:
     """Return (first, last, points) of each axis that is asked for; a plane where none is."""
     given = [axis for axis in axes if axis is not None] or ["-1:1:51"] * 2
     if axes[0] is None and any(axes):
@@ -363,12 +463,17 @@ def _spans(*axes: str | None) -> list[tuple[float, float, int]]:
     return [_span(text) for text in given]
 
 
-def _span(text: str) -> tuple[float, float, int]:
+def _span(text: str) -> tuple[float | None, float | None, int]:
+    """Return an axis; its ends are None where they are to be found ("auto", "auto:51")."""
     try:
+        if text.partition(":")[0] == "auto":
+            return None, None, int(text.partition(":")[2] or 51)
         first, last, points = text.split(":")
         return float(first), float(last), int(points)
     except ValueError:
-        raise SamplerError(f"axis {text!r}; expected first:last:points, such as -1:1:51.") from None
+        raise SamplerError(
+            f"axis {text!r}; expected first:last:points, such as -1:1:51, or auto:points."
+        ) from None
 
 
 def _home(run: Path) -> Path:

@@ -8,6 +8,7 @@
     ├── DirectionError    (ValueError)    a direction cannot be made as asked
     ├── SliceError        (ValueError)    coordinates or directions of a slice are wrong
     ├── SamplerError      (ValueError)    a resolution or a span is wrong
+    ├── EngineError       (RuntimeError)  workers cannot be had, or were lost
     ├── JournalError      (RuntimeError)  a journal cannot be used, or answers another question
     ├── FormatError       (ValueError)    a file is not what it should be
     ├── DrawError         (ValueError)    a landscape cannot be drawn as asked
@@ -48,6 +49,10 @@ class SliceError(LandscopeError, ValueError):
 
 class SamplerError(LandscopeError, ValueError):
     """A resolution or a span is wrong."""
+
+
+class EngineError(LandscopeError, RuntimeError):
+    """Workers cannot be had, or were lost."""
 
 
 class JournalError(LandscopeError, RuntimeError):

@@ -52,6 +52,11 @@ def of_function(function: object) -> str:
     return _of_function(function, ())
 
 
+def plain(value: object) -> str:
+    """Return a text for any value, the same in every process."""
+    return _ADDRESS.sub("", _plain(value, ()))
+
+
 def _of_function(function: Any, inside: tuple[object, ...]) -> str:
     """Fingerprint a function; ``inside`` are the things that hold it, so that cycles end."""
     name = getattr(function, "__qualname__", type(function).__qualname__)

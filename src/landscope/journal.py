@@ -1,9 +1,9 @@
 """Journal: every value of a scan, on disk the moment that it exists (SQLite).
 
-Tables: ``question`` (what was asked: aspect, answer), ``remark`` (on it), ``point`` (which point,
-seconds it took) and ``value`` (point, quantity, value). A point is written in one transaction: it
-is there whole or not at all. A row whose value is NULL is NaN, for SQLite has no NaN; a point that
-is not there has not been evaluated.
+Tables: ``question`` (what was asked: aspect, answer), ``setting`` (how it is done: name, bytes),
+``remark`` (on it), ``point`` (which point, seconds it took) and ``value`` (point, quantity, value).
+A point is written in one transaction: it is there whole or not at all. A row whose value is NULL is
+NaN, for SQLite has no NaN; a point that is not there has not been evaluated.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from landscope.errors import JournalError
 
+if TYPE_CHECKING:
+    from landscope.engines import Result
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS question (aspect TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS remark (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS point (id INTEGER PRIMARY KEY, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS value (
@@ -111,18 +115,36 @@ class Journal:
             found[point][quantity] = math.nan if value is None else value
         return found
 
-    def write(self, point: int, values: Mapping[str, float], seconds: float) -> None:
-        """Keep the values of a point; once this returns they survive a kill."""
-        rows = [(point, n, None if math.isnan(v) else float(v)) for n, v in values.items()]
+    def write(self, results: Iterable[Result]) -> None:
+        """Keep the values of some points; once this returns they survive a kill."""
+        points, rows = [], []
+        for result in results:
+            points.append((result.point, result.seconds))
+            for name, value in result.values.items():
+                rows.append((result.point, name, None if math.isnan(value) else float(value)))
         try:
             with self._transaction():
-                self._db.execute("INSERT OR REPLACE INTO point VALUES (?, ?)", (point, seconds))
+                self._db.executemany("INSERT OR REPLACE INTO point VALUES (?, ?)", points)
                 self._db.executemany("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             raise JournalError(
                 f"journal {self.path} cannot be written ({error}): what was written before is safe;"
                 " make room or choose another folder."
             ) from error
+
+    def keep(self, name: str, value: str | bytes) -> None:
+        """Keep how something is done, so that a resumed scan does it in the same way."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    def kept(self) -> dict[str, Any]:
+        """Return what was kept: name -> text or bytes."""
+        return dict(self._db.execute("SELECT name, value FROM setting"))
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget some of what was kept."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM setting WHERE name = ?", [(n,) for n in names])
 
     @property
     def question(self) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from landscope.errors import FormatError
 from landscope.extras import optional
+from landscope.files import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -195,26 +195,6 @@ def _read_csv(path: Path) -> xr.Dataset:
     for name, attributes in notes["variables"].items():
         data[name].attrs.update(attributes)
     return data.assign_attrs(notes["attributes"])
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Lend a temporary file beside ``path`` that takes its place when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: Any) -> Any:

@@ -153,7 +153,7 @@ def of(loss: Any, name: str | None = None) -> Loss:
     if module is not None:
         units = _UNITS.get(type(module), "")
         title = name or type(module).__name__.removesuffix("Loss")
-        return Loss(title, functools.partial(_module_terms, module), units, identity)
+        return Loss(title, functools.partial(_module_terms, module, _single(module)), units, identity)
     title = name or str(getattr(loss, "__name__", type(loss).__name__))
     if _is_functional(loss):
         bare = functools.partial(loss, reduction="none")
@@ -181,10 +181,16 @@ def _is_functional(loss: Any) -> bool:
     return "reduction" in bare.__code__.co_varnames if hasattr(bare, "__code__") else False
 
 
-def _module_terms(module: Any, outputs: Any, targets: Any) -> Terms:
-    # Class weights follow the outputs to their device and precision; the user's stay.
-    single = copy.deepcopy(module).to(outputs) if module.state_dict() else copy.copy(module)
+def _single(module: Any) -> Any:
+    """Return the module with reduction="none"; its class weights are the user's own."""
+    single = copy.copy(module)
     single.reduction = "none"
+    return single
+
+
+def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms:
+    if module.state_dict():  # class weights follow the outputs to their device and precision
+        single = copy.deepcopy(single).to(outputs)
     values = single(outputs, targets)
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
         return _class_terms(module, values, targets)

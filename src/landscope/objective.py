@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from landscope import batches as batches_
 from landscope import fingerprint, losses
 from landscope import params as params_
 from landscope.batches import Batches
@@ -95,6 +96,7 @@ class Objective:
         self.device = _device(device, model)
         self.dtype = _dtype(precision, model)
         self.notes: tuple[str, ...] = ()
+        self.weights: Tensor | None = None  # of samples, where they are not all there
         self.center = self._copies(params_.parameters(model))
         if not self.center:
             raise ObjectiveError(
@@ -155,9 +157,63 @@ class Objective:
         with self.session() as session:
             return session.gradient(params)
 
+    def on(self, device: torch.device) -> Objective:
+        """Return this objective on another device, with a model and data of its own there."""
+        if device == self.device:
+            return self
+        other = self.twin()
+        other.device = device
+        other.center = params_.like(self.center, {n: t.to(device) for n, t in self.center.items()})
+        other.batches = {name: batches.on(device) for name, batches in self.batches.items()}
+        return other
+
+    def sampled(self, rows: Sequence[int], weights: Any) -> Objective:
+        """Return the objective over some samples of the data, each with a weight.
+
+        Args:
+            rows: which samples, in order.
+            weights: shape (sets, samples): the mean with the first set is the loss (and the
+                metrics); with the others it is called "loss~1", "loss~2", ...
+
+        Raises:
+            ObjectiveError: when samples cannot be told apart, or there are test data as well.
+        """
+        if "" not in self.batches:
+            raise ObjectiveError(
+                "samples are drawn from data, and there are test_data as well: leave test_data out,"
+                " and scan them by themselves."
+            )
+        with undisturbed(*self.sources.values()):
+            drawn = batches_.taken(self.batches[""], rows)
+        other = copy.copy(self)
+        other.weights = torch.as_tensor(weights, dtype=torch.float64, device=self.device)
+        other.batches = {"": Batches(drawn, device=self.device, dtype=self.batches[""].dtype)}
+        return other
+
+    def twin(self) -> Objective:
+        """Return an objective of the same function with a model of its own, for another thread.
+
+        The new model shares the memory of the user's tensors, which are never written to.
+
+        Raises:
+            Exception: whatever a model that cannot be copied raises.
+        """
+        memo: dict[int, Any] = {}
+        for parameter in self.model.parameters():
+            memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
+        for buffer in self.model.buffers():
+            memo[id(buffer)] = buffer.detach()
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model, memo)
+        return other
+
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Borrow the model for many evaluations; everything is as it was afterwards."""
+    def session(self, data: Mapping[str, Iterable[Any]] | None = None) -> Iterator[Session]:
+        """Borrow the model for many evaluations; everything is as it was afterwards.
+
+        Args:
+            data: batches to use in the place of ``batches``, with the same names.
+        """
         with undisturbed(*self.sources.values()), borrowed(
             self.model, self.device, self.dtype
         ) as loan:  # fmt: skip
@@ -166,10 +222,11 @@ class Objective:
                 center=self.center,
                 loss=self.loss_terms,
                 metrics=self.metrics,
-                data=self.batches,
+                data=self.batches if data is None else data,
                 penalty=self.penalty,
                 recompute=self.buffers == "recompute",
                 half=self.precision == "bfloat16",
+                weights=self.weights,
             )
             yield session
             self.notes = tuple(dict.fromkeys([*self.notes, *session.notes]))
@@ -194,6 +251,8 @@ class Objective:
     def question(self) -> dict[str, str]:
         """Return what identifies this function: a journal of another one is never mixed in."""
         alive = dict(params_.named_tensors(self.model))
+        weights = {} if self.weights is None else {"": self.weights}
+        drawn = {"samples": fingerprint.of_tensors(weights)} if weights else {}
         fixed = {n: t for n, t in alive.items() if n not in self.center}
         return {
             "model": fingerprint.of_module(self.model),
@@ -207,6 +266,7 @@ class Objective:
             "precision": str(self.dtype),
             "device": self.device.type,
             **{b.name: self._identity(b) for b in self.batches.values()},
+            **drawn,
         }
 
     @property

@@ -21,8 +21,11 @@ import torch
 
 from landscope import landscape
 from landscope._version import VERSION
+from landscope.calibration import Calibrated
+from landscope.engines import Engine
 from landscope.errors import FormatError, JournalError
-from landscope.landscape import Landscape, whole
+from landscope.files import whole
+from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.params import Params, like
 from landscope.sampling import Sampler
@@ -43,6 +46,9 @@ def perform(
     asked: Mapping[str, Any],
     title: str | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
+    engine: Engine | None = None,
+    budget: float | str | None = None,
+    terms: Calibrated | None = None,
 ) -> Landscape:
     """Return the landscape of a scan that keeps everything in a folder, and goes on there.
 
@@ -54,12 +60,18 @@ def perform(
         asked: what the user asked for, for run.json.
         title: of the landscape, for pictures.
         progress: as in ``ls.scan``.
+        engine: as in ``ls.scan``.
+        budget: as in ``ls.scan``.
+        terms: as in ``ls.scan``.
 
     Raises:
         JournalError: when the folder cannot be written, or holds another question.
     """
     folder = made(folder)
-    land = scan(objective, slice, sampler, journal=folder / JOURNAL, progress=progress)
+    land = scan(
+        objective, slice, sampler, journal=folder / JOURNAL, progress=progress,
+        engine=engine, budget=budget, terms=terms,
+    )  # fmt: skip
     if title:
         land = Landscape(land.data.assign_attrs(title=title), land.seconds)
     keep_directions(slice, folder / DIRECTIONS)
@@ -202,12 +214,14 @@ def pictures(
     if len(land.dims) == 1:
         scales = [scale] if scale else ["linear", "log"] if _positive(land) else ["linear"]
         return [draw.save(draw.line(land, scale=s), place / f"line_{s}.{kind}") for s in scales]
-    renderers = {
+    renderers: dict[str, Callable[..., Any]] = {
         "surface": draw.surface,
         "contour": draw.contour,
         "filled": draw.filled,
         "heatmap": draw.heatmap,
     }
+    if f"{land.quantity}_error" in land.data:
+        renderers["error"] = lambda land, **_: draw.errors(land)
     stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
     return [
         draw.save(render(land, quantity=quantity, scale=scale), place / f"{name}{stem}.{kind}")

@@ -28,7 +28,7 @@ class Sampler(Protocol):
         """Return the coordinates along each axis, in the order of ``dims`` (x first)."""
         ...
 
-    def ask(self, shape: Sequence[int], known: Mapping[int, object]) -> list[int]:
+    def ask(self, shape: Sequence[int], known: Mapping[int, Mapping[str, float]]) -> list[int]:
         """Return the flat indices wanted next, x running fastest; empty when it is enough."""
         ...
 
@@ -40,8 +40,9 @@ class Grid:
 
     Args:
         resolution: points an axis: a number for all axes, or one an axis, x first.
-        span: (first, last) coordinate: a pair for all axes, or one an axis. An axis of one point
-            stands at its first coordinate, as ``numpy.linspace`` has it.
+        span: (first, last) coordinate: a pair for all axes, or one an axis; "auto" lets
+            ``ls.scan`` find how far the picture must reach. An axis of one point stands at its
+            first coordinate, as ``numpy.linspace`` has it.
 
     Raises:
         SamplerError: for a resolution below 1, a span that runs backwards or is not finite.
@@ -52,7 +53,7 @@ class Grid:
     """
 
     resolution: int | Sequence[int] = 51
-    span: Sequence[float] | Sequence[Sequence[float]] = (-1.0, 1.0)
+    span: Sequence[float] | Sequence[Sequence[float]] | str = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
         for resolution in _listed(self.resolution):
@@ -60,15 +61,21 @@ class Grid:
                 raise SamplerError(
                     f"resolution={self.resolution!r}; expected whole numbers of 1 or more."
                 )
-        for span in self._spans():
-            self._check_span(span)
+        if self.span != "auto":
+            for span in self._spans():
+                self._check_span(span)
 
     def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Return the coordinates along each axis.
 
         Raises:
-            SamplerError: when resolution or span name another number of axes.
+            SamplerError: when resolution or span name another number of axes, or the span is not
+                known yet.
         """
+        if self.span == "auto":
+            raise SamplerError(
+                "span='auto' has no coordinates of its own: ls.scan finds them; pass a pair here."
+            )
         counts = _spread("resolution", _listed(self.resolution), dims)
         spans = _spread("span", self._spans(), dims)
         return tuple(_axis(int(n), s) for n, s in zip(counts, spans, strict=True))

@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
-import torch
 
-from landscope import _version, fingerprint
-from landscope.engines import Engine, Quantity
+from landscope import assembly, budgets, fingerprint, spans
+from landscope.calibration import Calibrated, Subset, loads
+from landscope.engines import Engine, Job, Point, Quantity, Result, Team, probes
 from landscope.engines.local import Local
 from landscope.errors import ObjectiveError, SliceError
 from landscope.journal import Journal
@@ -29,7 +28,7 @@ from landscope.sampling import Grid, Sampler
 from landscope.slices import Affine, Slice
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from landscope.adaptive import Filled
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Progress:
 
     Args:
         done: points that are known, those of earlier sessions included.
-        total: points of the grid.
+        total: points of the grid; a sampler may stop before.
         seconds: since this session began.
         remaining: seconds left at the pace of this session; None before its first point.
         values: of the last point; empty before the first.
@@ -58,6 +57,8 @@ def scan(
     *,
     engine: Engine | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
+    budget: float | str | None = None,
+    terms: Calibrated | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
     quantities: Sequence[Quantity] = (),
 ) -> Landscape:
@@ -66,23 +67,30 @@ def scan(
     Args:
         objective: what to evaluate.
         slice: where: a Line, a Plane, a Volume, or anything with the four members of Slice.
-        sampler: at which points; ``Grid(51)`` on [-1, 1] if not given.
+        sampler: at which points: ``Grid(51)`` on [-1, 1] if not given, ``Adaptive()`` for about a
+            tenth of them.
         engine: who evaluates; this machine if not given.
         journal: a file that keeps every value as it is found. When it is there already the scan
             goes on where it stopped, after checking that it answers the same question.
+        budget: seconds, or a text such as "5m", in which the whole scan is to be done: it chooses
+            resolution, sampling and samples (the span is the sampler's) and notes what it chose.
+        terms: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
+            samples elsewhere.
         progress: called after each point with a Progress; True shows a bar.
         quantities: functions (objective, params) -> {name: number}: further columns.
 
     Returns:
-        The landscape; cells of points that were not asked for are NaN.
+        The landscape; cells of points that a grid did not ask for are NaN, those that an adaptive
+        sampler did not ask for are predicted: ``evaluated`` tells which, ``loss_error`` how well.
 
     Raises:
         DeterminismError: when the center does not give the same values twice.
         JournalError: when the journal answers another question, or cannot be written.
         SamplerError, SliceError, ObjectiveError: when the parts do not fit.
 
-    Cost: a pass over the data a point, and two for the check of the center when anything is left
-    to do. Values equal those of a plain loop to rounding.
+    Cost: a pass over the data a point, two for the check of the center when anything is left to
+    do, and about 4% for choosing how to make the passes. Values of a grid equal those of a plain
+    loop to 1e-5 relative. See ``ls.estimate``.
 
     Example:
         >>> import torch, landscope as ls
@@ -93,137 +101,256 @@ def scan(
         >>> land.data["loss"].shape
         (5, 5)
     """
-    sampler = Grid() if sampler is None else sampler
+    deadline = None if budget is None else time.perf_counter() + budgets.seconds(budget)
     engine = Local() if engine is None else engine
-    dims = slice.dims
-    axes = sampler.axes(dims)
-    shape = tuple(len(axis) for axis in axes)
-    question = _question(objective, slice, axes, quantities)
-    report = _reporter(progress)
+    _check(objective, slice)
     own = journal if isinstance(journal, Journal) else Journal(journal)
-    with contextlib.nullcontext(own) if isinstance(journal, Journal) else own, report as tell:
-        own.begin(question)
-        known = own.known()
-        clock = _Clock(len(known), int(np.prod(shape)))
-        tell(clock.progress(len(known), {}))
-        checked = False
-        while wanted := sampler.ask(shape, known):
-            if not checked:
-                objective.probe()
-                own.remark(objective.notes)
-                checked = True
-            points = ((k, _coordinates(axes, shape, k)) for k in wanted)
-            with contextlib.closing(engine.run(objective, slice, points, quantities)) as results:
+    with contextlib.nullcontext(own) if isinstance(journal, Journal) else own:
+        asked = _Asked(objective, slice, Grid() if sampler is None else sampler, terms, quantities)
+        asked = asked.with_span(own)
+        if deadline is not None:
+            asked = asked.within(deadline, own, engine)
+        own.begin(asked.question())
+        with _reporter(progress) as tell:
+            return _Scan(asked, own, engine, tell, deadline).run()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a scan is asked for."""
+
+    objective: Objective
+    slice: Slice
+    sampler: Sampler
+    terms: Calibrated | None
+    quantities: Sequence[Quantity]
+
+    @property
+    def axes(self) -> tuple[np.ndarray, ...]:
+        return self.sampler.axes(self.slice.dims)
+
+    def with_span(self, journal: Journal) -> _Asked:
+        """Find the span, where it is to be found; a journal remembers it."""
+        if getattr(self.sampler, "span", None) != "auto":
+            return self
+        text = journal.kept().get("span")
+        found = json.loads(text) if text else spans.found(self.objective, self.slice)
+        journal.keep("span", json.dumps(found))
+        return replace(self, sampler=replace(self.sampler, span=found))  # type: ignore[type-var]
+
+    def within(self, deadline: float, journal: Journal, engine: Engine) -> _Asked:
+        """Choose sampler and samples so that the scan ends in time; a journal remembers them."""
+        text = journal.kept().get("choice")
+        if text is None:
+            job = Job(self.objective, self.slice, self.quantities, points=1000)
+            choice = budgets.choose(job, engine, self.sampler, deadline - time.perf_counter())
+            if job.kept.get("plan"):
+                journal.keep("plan of anchors" if choice.size else "plan", job.kept["plan"])
+            journal.keep("choice", choice.dumps())
+            journal.remark([choice.note])
+        else:
+            choice = budgets.Choice.loads(text)
+        sampler, terms = choice.sampler(self.sampler, self.slice.dims), choice.terms()
+        return replace(self, sampler=sampler, terms=self.terms if terms is None else terms)
+
+    def question(self) -> dict[str, str]:
+        """Return what identifies this scan: a journal of another one is never mixed in."""
+        parts = {role: fingerprint.of_tensors(p) for role, p in self.slice.parts.items()}
+        dims, axes = self.slice.dims, self.axes
+        ends = {d: [float(a[0]), float(a[-1]), len(a)] for d, a in zip(dims, axes, strict=True)}
+        asked = {
+            **self.objective.question(),
+            "slice": f"{type(self.slice).__name__} {json.dumps(parts)}",
+            "grid": json.dumps(ends),
+            "quantities": json.dumps([fingerprint.of_function(q) for q in self.quantities]),
+        }
+        if not isinstance(self.sampler, Grid):
+            asked["sampler"] = fingerprint.plain(self.sampler)
+        if self.terms is not None:
+            asked["terms"] = repr(self.terms)
+        return asked
+
+
+@final
+class _Scan:
+    """One session of a scan: what is known, and who finds out more."""
+
+    def __init__(
+        self,
+        asked: _Asked,
+        journal: Journal,
+        engine: Engine,
+        tell: Callable[[Progress], None],
+        deadline: float | None,
+    ) -> None:
+        self.asked, self.journal, self.engine, self.tell = asked, journal, engine, tell
+        self.axes = asked.axes
+        self.shape = tuple(len(axis) for axis in self.axes)
+        self.known = journal.known()
+        self.clock = _Clock(len(self.known), int(np.prod(self.shape)), deadline)
+
+    def run(self) -> Landscape:
+        """Evaluate what is lacking, and return the landscape."""
+        self.tell(self.clock.progress(len(self.known), {}))
+        objective, sampler = self.asked.objective, self.asked.sampler
+        subset = self._subset() if self.asked.terms is not None else None
+        if subset is not None and len(subset.rows) < objective.batches[""].rows:
+            weights = np.vstack([subset.weights, subset.replicates])
+            objective = objective.sampled(subset.rows.tolist(), weights)
+        wanted = sampler.ask(self.shape, self.known)
+        if wanted:
+            if subset is None:
+                self._probe()
+            with self._team(objective, "plan", len(wanted)) as team:
+                while wanted and not self.clock.over:
+                    self._evaluate(team, wanted)
+                    wanted = sampler.ask(self.shape, self.known)
+        return self._landscape(subset)
+
+    def _probe(self) -> None:
+        self.asked.objective.probe()
+        self.journal.remark(self.asked.objective.notes)
+
+    @contextlib.contextmanager
+    def _team(self, objective: Objective, name: str, points: int) -> Iterator[Team]:
+        """Open a team whose plan the journal remembers under a name."""
+        text = self.journal.kept().get(name)
+        kept = {"plan": text} if text else {}
+        if not isinstance(self.asked.sampler, Grid):  # its first wish is not its last
+            points = max(points, min(250, self.clock.total))
+        job = Job(
+            objective, self.asked.slice, self.asked.quantities, points, probes(self.axes), kept
+        )
+        with self.engine.open(job) as team:
+            if kept.get("plan") != text:
+                self.journal.keep(name, kept["plan"])
+            yield team
+        if kept.get("plan", text) != text:  # memory did not suffice, for instance
+            self.journal.keep(name, kept["plan"])
+
+    def _evaluate(self, team: Team, wanted: Iterable[int], *, terms: bool = False) -> None:
+        points = self._points(wanted)
+        running = team.run(points, terms=terms)
+        with contextlib.closing(running) as groups:
+            for results in groups:
+                if terms:
+                    self._keep_samples(results)
+                self.journal.write(results)
                 for result in results:
-                    own.write(result.point, result.values, result.seconds)
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
-                    known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
-                    tell(clock.progress(len(known), result.values))
-        seconds, remarks = own.seconds, own.remarks
-    data = _dataset(objective, slice, axes, known, question)
-    data.attrs["notes"] = "; ".join([*remarks, *objective.data_notes])
-    return Landscape(data, seconds)
+                    self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
+                self.tell(self.clock.progress(len(self.known), results[-1].values))
+
+    def _points(self, wanted: Iterable[int]) -> Generator[Point]:
+        for index in wanted:
+            if self.clock.over:
+                return
+            yield index, self._coordinates(index)
+
+    def _coordinates(self, index: int) -> tuple[float, ...]:
+        """Return the coordinates of a flat index, x running fastest."""
+        found = []
+        for axis, count in zip(self.axes, self.shape, strict=True):
+            index, k = divmod(index, count)
+            found.append(float(axis[k]))
+        return tuple(found)
+
+    def _subset(self) -> Subset:
+        """Return the samples to evaluate, after evaluating all of them at the anchors."""
+        terms = self.asked.terms
+        assert terms is not None
+        kept = self.journal.kept()
+        if "subset" in kept:
+            return loads(kept["subset"])
+        places = terms.places(self.shape)
+        lacking = [k for k in places if f"samples {k}" not in kept]
+        if lacking:
+            self._probe()
+            with self._team(self.asked.objective, "plan of anchors", len(places)) as team:
+                self._evaluate(team, lacking, terms=True)
+        kept = self.journal.kept()
+        pairs = [np.frombuffer(kept[f"samples {k}"]).reshape(2, -1) for k in places]
+        subset = terms.subset(np.stack([values for values, _ in pairs]), pairs[0][1])
+        self.journal.keep("subset", subset.dumps())
+        self.journal.drop([f"samples {k}" for k in places])
+        return subset
+
+    def _keep_samples(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.journal.keep(f"samples {result.point}", np.asarray(result.terms).tobytes())
+
+    def _landscape(self, subset: Subset | None) -> Landscape:
+        asked, fill = self.asked, getattr(self.asked.sampler, "fill", None)
+        known = dict(sorted(self.known.items()))
+        filled: Filled | None = None
+        if fill is not None and known:
+            bare = {
+                k: {n: v for n, v in values.items() if not assembly.is_replicate(n)}
+                for k, values in known.items()
+            }
+            filled = fill(self.shape, bare)
+        spread = None if subset is None else _spread(subset, known, self.shape)
+        question = asked.question()
+        data = assembly.dataset(
+            asked.objective, asked.slice, self.axes, known, question, filled=filled, spread=spread
+        )
+        notes = [*self.journal.remarks, *asked.objective.data_notes]
+        notes += [*(filled.notes if filled else ()), *(subset.notes if subset else ())]
+        data.attrs["notes"] = "; ".join(notes)
+        return Landscape(data, self.journal.seconds)
 
 
-def _coordinates(axes: Sequence[np.ndarray], shape: Sequence[int], index: int) -> tuple[float, ...]:
-    """Return the coordinates of a flat index, x running fastest."""
-    found = []
-    for axis, count in zip(axes, shape, strict=True):
-        index, k = divmod(index, count)
-        found.append(float(axis[k]))
-    return tuple(found)
+def _spread(subset: Subset, known: assembly.Known, shape: Sequence[int]) -> np.ndarray:
+    """Return half the width of a 95% interval of ln(loss) at each cell, flat.
+
+    A cell that was not evaluated has that of the nearest one that was.
+    """
+    from scipy.spatial import cKDTree
+
+    points = list(known)
+    names = sorted({n for v in known.values() for n in v if n.startswith("loss~")}, key=len)
+    names.sort(key=lambda name: int(name.partition("~")[2]))
+    spread = np.zeros(len(points))
+    drawn = [k for k, point in enumerate(points) if names and names[0] in known[point]]
+    if drawn:
+        estimates = np.array([known[points[k]]["loss"] for k in drawn])
+        others = np.array([[known[points[k]][n] for n in names] for k in drawn])
+        spread[drawn] = subset.interval(estimates, others)
+    places = np.stack(np.unravel_index(np.arange(int(np.prod(shape))), shape[::-1]), axis=1)
+    nearest = cKDTree(places[points]).query(places)[1]
+    found: np.ndarray = spread[nearest]
+    return found
 
 
-def _question(
-    objective: Objective, slice_: Slice, axes: Sequence[np.ndarray], quantities: Sequence[Quantity]
-) -> dict[str, str]:
+def _check(objective: Any, slice_: Slice) -> None:
     if not isinstance(objective, Objective):
         raise ObjectiveError(
             f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
             " data)."
         )
-    parts = {role: fingerprint.of_tensors(params) for role, params in slice_.parts.items()}
-    if isinstance(slice_, Affine) and not set(slice_.center) & set(
-        objective.model.state_dict(keep_vars=True)
-    ):
+    alive = objective.model.state_dict(keep_vars=True)
+    if isinstance(slice_, Affine) and not set(slice_.center) & set(alive):
         raise SliceError("the slice moves no parameter of the objective's model.")
-    return {
-        **objective.question(),
-        "slice": f"{type(slice_).__name__} {json.dumps(parts)}",
-        "grid": json.dumps(
-            {d: [float(a[0]), float(a[-1]), len(a)] for d, a in zip(slice_.dims, axes, strict=True)}
-        ),
-        "quantities": json.dumps([fingerprint.of_function(q) for q in quantities]),
-    }
-
-
-def _dataset(
-    objective: Objective,
-    slice_: Slice,
-    axes: Sequence[np.ndarray],
-    known: Mapping[int, Mapping[str, float]],
-    question: Mapping[str, str],
-) -> xr.Dataset:
-    import xarray as xr
-
-    dims = slice_.dims[::-1]
-    shape = tuple(len(axis) for axis in axes)[::-1]
-    own = [prefix + n for prefix in objective.batches for n in ("loss", *objective.metrics)]
-    found = {name for values in known.values() for name in values}
-    names = [*filter(found.__contains__, own), *sorted(found - set(own))]  # the same when resumed
-    columns = {name: np.full(int(np.prod(shape)), np.nan) for name in names}
-    for index, values in known.items():
-        for name, value in values.items():
-            columns[name][index] = value
-    units = _units(objective)
-    labels = dict(zip(slice_.dims, getattr(slice_, "labels", ()), strict=False))
-    return xr.Dataset(
-        {
-            name: (dims, column.reshape(shape), _attributes(name, units))
-            for name, column in columns.items()
-        },
-        coords={
-            dim: ((dim,), axis, {"units": "1", "long_name": labels.get(dim, f"direction {dim}")})
-            for dim, axis in zip(slice_.dims, axes, strict=True)
-        },
-        attrs=_provenance(objective, question),
-    )
-
-
-def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
-    prefix, _, rest = name.partition("_")
-    plain = rest if prefix in ("train", "test") else name
-    words = {"train": "training ", "test": "test "}.get(prefix, "") + plain.replace("_", " ")
-    return {"units": units.get(plain, ""), "long_name": words}
-
-
-def _units(objective: Objective) -> dict[str, str]:
-    return {
-        "loss": objective.loss_terms.units,
-        **{n: m.units for n, m in objective.metrics.items()},
-    }
-
-
-def _provenance(objective: Objective, question: Mapping[str, str]) -> dict[str, str]:
-    """Return where a result comes from: nothing in it changes from one run to the next."""
-    return {
-        **objective.describe(),
-        "fingerprints": json.dumps(dict(question)),
-        "made_with": f"landscope {_version.VERSION}, torch {torch.__version__},"
-        f" numpy {np.__version__}, Python {platform.python_version()}",
-    }
 
 
 class _Clock:
     """Seconds so far and seconds left."""
 
-    def __init__(self, known: int, total: int) -> None:
+    def __init__(self, known: int, total: int, deadline: float | None) -> None:
         self.began, self.known, self.total = time.perf_counter(), known, total
+        self.deadline = deadline
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self.deadline is not None and time.perf_counter() > self.deadline
 
     def progress(self, done: int, values: Mapping[str, float]) -> Progress:
         seconds = time.perf_counter() - self.began
         fresh = done - self.known
         remaining = seconds / fresh * (self.total - done) if fresh else None
+        if remaining is not None and self.deadline is not None:
+            remaining = min(remaining, max(self.deadline - time.perf_counter(), 0.0))
         return Progress(done, self.total, seconds, remaining, values)
 
 

@@ -6,7 +6,7 @@ Each point starts from the user's own buffers, so a value depends on the paramet
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscope import batches, losses
 from landscope import params as params_
-from landscope.batches import Batches
 from landscope.borrow import Borrowed
 from landscope.errors import CallError, ObjectiveError, ParamsError
 from landscope.losses import Custom, Loss, Terms
@@ -36,6 +35,7 @@ class Session:
         penalty: added to the loss over the first data.
         recompute: whether batch-norm statistics are computed anew at every point.
         half: whether the model computes in bfloat16 (the loss never does).
+        weights: of the rows of the data, shape (sets, rows); see ``Objective.sampled``.
     """
 
     def __init__(
@@ -45,31 +45,68 @@ class Session:
         center: Params,
         loss: Loss | Custom,
         metrics: Mapping[str, Loss],
-        data: Mapping[str, Batches],
+        data: Mapping[str, Iterable[Any]],
         penalty: Callable[[Params], Tensor] | None,
         recompute: bool,
         half: bool,
+        weights: Tensor | None = None,
     ) -> None:
         self.loan, self.center, self.loss, self.metrics = loan, center, loss, metrics
         self.data, self.penalty, self.recompute, self.half = data, penalty, recompute, half
+        self.weights = weights
         self.notes = _batch_norm_notes(loan.model) if not recompute else []
+        self.forward: Any = loan.model  # an engine may put a faster pass with the same values here
         self._tried = False
+        self._fits: Mapping[str, Tensor] | None = None
 
-    def values(self, params: Mapping[str, Tensor] | None) -> dict[str, float]:
-        """Return loss and metrics at one point."""
+    def values(
+        self, params: Mapping[str, Tensor] | None, samples: list[Tensor] | None = None
+    ) -> dict[str, float]:
+        """Return loss and metrics at one point.
+
+        Args:
+            params: the point; the center if None.
+            samples: a list that is given, a batch each, what every row of the (first) data adds to
+                the loss and how much it counts, shape (2, rows), float64.
+        """
         found: dict[str, float] = {}
         with torch.no_grad():
             self._move(params)
+            if self.weights is not None:
+                return self._weighted(self.weights)
             for prefix, data in self.data.items():
-                sums = torch.stack([torch.stack(self._sums(batch)) for batch in data]).sum(dim=0)
+                sums = torch.stack([torch.stack(self._sums(b, samples)) for b in data]).sum(dim=0)
                 for name, (value, weight) in zip(
                     ("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True
                 ):
                     found[prefix + name] = _mean(value, weight, name)
+                samples = None
             if self.penalty is not None:
                 key = "loss" if "" in self.data else "train_loss"
                 found[key] += float(self.penalty(self._current()))
         return found
+
+    def _weighted(self, weights: Tensor) -> dict[str, float]:
+        """Return weighted means over the rows: a loss for each set of weights."""
+        (data,) = self.data.values()
+        parts = [
+            torch.stack([_by_row(t, batch) for t in self._loss(batch, metrics=True)])
+            for batch in data
+        ]
+        values, counts = torch.cat(parts, dim=2).unbind(dim=1)  # each (names, rows)
+        first = weights[:1]
+        means = ((values @ first.T) / (counts @ first.T)).flatten().tolist()
+        found = dict(zip(("loss", *self.metrics), means, strict=True))
+        others = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
+        found |= {f"loss~{k}": value for k, value in enumerate(others, start=1)}
+        if self.penalty is not None:
+            extra = float(self.penalty(self._current()))
+            found |= {n: v + extra for n, v in found.items() if n.startswith("loss")}
+        return found
+
+    def values_of(self, batch: Any) -> None:
+        """Evaluate loss and metrics on one batch, where the model stands now."""
+        self._loss(batch, metrics=True)
 
     def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
         """Yield the terms of the loss, batch by batch."""
@@ -103,8 +140,12 @@ class Session:
 
     def _move(self, params: Mapping[str, Tensor] | None) -> None:
         given = self.center if params is None else params
-        self._check_fit(given)
+        if given is not self._fits:
+            self._check_fit(given)
+            self._fits = given
         self.loan.put(given)
+        if self.forward is not self.loan.model:
+            self.forward.refresh()
         if self.recompute:
             self._recompute_statistics(given)
 
@@ -153,8 +194,10 @@ class Session:
             for module, training, momentum in before:
                 module.training, module.momentum = training, momentum
 
-    def _sums(self, batch: Any) -> list[Tensor]:
+    def _sums(self, batch: Any, samples: list[Tensor] | None) -> list[Tensor]:
         found = self._loss(batch, metrics=True)
+        if samples is not None:
+            samples.append(_by_row(found[0], batch))
         return [s for t in found for s in (_total(t.values), _total(t.weights))]
 
     def _loss(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
@@ -195,7 +238,7 @@ class Session:
 
     def _outputs(self, batch: Any) -> tuple[Any, Any]:
         inputs, targets = batches.split(batch)
-        inputs, model = self._halved(inputs), self.loan.model
+        inputs, model = self._halved(inputs), self.forward
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
         return (batches.mapped(Tensor.float, outputs) if self.half else outputs), targets
 
@@ -224,6 +267,18 @@ def _batch_norm_notes(model: nn.Module) -> list[str]:
 
 def _to_bfloat16(tensor: Tensor) -> Tensor:
     return tensor.bfloat16() if tensor.is_floating_point() else tensor
+
+
+def _by_row(terms: Terms, batch: Any) -> Tensor:
+    """Return (what each row adds, how much it counts), shape (2, rows)."""
+    rows = batches.count_rows(batch)
+    if rows is None or rows == 0 or len(terms.values) % rows:
+        raise ObjectiveError(
+            f"the loss has {len(terms.values)} terms for a batch of {rows or 'uneven'} rows, so the"
+            " terms of single samples are not known: return one term (or as many) for each sample."
+        )
+    pairs = (terms.values, terms.weights)
+    return torch.stack([t.detach().double().reshape(rows, -1).sum(dim=1) for t in pairs])
 
 
 def _total(tensor: Tensor) -> Tensor:

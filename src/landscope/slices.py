@@ -65,11 +65,12 @@ class Affine:
         """The center and the directions."""
         return {"center": self.center, **dict(zip(self.dims, self.directions, strict=True))}
 
-    def at(self, coordinates: Sequence[float]) -> Params:
+    def at(self, coordinates: Sequence[float], out: Params | None = None) -> Params:
         """Return center + sum of coordinate x direction, new tensors but for integer entries.
 
         Args:
             coordinates: one number an axis; a bare number is taken for a line.
+            out: what an earlier call returned, to be written over: no memory is taken.
 
         Raises:
             SliceError: when there are not as many coordinates as axes.
@@ -78,12 +79,20 @@ class Affine:
         center is returned exactly.
         """
         steps = self._steps(coordinates)
-        names = [n for n, t in self.center.items() if t.is_floating_point()]
-        moved = [self.center[n].clone() for n in names]
+        if out is None:
+            out = like(self.center, {n: t.detach().clone() if t.is_floating_point() else t
+                                     for n, t in self.center.items()})  # fmt: skip
+            written = self._moving(out)
+        else:
+            written = self._moving(out)
+            torch._foreach_copy_(written, self._moving(self.center))
         for step, direction in zip(steps, self.directions, strict=True):
             if step != 0.0:
-                torch._foreach_add_(moved, [direction[n] for n in names], alpha=step)
-        return like(self.center, {**self.center, **dict(zip(names, moved, strict=True))})
+                torch._foreach_add_(written, self._moving(direction), alpha=step)
+        return out
+
+    def _moving(self, params: Params) -> list[Tensor]:
+        return [params[n] for n, t in self.center.items() if t.is_floating_point()]
 
     def project(self, params: Mapping[str, Tensor]) -> tuple[tuple[float, ...], float]:
         """Return the least-squares coordinates of a point and its distance off the slice.

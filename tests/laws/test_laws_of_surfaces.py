@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import random
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Result
+from landscope.engines.local import Local
+from landscope.engines.plans import Plan
 from tests import cases
 from tests.cases import Case
 
@@ -387,33 +388,17 @@ def test_the_same_question_gives_the_same_surface_bit_for_bit(
 # Law 12: parallel equals serial
 
 
-class _InAnyOrder:
-    """Two copies of the objective take turns at random; results come as they are done."""
-
-    def run(
-        self,
-        objective: ls.Objective,
-        slice: Any,  # noqa: A002 - the field's word
-        points: Any,
-        quantities: Any,
-    ) -> Generator[Result]:
-        copies = copy.deepcopy(objective), copy.deepcopy(objective)
-        draws = random.Random(3)
-        waiting = list(points)
-        draws.shuffle(waiting)
-        with copies[0].session() as one, copies[1].session() as other:
-            for index, coordinates in waiting:
-                values = draws.choice((one, other)).values(slice.at(coordinates))
-                yield Result(index, values, 0.0)
-
-
 @every_case
-def test_points_in_any_order_from_any_worker_give_the_same_surface(
-    make: Callable[[], Case],
+@pytest.mark.parametrize("buffers", ["keep", "recompute"])
+def test_several_workers_give_the_surface_of_one_bit_for_bit(
+    make: Callable[[], Case], buffers: Literal["keep", "recompute"]
 ) -> None:
-    objective = make().objective(metrics={"accuracy": ls.losses.accuracy})
+    metrics = {"accuracy": ls.losses.accuracy}
+    objective = make().objective(metrics=metrics, buffers=buffers)
     plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
     grid = ls.Grid((5, 3), ((-1, 1), (0, 1)))
-    serial = ls.scan(objective, plane, grid)
-    parallel = ls.scan(objective, plane, grid, engine=_InAnyOrder())
-    assert serial.data.identical(parallel.data)
+    lands = [
+        ls.scan(objective, plane, grid, engine=Local(plan=Plan(workers=workers, threads=1)))
+        for workers in (1, 3)
+    ]
+    assert lands[0].data.identical(lands[1].data)

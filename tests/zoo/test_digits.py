@@ -72,14 +72,3 @@ def test_a_trained_network_is_kept_and_taken_from_there(
         assert torch.equal(tensor, again.state_dict()[name])
     with pytest.raises(AssertionError, match="trained again"):
         digits.trained("digits_mlp", epochs=2)
-
-
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANDSCOPE_CACHE", "/a")
-    assert digits.cache_folder() == Path("/a")
-    monkeypatch.delenv("LANDSCOPE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert digits.cache_folder() == Path("/b/landscope")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/c")
-    assert digits.cache_folder() == Path("/c/.cache/landscope")

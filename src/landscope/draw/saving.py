@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscope.errors import DrawError
-from landscope.landscape import whole
+from landscope.files import whole
 
 SUFFIXES = (".png", ".pdf", ".svg")
 

@@ -39,7 +39,8 @@ from landscope.draw.fields import (
 from landscope.draw.levels import FloatArray
 from landscope.draw.scene import line_scene, need_area, plane_scene
 from landscope.errors import DrawError
-from landscope.landscape import Landscape, whole
+from landscope.files import whole
+from landscope.landscape import Landscape
 
 MOST_PLANES = 6  # each takes one of the few WebGL contexts that a browser grants
 SUFFIXES = (".html", ".htm")

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from landscope.errors import FormatError
-from landscope.landscape import Landscape, whole
+from landscope.files import whole
+from landscope.landscape import Landscape
 from landscope.params import Params, like, wrap
 
 if TYPE_CHECKING:

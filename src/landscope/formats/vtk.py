@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from landscope.errors import FormatError
-from landscope.landscape import Landscape, whole
+from landscope.files import whole
+from landscope.landscape import Landscape
 
 Scale = Literal["linear", "log"]
 

@@ -6,10 +6,8 @@ Data: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from landscope import fingerprint
 from landscope.borrow import undisturbed
-from landscope.landscape import whole
+from landscope.files import cache_folder, whole
 from landscope.zoo.cifar import residual
 
 EPOCHS = 25
@@ -115,12 +113,3 @@ def _train(model: nn.Module, epochs: int, seed: int) -> None:
             F.cross_entropy(model(inputs[rows]), targets[rows]).backward()
             optimizer.step()
             schedule.step()
-
-
-def cache_folder() -> Path:
-    """Return where trained networks are kept: $LANDSCOPE_CACHE, or the user's cache folder."""
-    named = os.environ.get("LANDSCOPE_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "landscope"

@@ -1,0 +1,285 @@
+"""Plans: the fastest way to make the passes of a scan on this machine, found by short measurement.
+
+A plan changes values by rounding only. What it measured is kept in the cache folder, machine by
+machine and network by network, so the same question gives the same surface bit for bit; a scan
+keeps its plan in its journal as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, final
+
+import torch
+
+from landscope import _version, fingerprint
+from landscope.batches import count_rows, tensors
+from landscope.files import cache_folder, write_once
+
+if TYPE_CHECKING:
+    from landscope.engines import Job
+    from landscope.engines.local import Team
+    from landscope.objective import Objective
+
+WORTH = 100_000  # evaluations of single samples; for fewer nothing is measured
+_SHARE = 0.04  # of the time of a scan, for choosing its plan
+_MIDDLE = 450  # rows a batch, to begin with
+_ROWS = (900, 1800, 128, 3600)
+_ROWS_OF_A_GPU = (1024, 4096, 16384)
+_TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
+_PASSES = 40  # that trying takes, warm-ups included
+_LEAST = 1.0  # seconds that trying may take in any case
+_GAIN = 0.97  # a plan must take less than this share of the time of the best so far
+LONG = 1200.0  # seconds; a scan that takes longer is worth the minute of a compiler
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """How passes are made.
+
+    Args:
+        workers: points that are evaluated at the same time, each by a thread of its own.
+        threads: of torch, in each worker; None leaves them as they are set.
+        rows: a batch, at most; None takes the batches as the data give them.
+        forward: "plain", "fused" (see :mod:`landscope.engines.fused`), "compiled" (torch.compile).
+        layout: "contiguous" or "channels_last", of images.
+    """
+
+    workers: int = 1
+    threads: int | None = None
+    rows: int | None = None
+    forward: str = "plain"
+    layout: str = "contiguous"
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        words = [
+            f"{self.workers} workers" if self.workers > 1 else "1 worker",
+            *([f"{self.threads} threads each"] if self.threads else []),
+            f"batches of {self.rows}" if self.rows else "batches as given",
+            *([self.forward] if self.forward != "plain" else []),
+            *([self.layout] if self.layout != "contiguous" else []),
+        ]
+        return ", ".join(words)
+
+    def dumps(self) -> str:
+        """Return it as text."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Return the plan of a text."""
+        return cls(**json.loads(text))
+
+
+Opened = Callable[
+    [Plan, Mapping[str, Sequence[Any]] | None], contextlib.AbstractContextManager[Any]
+]
+"""From a plan, and data to try it on, to a team."""
+
+
+def choose(job: Job, opened: Opened, *, workers: int | None, compiler: bool | None) -> Plan:
+    """Return the plan for a job: the one that its journal or this machine remembers, or the best.
+
+    Args:
+        job: what is to be done.
+        opened: makes a team for a plan.
+        workers: how many, if the user said so.
+        compiler: whether to use torch.compile; None: where a scan is long enough.
+
+    Cost: about 4% of the scan, the first time.
+    """
+    text = job.kept.get("plan")
+    if text is not None:
+        return Plan.loads(text)
+    given = Plan(workers=workers or 1, threads=_threads(workers) if workers else None)
+    rows = next(iter(job.objective.batches.values())).rows
+    if job.points * rows < WORTH and not compiler:
+        return given
+    place = cache_folder() / "plans" / f"{_key(job.objective, workers, compiler, job)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Plan.loads(place.read_text())
+    found = _Trials(job, opened).best(given, workers, compiler)
+    with contextlib.suppress(OSError):  # a cache that cannot be written is none
+        write_once(place, found.dumps())
+        return Plan.loads(place.read_text())  # of two that measured at the same time, the first
+    return found
+
+
+@final
+class _Trials:
+    """Plans tried on some of the data, each against the values of the plain pass."""
+
+    def __init__(self, job: Job, opened: Opened) -> None:
+        self.job, self.opened = job, opened
+        self.probes = list(job.probes) or [(0.0,) * len(job.slice.dims)]
+        self.expected: list[dict[str, float]] = []
+        self.seconds: dict[Plan, float] = {}
+        self.data: dict[str, list[Any]] = {}
+        self.until = math.inf
+
+    def best(self, given: Plan, workers: int | None, compiler: bool | None) -> Plan:
+        """Return the fastest plan that gives the right values."""
+        self._take_data(given)
+        self.fastest = given
+        self._try(given)
+        for trial in self._candidates(given, workers):
+            if time.perf_counter() > self.until:
+                break
+            self._try(trial(self.fastest))
+        if compiler or (compiler is None and self._left() > LONG):
+            self._try(dataclasses.replace(self.fastest, forward="compiled"))
+        return self.fastest
+
+    def _candidates(self, given: Plan, workers: int | None) -> Iterator[Callable[[Plan], Plan]]:
+        """Yield changes to try on the fastest plan so far, the most promising first."""
+
+        def to(**changes: Any) -> Callable[[Plan], Plan]:
+            return lambda plan: dataclasses.replace(plan, **changes)
+
+        cpu = self.job.objective.device.type == "cpu"
+        middle = min(_MIDDLE, self._count())
+        yield lambda _: dataclasses.replace(given, rows=middle)
+        if cpu:
+            yield lambda _: dataclasses.replace(given, rows=middle, forward="fused")
+        if any(t.ndim == 4 for t in tensors(self.data)):
+            yield to(layout="channels_last")
+        if workers is None and cpu and self._may_be_shared():
+            yield to(workers=_cores(), threads=1)
+        for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
+            if rows < 2 * self._count():
+                yield to(rows=rows)
+
+    def _take_data(self, given: Plan) -> None:
+        """Keep as many rows of the data as can be tried often in the time that there is."""
+        self.data = self._some(512)
+        with self.opened(given, self.data) as team:
+            self._evaluate(team, self.probes[:1])
+            began = time.perf_counter()
+            self._evaluate(team, self.probes[:1])
+            once = time.perf_counter() - began
+        affordable = _SHARE * self.job.points * self._total() / _PASSES
+        self.data = self._some(max(512, min(int(affordable), 3600)))
+        share = _SHARE * self.job.points * self._total() / max(self._count(), 1) * once
+        self.until = time.perf_counter() + max(_LEAST, share)
+
+    def _some(self, rows: int) -> dict[str, list[Any]]:
+        """Return the first batches of the data, until they hold so many rows."""
+        found: dict[str, list[Any]] = {}
+        for name, batches in self.job.objective.batches.items():
+            found[name], seen = [], 0
+            for batch in batches:
+                found[name].append(batch)
+                seen += count_rows(batch) or 0
+                if seen >= rows:
+                    break
+        return found
+
+    def _count(self) -> int:
+        first = next(iter(self.data.values()))
+        return sum(count_rows(batch) or 0 for batch in first)
+
+    def _total(self) -> int:
+        return next(iter(self.job.objective.batches.values())).rows
+
+    def _left(self) -> float:
+        """Return the seconds that the scan takes with the fastest plan."""
+        once = self.seconds[self.fastest]
+        return once * self.job.points * self._total() / max(self._count(), 1)
+
+    def _try(self, trial: Plan) -> None:
+        """Take a plan if it gives the right values, and in clearly less time than the best."""
+        if trial in self.seconds:
+            return
+        try:
+            with self.opened(trial, self.data) as team:
+                if self._right(team):
+                    self.seconds[trial] = self._timed(team)
+        except Exception:
+            if trial == self.fastest:  # the plain pass itself
+                raise
+            return  # whatever it was, it works without this plan
+        if self.seconds.get(trial, math.inf) < _GAIN * self.seconds[self.fastest]:
+            self.fastest = trial
+
+    def _timed(self, team: Team) -> float:
+        """Return seconds a point, the least of three rounds."""
+        points = [self.probes[k % len(self.probes)] for k in range(team.size)]
+        best = math.inf
+        for _ in range(3):
+            began = time.perf_counter()
+            self._evaluate(team, points)
+            best = min(best, (time.perf_counter() - began) / team.size)
+            if best > 1.5 * self.seconds.get(self.fastest, math.inf):
+                break
+        return best
+
+    def _right(self, team: Team) -> bool:
+        """Whether a team gives the values of the plain pass, each of its workers."""
+        found = [result.values for result in team.each(list(enumerate(self.probes)))]
+        if not self.expected:
+            self.expected = found[: len(self.probes)]
+        expected = self.expected * team.size
+        if team.size > 1:  # and at the same time
+            found += self._evaluate(team, self.probes * team.size)
+            expected = expected * 2
+        return all(_close(one, other) for one, other in zip(found, expected, strict=True))
+
+    def _evaluate(self, team: Team, points: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
+        found = {r.point: r.values for rs in team.run(enumerate(points)) for r in rs}
+        return [found[k] for k in range(len(points))]
+
+    def _may_be_shared(self) -> bool:
+        """Whether threads can evaluate at the same time: nothing draws from a global generator."""
+        if _cores() < 2 or self.job.quantities:
+            return False
+        with self.job.objective.session(self.data) as session:
+            before = torch.get_rng_state()
+            session.values(None)
+            return bool(torch.equal(before, torch.get_rng_state()))
+
+
+def _close(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return one.keys() == other.keys() and all(
+        v == other[n]
+        or (math.isnan(v) and math.isnan(other[n]))
+        or math.isclose(v, other[n], rel_tol=_TOLERANCE)
+        for n, v in one.items()
+    )
+
+
+def _cores() -> int:
+    return max(torch.get_num_threads(), 1)
+
+
+def _threads(workers: int) -> int:
+    return max(_cores() // workers, 1)
+
+
+def _key(objective: Objective, workers: int | None, compiler: bool | None, job: Job) -> str:
+    """Fingerprint what decides which plan is best, and what its values are."""
+    asked = objective.question()
+    values = ("weights", "buffers and frozen parameters")
+    same = {n: text for n, text in asked.items() if n not in values}
+    quantities = [fingerprint.of_function(q) for q in job.quantities]
+    return fingerprint.of_text(
+        same, quantities, workers, compiler, _cores(), _version.VERSION, torch.__version__,
+        platform.processor(), _processor(),
+    )  # fmt: skip
+
+
+def _processor() -> str:
+    """Return the name of the processor, where the system tells."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line for line in lines if line.startswith("model name")), "")
+    return platform.machine()

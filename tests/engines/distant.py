@@ -1,0 +1,86 @@
+"""Problems for workers in other processes, which import them from here or get them by value."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import landscope as ls
+from landscope.engines import Engine, Job, Point, Result
+from landscope.engines.local import Local
+from landscope.engines.plans import Plan
+from landscope.params import Params
+from tests import cases
+
+POINTS: list[Point] = [(k, (0.1 * (k % 7) - 0.3, 0.05 * (k // 7))) for k in range(42)]
+SERIAL = Local(plan=Plan(workers=1, threads=1))
+
+
+def job() -> Job:
+    objective = cases.batch_norm_cnn().objective(metrics={"accuracy": ls.losses.accuracy})
+    return Job(objective, cases.plane(objective), (steepness,), points=len(POINTS))
+
+
+def steepness(objective: ls.Objective, params: Params) -> dict[str, float]:
+    gradient = objective.gradient(params)
+    return {"steepness": float(torch.cat([g.reshape(-1) for g in gradient.values()]).norm())}
+
+
+def found(
+    engine: Engine, given: Job, points: Sequence[Point] = POINTS, *, terms: bool = False
+) -> dict[int, Result]:
+    with engine.open(given) as team:
+        return {r.point: r for rs in team.run(points, terms=terms) for r in rs}
+
+
+def check_equal(one: dict[int, Result], other: dict[int, Result]) -> None:
+    """Assert that two runs gave the same, to the bit."""
+    assert sorted(one) == sorted(other)
+    for index, result in one.items():
+        assert result.values == other[index].values
+        if result.terms is not None or other[index].terms is not None:
+            assert torch.equal(result.terms, other[index].terms)
+
+
+class Slow:
+    """A squared error that takes its time, and writes down who computes it."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        (self.folder / str(os.getpid())).touch()
+        time.sleep(self.seconds)
+        return (outputs[:, 0] - targets).square()
+
+
+class Fragile:
+    """A squared error that fails, or kills its process, where the outputs are large."""
+
+    def __init__(self, limit: float, *, deadly: bool = False) -> None:
+        self.limit, self.deadly = limit, deadly
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if float(outputs.abs().max()) > self.limit:
+            if self.deadly:
+                os._exit(1)
+            raise ZeroDivisionError("too far out")
+        return (outputs[:, 0] - targets).square()
+
+
+def line_job(loss: object) -> Job:
+    """The line on which the outputs of a model are x times those at 1."""
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1, bias=False)
+    objective = ls.Objective(model, loss, (torch.eye(2), torch.zeros(2)))
+    start = {"weight": torch.zeros(1, 2)}
+    return Job(objective, ls.Line(start, {"weight": torch.ones(1, 2)}))
+
+
+def along(count: int) -> list[Point]:
+    return [(k, (float(k),)) for k in range(count)]

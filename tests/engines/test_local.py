@@ -1,0 +1,223 @@
+"""The local engine: workers in threads, memory, errors; what it takes it gives back."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import landscope as ls
+from landscope.engines import Job
+from landscope.engines.local import Local
+from landscope.engines.plans import Plan
+from landscope.errors import EngineError
+from tests import cases
+
+TWO = Plan(workers=2, threads=1)
+
+
+def _job(objective: ls.Objective, **options: Any) -> Job:
+    return Job(objective, cases.plane(objective), **options)
+
+
+def _points(count: int) -> list[tuple[int, tuple[float, float]]]:
+    return [(k, (0.05 * k, -0.03 * k)) for k in range(count)]
+
+
+def _found(objective: ls.Objective, plan: Plan, count: int = 12, **run: Any) -> dict[int, Any]:
+    with Local(plan=plan).open(_job(objective)) as team:
+        return {r.point: r for results in team.run(_points(count), **run) for r in results}
+
+
+def test_two_workers_find_what_one_finds() -> None:
+    objective = cases.CASES[0]().objective()
+    one, two = (_found(objective, Plan(workers=w, threads=1)) for w in (1, 2))
+    assert {k: r.values for k, r in one.items()} == {k: r.values for k, r in two.items()}
+    assert all(r.seconds > 0 for r in two.values())
+
+
+def test_a_team_runs_several_times() -> None:
+    objective = cases.CASES[0]().objective()
+    with Local(plan=TWO).open(_job(objective)) as team:
+        rounds = [[r.values for rs in team.run(_points(4)) for r in rs] for _ in range(3)]
+        assert team.size == 2
+    assert [sorted(map(str, r)) for r in rounds] == [sorted(map(str, rounds[0]))] * 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_terms_are_those_of_the_objective(workers: int) -> None:
+    objective = cases.CASES[0]().objective()
+    result = _found(objective, Plan(workers=workers, threads=1), 1, terms=True)[0]
+    values, counts = result.terms
+    expected = objective.terms()
+    assert counts.tolist() == [1.0] * len(expected)
+    torch.testing.assert_close(values, expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_a_worker_arrives_and_ends_the_others(workers: int) -> None:
+    objective = cases.CASES[0]().objective()
+
+    def fails(_: ls.Objective, params: dict[str, Tensor]) -> dict[str, float]:
+        raise ZeroDivisionError("in the middle")
+
+    job = _job(objective, quantities=(fails,))
+    with Local(plan=Plan(workers=workers, threads=1)).open(job) as team:
+        with pytest.raises(ZeroDivisionError, match="in the middle"):
+            list(team.run(_points(50)))
+        with pytest.raises(ZeroDivisionError):  # and the team is still there
+            list(team.run(_points(2)))
+
+
+def test_a_run_that_is_left_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    objective = cases.CASES[0]().objective()
+    with Local(plan=TWO).open(_job(objective)) as team:
+        running = team.run((k, (0.0, 0.0)) for k in range(10**6))
+        next(running)
+        running.close()
+    assert threading.active_count() == before
+
+
+def test_points_are_taken_as_workers_become_free() -> None:
+    taken: list[int] = []
+
+    def points() -> Any:
+        for k in range(10**6):
+            taken.append(k)
+            yield k, (0.0, 0.0)
+
+    with Local(plan=TWO).open(_job(cases.CASES[0]().objective())) as team:
+        running = team.run(points())
+        next(running)
+        running.close()
+    assert len(taken) < 1000
+
+
+def test_threads_are_as_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        _found(cases.CASES[0]().objective(), Plan(workers=3, threads=1))
+        assert torch.get_num_threads() == 2
+        held: list[int] = []
+        thread = threading.Thread(target=lambda: held.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert held == [2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_several_devices_have_a_worker_each() -> None:
+    objective = cases.CASES[0]().objective()
+    with Local(plan=Plan(threads=1), devices=("cpu", "cpu")).open(_job(objective)) as team:
+        assert team.size == 2
+        found = {r.point: r.values for rs in team.run(_points(6)) for r in rs}
+    assert found == {k: r.values for k, r in _found(objective, Plan(threads=1), 6).items()}
+
+
+class Greedy(nn.Module):
+    """A model that finds memory for a few rows only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+        self.seen: list[int] = []
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.seen.append(len(rows))
+        if len(rows) > 6:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried")
+        found: Tensor = self.layer(rows)
+        return found
+
+
+def test_batches_are_halved_when_memory_does_not_suffice() -> None:
+    data = torch.randn(40, 5, generator=cases.seeded(0)), torch.zeros(40, dtype=torch.int64)
+    model = Greedy()
+    objective = ls.Objective(model, nn.CrossEntropyLoss(), data, batch_size=40)
+    job = _job(objective)
+    with Local(plan=Plan()).open(job) as team:
+        (found,) = next(team.run(_points(1)))
+    model.seen.clear()
+    small = ls.Objective(model, nn.CrossEntropyLoss(), data, batch_size=5)
+    assert found.values["loss"] == pytest.approx(small.loss(), rel=1e-6)
+    assert Plan.loads(job.kept["plan"]).rows == 5  # 40, 20, 10, 5: told to the journal
+
+
+def test_memory_that_suffices_for_no_row_is_an_error() -> None:
+    class Hopeless(Greedy):
+        def forward(self, rows: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("no")
+
+    data = torch.randn(4, 5), torch.zeros(4, dtype=torch.int64)
+    objective = ls.Objective(Hopeless(), nn.CrossEntropyLoss(), data)
+    with pytest.raises(RuntimeError, match="no"):
+        _found(objective, Plan(), 1)
+
+
+def test_less_than_one_worker_is_refused() -> None:
+    with pytest.raises(EngineError, match="workers=0; expected 1 or more"):
+        Local(workers=0)
+
+
+def test_quantities_see_the_point_in_every_worker() -> None:
+    objective = cases.CASES[0]().objective()
+
+    def total(_: ls.Objective, params: dict[str, Tensor]) -> dict[str, float]:
+        return {"total": float(sum(p.double().sum() for p in params.values()))}
+
+    plane = cases.plane(objective)
+    land = ls.scan(objective, plane, ls.Grid(3), quantities=(total,), engine=Local(plan=TWO))
+    for i, y in enumerate((-1.0, 0.0, 1.0)):
+        for j, x in enumerate((-1.0, 0.0, 1.0)):
+            expected = total(objective, plane.at((x, y)))["total"]
+            assert float(land.data["total"][i, j]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_memory_is_the_parameters_twice_and_does_not_grow_with_the_resolution(
+    workers: int,
+) -> None:
+    """Peak of tensors alive beside the user's: one copy a worker, and a batch's activations."""
+    wide = 600
+    model = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, 3))
+    data = torch.randn(20, wide), torch.zeros(20, dtype=torch.int64)
+    objective = ls.Objective(model, nn.CrossEntropyLoss(), data)
+    (d,) = ls.directions.random(objective.center, 1)
+    size = sum(p.nbytes for p in model.parameters())
+    activations = 3 * 20 * wide * 4
+    peaks = []
+    for count in (8, 80):
+        line = ls.Line(objective.center, d)
+        with Local(plan=Plan(workers=workers, threads=1)).open(Job(objective, line)) as team:
+            before, peak = _bytes(), 0
+            for _ in team.run((k, (k / count,)) for k in range(count)):
+                peak = max(peak, _bytes() - before)
+            peaks.append(peak)
+    assert peaks[0] > 0.9 * size  # what is looked for is seen
+    for peak in peaks:
+        assert peak <= workers * (size + activations)
+
+
+def _bytes() -> int:
+    """Return the bytes of all tensors that are alive, each piece of memory once."""
+    found: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), Tensor):
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def test_the_users_model_is_not_copied_for_a_worker() -> None:
+    objective = cases.CASES[0]().objective()
+    twin = objective.twin()
+    own = {n: p.data_ptr() for n, p in objective.model.named_parameters()}
+    assert {n: p.data_ptr() for n, p in twin.model.named_parameters()} == own
+    assert twin.model is not objective.model

@@ -1,0 +1,168 @@
+"""Plans: chosen by measurement, checked against the plain pass, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import landscope as ls
+from landscope.engines import Job, Point, plans, probes
+from landscope.engines.fused import Fused
+from landscope.engines.local import Local
+from landscope.engines.plans import Plan
+from tests.cases import seeded
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(plans, "WORTH", 1000)
+
+
+def _objective(model: nn.Module | None = None, loss: Any = None) -> ls.Objective:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        made = model or nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 3))
+    data = torch.randn(600, 12, generator=seeded(0)), torch.randint(3, (600,), generator=seeded(1))
+    return ls.Objective(made, loss or nn.CrossEntropyLoss(), data, batch_size=50)
+
+
+def _job(objective: ls.Objective, points: int = 400) -> Job:
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    return Job(objective, plane, points=points, probes=probes(ls.Grid(21).axes(plane.dims)))
+
+
+def _values(job: Job, engine: Local, points: Sequence[Point]) -> list[dict[str, float]]:
+    with engine.open(job) as team:
+        found = {r.point: r.values for results in team.run(points) for r in results}
+    return [found[k] for k, _ in points]
+
+
+def test_a_plan_is_text_and_comes_back() -> None:
+    plan = Plan(workers=2, threads=1, rows=450, forward="fused", layout="channels_last")
+    assert Plan.loads(plan.dumps()) == plan
+    assert str(plan) == "2 workers, 1 threads each, batches of 450, fused, channels_last"
+    assert str(Plan()) == "1 worker, batches as given"
+
+
+def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
+    objective = _objective()
+    job, points = _job(objective), [(k, (0.1 * k, -0.2 * k)) for k in range(4)]
+    found = _values(job, Local(), points)
+    plain = _values(_job(objective), Local(plan=Plan()), points)
+    assert Plan.loads(job.kept["plan"]) != Plan()
+    for one, other in zip(found, plain, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_a_short_scan_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans._Trials, "best", None)  # would raise
+    job = _job(_objective(), points=1)
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]) == Plan()
+
+
+def test_the_plan_of_a_journal_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans._Trials, "best", None)
+    job = _job(_objective())
+    job.kept["plan"] = Plan(rows=123).dumps()
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]) == Plan(rows=123)
+
+
+def test_what_was_measured_once_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = _job(_objective()), _job(_objective(), points=500)
+    with Local().open(first):
+        pass
+    monkeypatch.setattr(plans._Trials, "best", None)
+    with Local().open(second):
+        assert second.kept == first.kept
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file"))
+    job = _job(_objective())
+    with Local().open(job):
+        assert "plan" in job.kept
+
+
+def test_a_pass_with_wrong_values_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Fused.__call__
+
+    def wrong(self: Fused, inputs: Tensor) -> Tensor:
+        found: Tensor = right(self, inputs[:1]).expand(len(inputs), -1)  # fast, and wrong
+        return found
+
+    monkeypatch.setattr(Fused, "__call__", wrong)
+    job = _job(_objective())
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]).forward == "plain"
+
+
+class Mixing(nn.Module):
+    """A model whose rows depend on each other: batches of another size give other values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        found: Tensor = self.layer(rows - rows.mean(dim=0))
+        return found
+
+
+def test_batches_stay_as_given_where_rows_depend_on_each_other() -> None:
+    job = _job(_objective(Mixing()))
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]).rows in (None, 50)
+
+
+class Drawing(nn.Module):
+    """A model that draws the same noise at every call, by seeding the generator of all threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        found: Tensor = self.layer(rows + torch.randn(12))
+        return found
+
+
+def test_a_model_that_draws_random_numbers_has_one_worker() -> None:
+    job = _job(_objective(Drawing()))
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]).workers == 1
+
+
+def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plans, "_GAIN", 1e9)  # whatever is right is taken
+    model = nn.Linear(12, 3)
+
+    def terms(given: nn.Module, batch: Any) -> Tensor:
+        rows, targets = batch  # the model is not the one that it is given
+        return nn.functional.cross_entropy(model(rows), targets, reduction="none")
+
+    job = _job(_objective(model, ls.losses.custom(terms)))
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]).workers == 1
+
+
+def test_the_same_question_twice_has_one_plan_and_one_surface() -> None:
+    lands = []
+    for _ in range(2):
+        objective = _objective()
+        plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+        lands.append(ls.scan(objective, plane, ls.Grid(9)))
+    assert lands[0].data.identical(lands[1].data)

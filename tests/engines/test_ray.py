@@ -1,0 +1,226 @@
+"""The Ray engine: its values are the serial ones to the bit, also when workers are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import landscope as ls
+from landscope.engines import Job
+from landscope.engines.plans import Plan
+from landscope.engines.ray import Ray
+from landscope.errors import EngineError
+from tests import cases
+from tests.engines import distant
+
+ray: Any = pytest.importorskip("ray", reason="ray, of landscope[cluster], is not installed")
+
+# Ray leaves its own log files and pipes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    """Ray, started once: the engine takes the connection that is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        handler = signal.getsignal(signal.SIGTERM)
+        ray.init(
+            "local", num_cpus=3, include_dashboard=False, object_store_memory=80 * 2**20,
+            log_to_driver=False, logging_level="ERROR",
+        )  # fmt: skip
+        yield
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
+
+
+def test_values_equal_serial_ones_to_the_bit() -> None:
+    serial = distant.found(distant.SERIAL, distant.job())
+    assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
+    distant.check_equal(distant.found(Ray(workers=2), distant.job()), serial)
+
+
+def test_two_workers_give_what_one_gives_and_single_terms_come_back() -> None:
+    points = distant.POINTS[:9]
+    one = distant.found(Ray(workers=1), distant.job(), points, terms=True)
+    assert one[0].terms.shape == (2, 19)
+    two = distant.found(Ray(workers=2), distant.job(), points, terms=True)
+    distant.check_equal(two, one)
+
+
+def test_a_killed_worker_costs_only_its_points_in_flight(tmp_path: Path) -> None:
+    """The scan of the house, with its journal, against the same scan left alone."""
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    objective = distant.line_job(distant.Slow(folder, 0.03)).objective
+    line = ls.Line(objective.center, {"weight": torch.ones(1, 2)})
+    grid = ls.Grid(60)
+
+    def kill() -> None:
+        while not (pids := [p.name for p in folder.iterdir() if p.name != str(os.getpid())]):
+            time.sleep(0.02)
+        time.sleep(0.3)
+        os.kill(int(pids[0]), signal.SIGKILL)
+
+    serial = ls.scan(objective, line, grid, engine=distant.SERIAL)
+    for path in folder.iterdir():
+        path.unlink()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with ls.Journal(tmp_path / "journal.sqlite") as journal:
+        many = ls.scan(objective, line, grid, engine=Ray(workers=2), journal=journal)
+        assert len(journal.known()) == 60
+        assert Plan.loads(journal.kept()["plan"]) == Plan(workers=1, threads=1)
+    killer.join()
+    assert len([p for p in folder.iterdir() if p.name != str(os.getpid())]) == 3, "one was replaced"
+    assert many.data["loss"].values.tobytes() == serial.data["loss"].values.tobytes()
+
+
+def test_a_point_that_kills_every_worker_is_named() -> None:
+    job = distant.line_job(distant.Fragile(4.5, deadly=True))
+    known = []
+    with (
+        Ray(workers=1).open(job) as team,
+        pytest.raises(EngineError, match=r"3 workers died.* the point \(5\.0,\)"),
+    ):
+        for results in team.run(distant.along(6)):
+            known += [result.point for result in results]
+    assert known == [0, 1, 2, 3, 4]
+
+
+def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point() -> None:
+    job = distant.line_job(distant.Fragile(4.5))
+    with (
+        Ray(workers=2).open(job) as team,
+        pytest.raises(EngineError, match=r"at the point \(5\.0,\).*ZeroDivisionError: too far out"),
+    ):
+        list(team.run(distant.along(6)))
+
+
+def test_a_function_of_a_script_travels_by_value() -> None:
+    module = type(sys)("landscope_test_script")
+    module.__file__ = "landscope_test_script.py"
+    code = "def loss(outputs, targets):\n    return (outputs[:, 0] - targets).abs() * scale()\n"
+    exec(code + "def scale():\n    return 2.0\n", vars(module))
+    sys.modules[module.__name__] = module
+    try:
+        found = distant.found(Ray(workers=1), distant.line_job(module.loss), distant.along(3))
+    finally:
+        del sys.modules[module.__name__]
+    assert [found[k].values["loss"] for k in range(3)] == [0.0, 2.0, 4.0]
+
+
+def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is taken away before workers look for it, which is what another machine sees."""
+    from landscope.engines import ray as engine
+    from landscope.engines.shipping import Parcel, pack
+
+    contents = []
+
+    def hidden(*given: Any, **options: Any) -> Parcel:
+        parcel = pack(*given, **options)
+        kept = tmp_path / "kept"
+        os.replace(parcel.path, kept)
+        monkeypatch.setattr(engine.np, "memmap", lambda path, *rest: original(kept, *rest))
+        contents.append(parcel)
+        return parcel
+
+    original = engine.np.memmap
+    monkeypatch.setattr(engine, "pack", hidden)
+    job = distant.job()
+    found = distant.found(Ray(workers=2, folder=tmp_path / "far"), job, distant.POINTS[:5])
+    distant.check_equal(found, distant.found(distant.SERIAL, distant.job(), distant.POINTS[:5]))
+    assert contents[0].moved().here, "each machine has the file now"
+
+
+def test_actors_end_with_the_team_and_the_connection_stays() -> None:
+    before = ray.available_resources()["CPU"]
+    with Ray(workers=2).open(distant.job()) as team:
+        assert team.size == 2
+        assert ray.available_resources()["CPU"] == before - 2
+    for _ in range(100):
+        if ray.available_resources()["CPU"] == before:
+            break
+        time.sleep(0.05)
+    assert ray.available_resources()["CPU"] == before
+    assert ray.is_initialized()
+
+
+def test_more_workers_than_there_is_room_for_join_later() -> None:
+    found = distant.found(Ray(workers=5), distant.job())
+    distant.check_equal(found, distant.found(distant.SERIAL, distant.job()))
+
+
+def test_asking_for_what_is_not_there_is_a_sentence() -> None:
+    with (
+        pytest.raises(EngineError, match=r"3 CPUs.*cpus=64, gpus=0"),
+        Ray(cpus=64).open(distant.job()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"workers": 0}, r"workers=0"), ({"cpus": 0}, r"cpus=0"), ({"gpus": -1}, r"gpus=-1")],
+)
+def test_a_wrong_argument_is_a_sentence(options: dict[str, int], sentence: str) -> None:
+    with pytest.raises(EngineError, match=sentence):
+        Ray(**options)  # type: ignore[arg-type]
+
+
+ALONE = """
+import os, signal
+import torch
+import landscope as ls
+from landscope.engines.ray import Ray
+from landscope.errors import EngineError
+
+handler = signal.getsignal(signal.SIGTERM)
+def double(outputs, targets):  # of a script: it travels by value
+    return 2 * (outputs[:, 0] - targets).abs()
+data = torch.eye(2), torch.zeros(2)
+objective = ls.Objective(torch.nn.Linear(2, 1, bias=False), double, data)
+line = ls.Line({"weight": torch.zeros(1, 2)}, {"weight": torch.ones(1, 2)})
+land = ls.scan(objective, line, ls.Grid(3), engine=Ray(workers=2))
+assert land.data["loss"].values.tolist() == [2.0, 0.0, 2.0], land
+import ray
+assert not ray.is_initialized()
+assert signal.getsignal(signal.SIGTERM) == handler
+try:
+    ls.scan(objective, line, ls.Grid(3), engine=Ray(address="127.0.0.1:1"))
+except EngineError as error:
+    assert "cannot be reached at address='127.0.0.1:1'" in str(error), error
+else:
+    raise AssertionError
+print("as it was")
+"""
+
+
+def test_ray_that_was_started_for_a_scan_is_stopped_after_it(tmp_path: Path) -> None:
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    env = {**os.environ, "RAY_gcs_rpc_server_connect_timeout_s": "1"}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, env=env, timeout=100
+    )
+    assert done.stdout.strip().endswith("as it was"), done.stderr
+
+
+def test_nothing_of_the_user_is_changed() -> None:
+    case = cases.batch_norm_cnn()
+    objective = case.objective()
+    before = cases.remembered(case.model)
+    distant.found(Ray(workers=1), Job(objective, cases.plane(objective)), distant.POINTS[:3])
+    assert cases.remembered(case.model) == before

@@ -1,0 +1,44 @@
+"""Files that appear whole or not at all, and where the cache is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from landscope import files
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANDSCOPE_CACHE", "/a")
+    assert files.cache_folder() == Path("/a")
+    monkeypatch.delenv("LANDSCOPE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert files.cache_folder() == Path("/b/landscope")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/c")
+    assert files.cache_folder() == Path("/c/.cache/landscope")
+
+
+def _half(path: Path) -> None:
+    with files.whole(path) as part:
+        part.write_text("half")
+        raise RuntimeError("in the middle")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(RuntimeError, match="in the middle"):
+        _half(path)
+    assert list(tmp_path.iterdir()) == []
+    with files.whole(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["whole"]
+
+
+def test_what_was_written_first_stays(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    files.write_once(path, "first")
+    files.write_once(path, "second")
+    assert [p.read_text() for p in path.parent.iterdir()] == ["first"]
