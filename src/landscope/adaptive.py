@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast, final
 
@@ -78,8 +78,9 @@ class Adaptive:
             what ``Grid`` refuses.
 
     Cost: for a 51 x 51 plane some 0.05 s a round, 1 s in all. Surfaces that would need more than
-    half of the grid are too rough to be cheap: grids of up to 4,096 points are then evaluated
-    whole; larger ones stop at half of the grid or 1,500 points, and a note says so.
+    half of the grid (three quarters up to 1,024 points) are too rough to be cheap: grids of up to
+    4,096 points are then evaluated whole; larger ones stop at half of the grid or 1,500 points. A
+    note says so.
 
     Example:
         >>> sampler = Adaptive(resolution=(11, 9))
@@ -139,7 +140,7 @@ class Adaptive:
 
     def _replay(self, shape: Sequence[int], known: Known) -> _Replay:
         name = _main(known)
-        losses = {k: float(v[name]) for k, v in known.items() if name in v}
+        losses = {k: float(v.get(name, math.nan)) for k, v in known.items()}
         return _replay(self._problem(shape), losses)
 
     def _problem(self, shape: Sequence[int]) -> _Problem:
@@ -207,7 +208,8 @@ class _Problem:
 
     @property
     def limit(self) -> int:
-        return min(self.count // 2, _LIMIT)
+        """Return how many points are too many to be cheap; small grids are allowed more."""
+        return min(3 * self.count // 4 if self.count <= 1024 else self.count // 2, _LIMIT)
 
     def round_size(self, points: int) -> int:
         """Return the points of a round: fewer on small grids, more when there are many already."""
@@ -330,7 +332,8 @@ def _plan(
     at = np.array(points)
     rest = tuple(int(k) for k in np.flatnonzero(unknown))
     if len(points) >= problem.limit:
-        return _Plan(rest if problem.count <= _SMALL else (), rough=True)
+        rough = bool(np.isfinite(losses).any())
+        return _Plan(rest if problem.count <= _SMALL else (), rough=rough)
     told = _Told(problem, at, losses)
     edge = _edge(problem, at, ~np.isfinite(losses), unknown)
     if told.surface is None:
@@ -341,7 +344,7 @@ def _plan(
 def _next(
     problem: _Problem, told: _Told, unknown: np.ndarray, edge: np.ndarray, ratios: tuple[float, ...]
 ) -> _Plan:
-    cells = _candidates(problem, unknown, len(told.at))
+    cells = _candidates(unknown, len(told.at))
     cells = cells[~told.beyond(cells)]
     surface = told.surface
     assert surface is not None
@@ -354,7 +357,10 @@ def _next(
         return _Plan(())
     chosen = [int(k) for k in edge[: size - checks]]
     chosen += surface.greedy(cells, bars, size - checks - len(chosen), chosen)
-    blind = [int(k) for k in _blind(problem.count) if unknown[k] and k not in set(chosen)][:checks]
+    free = unknown.copy()
+    free[chosen] = False
+    order = _blind(problem.count)
+    blind = [int(k) for k in order[free[order]][:checks]]
     sound = [k for k in blind if not told.beyond(np.array([k]))[0]]
     forecast = [(k, *surface.forecast(k)) for k in sound]
     return _Plan((*chosen, *blind), tuple(forecast), told.log, told.spread)
@@ -367,8 +373,7 @@ def _within(tolerance: float, bars: np.ndarray) -> bool:
     return bool(np.quantile(bars, 0.99) <= _STOP * tolerance and bars.max() <= 2 * tolerance)
 
 
-
-def _candidates(problem: _Problem, unknown: np.ndarray, seed: int) -> np.ndarray:
+def _candidates(unknown: np.ndarray, seed: int) -> np.ndarray:
     cells = np.flatnonzero(unknown)
     if len(cells) <= _CANDIDATES:
         return cells
@@ -376,20 +381,23 @@ def _candidates(problem: _Problem, unknown: np.ndarray, seed: int) -> np.ndarray
 
 
 def _factor(surface: _Surface, ratios: Sequence[float], cover: float = _COVER) -> float:
-    """Return what bars are multiplied by, so that they cover 95%: of the points themselves, each
-    predicted from the others, and of the latest blind checks.
+    """Return what bars are multiplied by, so that they cover a share of what is known.
+
+    That is the points, each predicted from the others, and the latest blind checks, which weigh
+    the more the more there are.
     """
     latest = np.asarray(ratios[-_CHECKS:])
     every = np.concatenate([surface.ratios, latest])
-    share = [np.full(len(surface.ratios), 1.0 / len(surface.ratios)), np.full(len(latest), 1.0 / _CHECKS)]
+    share = [
+        np.full(len(surface.ratios), 1.0 / len(surface.ratios)),
+        np.full(len(latest), 1.0 / _CHECKS),
+    ]
     order = np.argsort(every, kind="stable")
     reached = np.cumsum(np.concatenate(share)[order])
     return float(every[order][np.searchsorted(reached, cover * reached[-1])])
 
 
-def _edge(
-    problem: _Problem, at: np.ndarray, holes: np.ndarray, unknown: np.ndarray
-) -> np.ndarray:
+def _edge(problem: _Problem, at: np.ndarray, holes: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Return the unknown cells along the edge of holes, by the nearest evaluated point.
 
     Asking for them until none is left traces the edge of a hole down to the grid, and leaves out
@@ -421,7 +429,9 @@ def _nearest(problem: _Problem, at: np.ndarray, cells: np.ndarray) -> np.ndarray
 class _Told:
     """What some values tell of a surface; ``surface`` is None when it is too little."""
 
-    def __init__(self, problem: _Problem, at: np.ndarray, losses: np.ndarray) -> None:
+    def __init__(
+        self, problem: _Problem, at: np.ndarray, losses: np.ndarray, *, predict: bool = True
+    ) -> None:
         self.problem, self.at = problem, at
         self.holes = ~np.isfinite(losses)
         finite = losses[~self.holes]
@@ -429,14 +439,14 @@ class _Told:
         self.spread = 1.0
         if not self.log and len(finite):
             self.spread = float(finite.max() - finite.min()) or 1.0
-        targets = np.log(finite) if self.log else finite / self.spread
-        self.surface = _surface(problem, at[~self.holes], targets)
+        self.targets = np.log(finite) if self.log else finite / self.spread
+        self.surface = _surface(problem, at[~self.holes], self.targets) if predict else None
 
     def beyond(self, cells: np.ndarray) -> np.ndarray:
         """Return whether the nearest evaluated point of each cell is a hole."""
         if not self.holes.any():
             return np.zeros(len(cells), dtype=bool)
-        return self.holes[_nearest(self.problem, self.at, cells)]
+        return np.asarray(self.holes[_nearest(self.problem, self.at, cells)])
 
 
 class _Spline:
@@ -463,7 +473,7 @@ class _Spline:
         """Return the weights [points + trend, ...] that pass through targets [points, ...]."""
         weights = self.inverse[:, : len(self.at)] @ targets
         off = np.abs(self.rows(self.at) @ weights - targets).max()
-        if not off <= 1e-3 * np.ptp(targets) + 1e-9:
+        if not off <= 1e-3 * np.ptp(targets) + 1e-9 * np.abs(targets).max() + 1e-300:
             raise np.linalg.LinAlgError  # too close to singular to be believed
         return cast(np.ndarray, weights)
 
@@ -472,13 +482,10 @@ class _Spline:
         return cast(np.ndarray, weights[:n] / np.diag(self.inverse)[:n])
 
     def rows(self, cells: np.ndarray) -> np.ndarray:
-        kernel = self._kernel(self.space[cells], self.space[self.at])
-        return np.hstack([kernel, self.trend[cells]])
+        return np.hstack([self.kernel(cells, self.at), self.trend[cells]])
 
-    def covariance(self, rows: np.ndarray, solved: np.ndarray, cells: np.ndarray, k: int):  # type: ignore[no-untyped-def]
-        """Return the covariance of all cells with the k-th, given the points."""
-        kernel = self._kernel(self.space[cells], self.space[cells[k : k + 1]])[:, 0]
-        return kernel - solved @ rows[k]
+    def kernel(self, cells: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return self._kernel(self.space[cells], self.space[others])
 
     def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2.0 * a @ b.T
@@ -569,7 +576,10 @@ class _Surface:
     def greedy(
         self, cells: np.ndarray, bars: np.ndarray, count: int, taken: Sequence[int]
     ) -> list[int]:
-        """Return the cells of the largest error, each chosen as if those before were known."""
+        """Return the cells of the largest error, each chosen as if those before were known.
+
+        A chosen cell lowers the power function of all others by its column of the covariance.
+        """
         rows = self.power.rows(cells)
         solved = rows @ self.power.inverse
         start = np.abs((solved * rows).sum(1))
@@ -579,7 +589,7 @@ class _Surface:
         columns: list[tuple[np.ndarray, float]] = []
         for _ in range(min(count, int(free.sum()))):
             k = int(np.argmax(np.where(free, rough * left, -1.0)))
-            column = self.power.covariance(rows, solved, cells, k)
+            column = self.power.kernel(cells, cells[k : k + 1])[:, 0] - solved @ rows[k]
             for other, pivot in columns:
                 column = column - other * (other[k] / pivot)
             pivot = float(column[k])
@@ -591,7 +601,7 @@ class _Surface:
         return chosen
 
 
-def _chunked(cells: np.ndarray, function):  # type: ignore[no-untyped-def]
+def _chunked(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     parts = [function(cells[k : k + _ROWS]) for k in range(0, len(cells), _ROWS)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -615,7 +625,7 @@ def _surface(problem: _Problem, at: np.ndarray, targets: np.ndarray) -> _Surface
 def _ranks(problem: _Problem, at: bytes, targets: bytes) -> tuple[tuple[float, int], ...]:
     """Return (stretch, power), best first, by how well points are predicted from the others."""
     points, values = np.frombuffer(at, dtype=np.int64), np.frombuffer(targets)
-    scored = []
+    scored: list[tuple[float, int, tuple[float, int]]] = []
     for stretch, (power, handicap) in itertools.product(_STRETCHES, _HANDICAP.items()):
         try:
             spline = _Spline(problem, points, stretch, power)
@@ -640,7 +650,9 @@ def _filled(problem: _Problem, known: Known, replay: _Replay) -> Filled:
     main = _main(known)
     evaluated = np.zeros(problem.count, dtype=bool)
     evaluated[list(known)] = True
-    columns = {n: _column(problem, known, n) for n in sorted({n for v in known.values() for n in v})}
+    columns = {
+        n: _column(problem, known, n) for n in sorted({n for v in known.values() for n in v})
+    }
     error = np.where(evaluated, 0.0, np.nan)
     scale, notes = ("log" if problem.log else "linear"), []
     rest = np.flatnonzero(~evaluated)
@@ -650,7 +662,8 @@ def _filled(problem: _Problem, known: Known, replay: _Replay) -> Filled:
         if told.surface is not None and len(rest):
             sound = rest[~told.beyond(rest)]
             factor = _factor(told.surface, replay.ratios, _COVER_TOLD)
-            error[sound] = factor * told.surface.bars(sound)
+            rounding = 1e-9 * float(np.abs(told.targets).max())
+            error[sound] = factor * told.surface.bars(sound) + rounding
             error[sound] *= told.spread
             for name, values in columns.items():
                 _predict(problem, told, name, values, sound)
@@ -665,9 +678,7 @@ def _column(problem: _Problem, known: Known, name: str) -> np.ndarray:
     return column
 
 
-def _told(
-    problem: _Problem, losses: np.ndarray, evaluated: np.ndarray, rest: np.ndarray
-) -> _Told:
+def _told(problem: _Problem, losses: np.ndarray, evaluated: np.ndarray, rest: np.ndarray) -> _Told:
     """Return what the evaluated points tell: those next to unknown cells, when they are many."""
     from scipy.spatial import cKDTree
 
@@ -676,7 +687,7 @@ def _told(
         places = _places(problem.shape)
         far = cKDTree(places[rest]).query(places[at])[0]
         at = np.sort(at[np.argsort(far, kind="stable")[:_LIMIT]])
-    return _Told(problem, at, losses[at])
+    return _Told(problem, at, losses[at], predict=len(rest) > 0)
 
 
 def _predict(
@@ -684,21 +695,20 @@ def _predict(
 ) -> None:
     """Write predictions of a quantity into its column, by the spline that suits the loss."""
     assert told.surface is not None
-    spline, at = told.surface.best, told.surface.best.at
-    own = values[at]
+    own = values[told.surface.best.at]
     if not np.isfinite(own).all():  # this one has holes where the loss has none
         told = _Told(_linear(problem), told.at, values[told.at])
         cells = cells[~told.beyond(cells)]
         if told.surface is None:
             return
-        spline, at = told.surface.best, told.surface.best.at
-        own = values[at]
+        own = values[told.surface.best.at]
+    # Shares and curvatures have steps of their own: the cubic spline overshoots less.
+    spline = told.surface.best if "loss" in name else told.surface.power
     logarithmic = problem.log and "loss" in name and bool((own > 0).all())
     weights = spline.through(np.log(own) if logarithmic else own)
     predicted = _chunked(cells, lambda part: spline.rows(part) @ weights)
     if logarithmic:
-        with np.errstate(over="ignore"):
-            predicted = np.exp(predicted)
+        predicted = np.exp(np.minimum(predicted, 709.0))  # what float64 can hold
     elif own.min() >= 0 and own.max() <= 1:  # shares, such as an accuracy
         predicted = np.clip(predicted, own.min(), own.max())
     values[cells] = predicted

@@ -20,6 +20,8 @@ from landscope.sampling import Grid, Sampler
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _USED = 0.88  # of the time that is left; the rest is for what cannot be foreseen
+_MEASURED = 0.03  # of the time, for finding out how long a point takes
+GRACE = 1.1  # a grid that takes longer than was foreseen may take so many times its budget
 _FULL = 900  # points: a full grid of so many needs no prediction
 _FEW = 120  # points: with fewer, drawing samples is better
 _SIZE = 600  # samples
@@ -96,7 +98,9 @@ def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> Choice:
     """
     axes = sampler.axes(job.slice.dims)
     trial = dataclasses.replace(job, probes=probes(axes), kept=job.kept)
-    one, spent = _timed(trial, engine)
+    began = time.perf_counter()
+    one = per_point(trial, engine, seconds=_MEASURED * left)
+    spent = time.perf_counter() - began
     dims = len(axes)
     points = max(_USED * (left - spent), one) / one
     rows = next(iter(job.objective.batches.values())).rows
@@ -111,10 +115,3 @@ def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> Choice:
     anchors = max(4, min(36, int(points / 2)))
     note = f"{told}: {_SIZE} of {rows:,} samples, all of them at {anchors} points"
     return Choice(51, True, _SIZE, anchors, note)
-
-
-def _timed(job: Job, engine: Engine) -> tuple[float, float]:
-    """Return seconds a point, and those that finding it out took."""
-    began = time.perf_counter()
-    one = per_point(job, engine)
-    return one, time.perf_counter() - began

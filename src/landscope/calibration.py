@@ -76,9 +76,9 @@ class Calibrated:
     def places(self, shape: Sequence[int]) -> list[int]:
         """Return the cells at which all samples are to be evaluated.
 
-        The center, the corners, then again and again the cell that is farthest from those chosen,
-        measured in units of ``0.8 + distance from the center``: the walls of a basin, where single
-        samples begin to fail, stand around the center more often than at the edge.
+        The center, then again and again the cell that is farthest from those chosen (the corners
+        come first), measured in units of ``0.8 + distance from the center``: the walls of a basin,
+        where single samples begin to fail, stand around the center more often than at the edge.
 
         Args:
             shape: points along each axis, x first.
@@ -90,9 +90,8 @@ class Calibrated:
         """
         points = _cells(shape)
         radius = np.sqrt((points**2).sum(axis=1))
-        start = [int(np.argmin(radius)), *_corners(shape)]
-        chosen = list(dict.fromkeys(start))[: self.anchors]
-        nearest = np.min([_distance(points, k) for k in chosen], axis=0)
+        chosen = [int(np.argmin(radius))]
+        nearest = _distance(points, chosen[0])
         while len(chosen) < min(self.anchors, len(points)):
             # rounded, so that equal distances stay equal on every machine
             chosen.append(int(np.argmax(np.round(nearest / (_NEARNESS + radius), 9))))
@@ -112,9 +111,10 @@ class Calibrated:
             SamplerError: when the shapes do not fit, or counts are negative or all zero.
 
         Cost: no evaluation of the model; 0.1 s for 600 of 2,000 samples, 1 s for 3000 of 50,000,
-            and memory for four times ``values``. The mean error of ln loss on ResNets of 20 to 56
-            layers and the digits was 0.006 to 0.012 with 600 of 1,797 samples, 0.004 with 2000 of
-            14,000; 95% intervals held in 97% of the cells, in 88 to 100% for single draws.
+            and memory for four times ``values``. On digits networks with 36 anchors the mean error
+            of ln loss was 0.003 to 0.013 with 600 of 1,797 samples, 0.001 to 0.008 with 900, and
+            0.003 to 0.004 with 2000 of 16,000. 95% intervals held in 97% of the cells, in 83 to
+            100% for single draws: one draw's errors are alike all over its surface.
         """
         values, counts = np.asarray(values, np.float64), np.asarray(counts, np.float64)
         _check(values, counts)
@@ -296,7 +296,8 @@ class _Fit:
             if length == 0:
                 break
             state = state + length * step
-        return 1 / self.odds + self.root * (self.basis @ self.goal)
+        nearest: np.ndarray = 1 / self.odds + self.root * (self.basis @ self.goal)
+        return nearest
 
     def unexplained(self, values: np.ndarray) -> np.ndarray:
         """Return residuals of values [points, samples drawn] on the calibrated variables."""
@@ -473,15 +474,6 @@ def _cells(shape: Sequence[int]) -> np.ndarray:
     axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape]
     mesh = np.meshgrid(*axes[::-1], indexing="ij")
     return np.stack([grid.ravel() for grid in mesh[::-1]], axis=1)
-
-
-def _corners(shape: Sequence[int]) -> list[int]:
-    """Return the flat indices of a grid's corners."""
-    corners, stride = [0], 1
-    for count in shape:
-        corners += [k + stride * (count - 1) for k in corners]
-        stride *= count
-    return corners
 
 
 def _distance(points: np.ndarray, index: int) -> np.ndarray:

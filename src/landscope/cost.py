@@ -120,20 +120,22 @@ def typical(cells: int) -> int:
     return min(cells, max(60, round(0.1 * cells)))
 
 
-def per_point(job: Job, engine: Engine) -> float:
+def per_point(job: Job, engine: Engine, *, seconds: float = _SHORT) -> float:
     """Return seconds a point when all workers are busy, the journal included.
 
-    Cost: three points, or a quarter of a second.
+    Args:
+        job: what is to be timed, at its probes.
+        engine: who does it.
+        seconds: of measuring, at least; three points in any case.
     """
     with engine.open(job) as team, Journal() as journal:
         _run(team, journal, job.probes, team.size)
-        times: list[float] = []
-        while sum(times) < _SHORT or len(times) * team.size < _FEWEST:
-            times.append(_run(team, journal, job.probes, team.size) / team.size)
-            if len(times) == 1 and times[0] < 0.02:  # many at once, for an even load
-                many = team.size * math.ceil(0.1 / max(times[0], 1e-5) / team.size)
-                times = [_run(team, journal, job.probes, many) / many] * math.ceil(_SHORT / 0.1)
-    return sorted(times)[len(times) // 2]
+        once = _run(team, journal, job.probes, team.size)
+        rounds = max(1, math.ceil(_FEWEST / team.size))
+        rounds = max(rounds, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
+        count = rounds * team.size
+        times = [_run(team, journal, job.probes, count) / count for _ in range(3)]
+        return sorted(times)[1] if once * rounds < seconds else min(times)
 
 
 def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:

@@ -157,6 +157,18 @@ class Objective:
         with self.session() as session:
             return session.gradient(params)
 
+    def check_one_data_set(self) -> None:
+        """Raise a sentence when there are test data, beside which no samples can be drawn.
+
+        Raises:
+            ObjectiveError: so.
+        """
+        if "" not in self.batches:
+            raise ObjectiveError(
+                "samples are drawn from data, and there are test_data as well: leave test_data out,"
+                " and scan them by themselves."
+            )
+
     def on(self, device: torch.device) -> Objective:
         """Return this objective on another device, with a model and data of its own there."""
         if device == self.device:
@@ -178,11 +190,7 @@ class Objective:
         Raises:
             ObjectiveError: when samples cannot be told apart, or there are test data as well.
         """
-        if "" not in self.batches:
-            raise ObjectiveError(
-                "samples are drawn from data, and there are test_data as well: leave test_data out,"
-                " and scan them by themselves."
-            )
+        self.check_one_data_set()
         with undisturbed(*self.sources.values()):
             drawn = batches_.taken(self.batches[""], rows)
         other = copy.copy(self)

@@ -103,7 +103,7 @@ def scan(
     """
     deadline = None if budget is None else time.perf_counter() + budgets.seconds(budget)
     engine = Local() if engine is None else engine
-    _check(objective, slice)
+    _check(objective, slice, terms)
     own = journal if isinstance(journal, Journal) else Journal(journal)
     with contextlib.nullcontext(own) if isinstance(journal, Journal) else own:
         asked = _Asked(objective, slice, Grid() if sampler is None else sampler, terms, quantities)
@@ -187,6 +187,8 @@ class _Scan:
         self.axes = asked.axes
         self.shape = tuple(len(axis) for axis in self.axes)
         self.known = journal.known()
+        if deadline is not None and isinstance(asked.sampler, Grid):
+            deadline += (budgets.GRACE - 1) * (deadline - time.perf_counter())  # no half pictures
         self.clock = _Clock(len(self.known), int(np.prod(self.shape)), deadline)
 
     def run(self) -> Landscape:
@@ -296,6 +298,8 @@ class _Scan:
         )
         notes = [*self.journal.remarks, *asked.objective.data_notes]
         notes += [*(filled.notes if filled else ()), *(subset.notes if subset else ())]
+        if filled is None and len(known) < self.clock.total:
+            notes.append(f"the time was up after {len(known):,} of {self.clock.total:,} points")
         data.attrs["notes"] = "; ".join(notes)
         return Landscape(data, self.journal.seconds)
 
@@ -322,7 +326,7 @@ def _spread(subset: Subset, known: assembly.Known, shape: Sequence[int]) -> np.n
     return found
 
 
-def _check(objective: Any, slice_: Slice) -> None:
+def _check(objective: Any, slice_: Slice, terms: Calibrated | None) -> None:
     if not isinstance(objective, Objective):
         raise ObjectiveError(
             f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
@@ -331,6 +335,8 @@ def _check(objective: Any, slice_: Slice) -> None:
     alive = objective.model.state_dict(keep_vars=True)
     if isinstance(slice_, Affine) and not set(slice_.center) & set(alive):
         raise SliceError("the slice moves no parameter of the objective's model.")
+    if terms is not None:
+        objective.check_one_data_set()
 
 
 class _Clock:

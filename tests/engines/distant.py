@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Engine, Job, Point, Result
+from landscope.engines import Engine, Job, Point, Result, Team
 from landscope.engines.local import Local
 from landscope.engines.plans import Plan
 from landscope.params import Params
@@ -36,6 +36,12 @@ def found(
 ) -> dict[int, Result]:
     with engine.open(given) as team:
         return {r.point: r for rs in team.run(points, terms=terms) for r in rs}
+
+
+def gathered(team: Team, points: Sequence[Point], known: list[int]) -> None:
+    """Run points and note which come out, until something fails."""
+    for results in team.run(points):
+        known += [result.point for result in results]
 
 
 def check_equal(one: dict[int, Result], other: dict[int, Result]) -> None:
@@ -78,8 +84,8 @@ def line_job(loss: object) -> Job:
     torch.manual_seed(0)
     model = nn.Linear(2, 1, bias=False)
     objective = ls.Objective(model, loss, (torch.eye(2), torch.zeros(2)))
-    start = {"weight": torch.zeros(1, 2)}
-    return Job(objective, ls.Line(start, {"weight": torch.ones(1, 2)}))
+    start, step = Params({"weight": torch.zeros(1, 2)}), Params({"weight": torch.ones(1, 2)})
+    return Job(objective, ls.Line(start, step))
 
 
 def along(count: int) -> list[Point]:

@@ -34,7 +34,8 @@ def test_every_point_is_sent_once_and_then_there_are_none() -> None:
 
 def test_chunks_of_cheap_points_grow_to_a_tenth_of_a_second() -> None:
     dispatcher = Dispatcher(streamed(10_000), 2)
-    assert len(first := dispatcher.next_chunk()) == 1
+    first = dispatcher.next_chunk()
+    assert len(first) == 1
     dispatcher.done(first, 0.002)
     assert len(dispatcher.next_chunk()) == pytest.approx(50, abs=1)
 

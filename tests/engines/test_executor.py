@@ -95,11 +95,10 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
     pool: ProcessPoolExecutor,
 ) -> None:
     job = distant.line_job(distant.Fragile(4.5))
-    known = []
+    known: list[int] = []
     with Executor(pool, chunk=3).open(job) as team:
         with pytest.raises(EngineError, match=r"at the point \(5\.0,\).* ZeroDivisionError") as got:
-            for results in team.run(distant.along(6)):
-                known += [result.point for result in results]
+            distant.gathered(team, distant.along(6), known)
         assert sorted(known) == [0, 1, 2, 3, 4], "what was found before is given"
     assert "distant.py" in got.value.__notes__[0]
 
@@ -120,15 +119,14 @@ def _text(outputs: object, targets: object) -> str:
 
 def test_a_worker_that_dies_breaks_the_pool_and_is_a_sentence(tmp_path: Path) -> None:
     job = distant.line_job(distant.Fragile(4.5, deadly=True))
-    known = []
+    known: list[int] = []
     with ProcessPoolExecutor(1, SPAWN) as pool:
         engine = Executor(pool, threads=1, chunk=1)
         with (
             engine.open(job) as team,
             pytest.raises(EngineError, match=r"died, and with it the whole pool"),
         ):
-            for results in team.run(distant.along(50)):
-                known += [result.point for result in results]
+            distant.gathered(team, distant.along(50), known)
         assert known == [0, 1, 2, 3, 4], "what was found before is given"
         with pytest.raises(EngineError, match=r"died, and with it"), engine.open(job):
             pass

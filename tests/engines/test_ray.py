@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import landscope as ls
-from landscope.engines import Job
 from landscope.engines.plans import Plan
 from landscope.engines.ray import Ray
+from landscope.engines.shipping import Parcel, pack
 from landscope.errors import EngineError
 from tests import cases
 from tests.engines import distant
@@ -44,57 +44,57 @@ def _cluster() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def test_values_equal_serial_ones_to_the_bit() -> None:
-    serial = distant.found(distant.SERIAL, distant.job())
+def test_values_and_terms_equal_serial_ones_to_the_bit_and_nothing_of_the_user_is_changed() -> None:
+    points = distant.POINTS[:20]
+    serial = distant.found(distant.SERIAL, distant.job(), points, terms=True)
     assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
-    distant.check_equal(distant.found(Ray(workers=2), distant.job()), serial)
-
-
-def test_two_workers_give_what_one_gives_and_single_terms_come_back() -> None:
-    points = distant.POINTS[:9]
-    one = distant.found(Ray(workers=1), distant.job(), points, terms=True)
-    assert one[0].terms.shape == (2, 19)
-    two = distant.found(Ray(workers=2), distant.job(), points, terms=True)
-    distant.check_equal(two, one)
+    assert serial[0].terms.shape == (2, 19)
+    job = distant.job()
+    before = cases.remembered(job.objective.model)
+    for workers in (1, 2):
+        found = distant.found(Ray(workers=workers), job, points, terms=True)
+        distant.check_equal(found, serial)
+    assert cases.remembered(job.objective.model) == before
 
 
 def test_a_killed_worker_costs_only_its_points_in_flight(tmp_path: Path) -> None:
     """The scan of the house, with its journal, against the same scan left alone."""
     folder = tmp_path / "workers"
     folder.mkdir()
-    objective = distant.line_job(distant.Slow(folder, 0.03)).objective
-    line = ls.Line(objective.center, {"weight": torch.ones(1, 2)})
-    grid = ls.Grid(60)
+    objective, quick = (
+        distant.line_job(distant.Slow(folder, seconds)).objective for seconds in (0.02, 0.0)
+    )
+    line = ls.Line(objective.center, objective.center)
+    grid, killed = ls.Grid(60), []
+
+    def workers() -> list[int]:
+        return [int(p.name) for p in folder.iterdir() if p.name != str(os.getpid())]
 
     def kill() -> None:
-        while not (pids := [p.name for p in folder.iterdir() if p.name != str(os.getpid())]):
-            time.sleep(0.02)
-        time.sleep(0.3)
-        os.kill(int(pids[0]), signal.SIGKILL)
+        while len(workers()) < 2:  # both are at work
+            time.sleep(0.01)
+        killed.append(workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
 
-    serial = ls.scan(objective, line, grid, engine=distant.SERIAL)
-    for path in folder.iterdir():
-        path.unlink()
-    killer = threading.Thread(target=kill)
+    serial = ls.scan(quick, line, grid, engine=distant.SERIAL)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with ls.Journal(tmp_path / "journal.sqlite") as journal:
         many = ls.scan(objective, line, grid, engine=Ray(workers=2), journal=journal)
         assert len(journal.known()) == 60
         assert Plan.loads(journal.kept()["plan"]) == Plan(workers=1, threads=1)
-    killer.join()
-    assert len([p for p in folder.iterdir() if p.name != str(os.getpid())]) == 3, "one was replaced"
+    assert killed, "the scan was over before a worker could be killed"
     assert many.data["loss"].values.tobytes() == serial.data["loss"].values.tobytes()
 
 
 def test_a_point_that_kills_every_worker_is_named() -> None:
     job = distant.line_job(distant.Fragile(4.5, deadly=True))
-    known = []
+    known: list[int] = []
     with (
         Ray(workers=1).open(job) as team,
         pytest.raises(EngineError, match=r"3 workers died.* the point \(5\.0,\)"),
     ):
-        for results in team.run(distant.along(6)):
-            known += [result.point for result in results]
+        distant.gathered(team, distant.along(6), known)
     assert known == [0, 1, 2, 3, 4]
 
 
@@ -124,15 +124,12 @@ def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is taken away before workers look for it, which is what another machine sees."""
-    from landscope.engines import ray as engine
-    from landscope.engines.shipping import Parcel, pack
-
-    contents = []
+    engine = importlib.import_module("landscope.engines.ray")
+    contents: list[Parcel] = []
 
     def hidden(*given: Any, **options: Any) -> Parcel:
         parcel = pack(*given, **options)
-        kept = tmp_path / "kept"
-        os.replace(parcel.path, kept)
+        kept = Path(parcel.path).replace(tmp_path / "kept")
         monkeypatch.setattr(engine.np, "memmap", lambda path, *rest: original(kept, *rest))
         contents.append(parcel)
         return parcel
@@ -146,16 +143,20 @@ def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
 
 
 def test_actors_end_with_the_team_and_the_connection_stays() -> None:
-    before = ray.available_resources()["CPU"]
     with Ray(workers=2).open(distant.job()) as team:
         assert team.size == 2
-        assert ray.available_resources()["CPU"] == before - 2
-    for _ in range(100):
-        if ray.available_resources()["CPU"] == before:
-            break
-        time.sleep(0.05)
-    assert ray.available_resources()["CPU"] == before
+        assert _comes_to(1.0)
+    assert _comes_to(3.0)
     assert ray.is_initialized()
+
+
+def _comes_to(cpus: float) -> bool:
+    """Whether so many CPUs are free, a little later: Ray counts now and then."""
+    for _ in range(200):
+        if ray.available_resources().get("CPU", 0.0) == cpus:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_more_workers_than_there_is_room_for_join_later() -> None:
@@ -211,16 +212,7 @@ print("as it was")
 def test_ray_that_was_started_for_a_scan_is_stopped_after_it(tmp_path: Path) -> None:
     script = tmp_path / "alone.py"
     script.write_text(ALONE)
-    env = {**os.environ, "RAY_gcs_rpc_server_connect_timeout_s": "1"}
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, check=False, env=env, timeout=100
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=100
     )
     assert done.stdout.strip().endswith("as it was"), done.stderr
-
-
-def test_nothing_of_the_user_is_changed() -> None:
-    case = cases.batch_norm_cnn()
-    objective = case.objective()
-    before = cases.remembered(case.model)
-    distant.found(Ray(workers=1), Job(objective, cases.plane(objective)), distant.POINTS[:3])
-    assert cases.remembered(case.model) == before

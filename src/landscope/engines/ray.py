@@ -13,6 +13,7 @@ import dataclasses
 import os
 import queue
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -116,17 +117,25 @@ def _connected(engine: Ray) -> Iterator[ModuleType]:
         }  # fmt: skip
     with _signals_kept():
         try:
+            _knock(address)
             ray.init(address, **options)
-        except Exception as error:  # Ray raises errors of many types
+        except (Exception, SystemExit) as error:  # Ray raises errors of many types
             raise EngineError(
                 f"Ray cannot be reached at address={address!r} ({error}): start it there with"
-                " `ray start --head`, or pass address=None for this machine."
+                " `ray start --head --port 6379`, or pass address=None for this machine."
             ) from error
         try:
             _check_gpus(ray, engine, address)
             yield ray
         finally:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise when nobody listens at "host:port": Ray itself would try for two minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def prepare(
 def results(rows: Sequence[Row]) -> list[Result]:
     """Return the results in an answer, in the driver."""
     return [
-        Result(index, values, seconds, None if terms is None else torch.from_numpy(terms))
+        Result(index, values, seconds, None if terms is None else torch.tensor(terms))
         for index, values, seconds, terms in rows
     ]
 
