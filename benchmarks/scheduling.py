@@ -51,6 +51,7 @@ def simulations() -> None:
     for points in (POINTS // 100, POINTS // 10, POINTS):
         for driver in (0.0, 3e-4):
             simulate(WORKERS, points, SECONDS, driver)
+    simulate(100, POINTS // 10, SECONDS, 3e-4)
     simulate(8, POINTS // 10, 0.001, 3e-4)
 
 
@@ -124,7 +125,7 @@ def ray() -> None:
         )
         dx, dy = ls.directions.random(objective.center)
         plane = ls.Plane(objective.center, dx, dy)
-        points = [(k, (0.001 * k, -0.0005 * k)) for k in range(count)]
+        points: list[Point] = [(k, (0.001 * k, -0.0005 * k)) for k in range(count)]
         plan = Plan(workers=2, threads=1, rows=256)
         with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
             engines: tuple[Engine, ...] = (
@@ -151,7 +152,9 @@ def compare(name: str, engines: tuple[Engine, ...], job: Job, points: list[Point
             times.setdefault(type(engine).__name__, []).append(row)
     assert all(one == values[0] for one in values), "engines differ"
     for kind, rows in times.items():
-        opening, wall, over, closing = (statistics.median(column) for column in zip(*rows))
+        opening, wall, over, closing = (
+            statistics.median(column) for column in zip(*rows, strict=True)
+        )
         print(f"{name}, {kind:<9} {1e3 * wall / len(points):>7.2f} ms a point,"
               f" {over:>6.1%} over the workers' own seconds; start {opening:.1f} s, end"
               f" {closing:.1f} s")  # fmt: skip

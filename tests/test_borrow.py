@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from landscope.borrow import borrowed
+from landscope.borrow import borrowed, products
 from tests import cases
 
 
@@ -25,3 +25,14 @@ def test_a_borrowed_model_comes_back_as_it_was(make: Callable[[], cases.Case]) -
         torch.rand(2)
         raise KeyError
     assert cases.remembered(case.model) == before
+
+
+@pytest.mark.parametrize(("tf32", "name"), [(True, "high"), (False, "highest")])
+def test_products_are_as_asked_for_and_the_users_setting_comes_back(tf32: bool, name: str) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with products(tf32=tf32):
+        assert torch.get_float32_matmul_precision() == name
+        assert torch.backends.cudnn.allow_tf32 is tf32
+    with pytest.raises(ZeroDivisionError), products(tf32=tf32):
+        raise ZeroDivisionError
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before

@@ -694,16 +694,16 @@ def _predict(
     problem: _Problem, told: _Told, name: str, values: np.ndarray, cells: np.ndarray
 ) -> None:
     """Write predictions of a quantity into its column, by the spline that suits the loss."""
-    assert told.surface is not None
-    own = values[told.surface.best.at]
-    if not np.isfinite(own).all():  # this one has holes where the loss has none
+    surface = told.surface
+    if surface is not None and not np.isfinite(values[surface.best.at]).all():
+        # This one has holes where the loss has none: it gets a surface of its own.
         told = _Told(_linear(problem), told.at, values[told.at])
-        cells = cells[~told.beyond(cells)]
-        if told.surface is None:
-            return
-        own = values[told.surface.best.at]
+        cells, surface = cells[~told.beyond(cells)], told.surface
+    if surface is None:
+        return
+    own = values[surface.best.at]
     # Shares and curvatures have steps of their own: the cubic spline overshoots less.
-    spline = told.surface.best if "loss" in name else told.surface.power
+    spline = surface.best if "loss" in name else surface.power
     logarithmic = problem.log and "loss" in name and bool((own > 0).all())
     weights = spline.through(np.log(own) if logarithmic else own)
     predicted = _chunked(cells, lambda part: spline.rows(part) @ weights)

@@ -95,6 +95,23 @@ def borrowed(
 
 
 @contextmanager
+def products(*, tf32: bool) -> Iterator[None]:
+    """Compute products of float32 numbers in full, or in TensorFloat-32 where the device can.
+
+    torch computes convolutions on a GPU in TF32 unless it is told not to: three digits.
+    """
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    convolutions = cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = convolutions
+
+
+@contextmanager
 def undisturbed(*sources: Any) -> Iterator[None]:
     """Keep the global random states, the number of threads, and the generators of loaders."""
     threads = torch.get_num_threads()

@@ -153,7 +153,9 @@ def of(loss: Any, name: str | None = None) -> Loss:
     if module is not None:
         units = _UNITS.get(type(module), "")
         title = name or type(module).__name__.removesuffix("Loss")
-        return Loss(title, functools.partial(_module_terms, module, _single(module)), units, identity)
+        return Loss(
+            title, functools.partial(_module_terms, module, _single(module)), units, identity
+        )
     title = name or str(getattr(loss, "__name__", type(loss).__name__))
     if _is_functional(loss):
         bare = functools.partial(loss, reduction="none")

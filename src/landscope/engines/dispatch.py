@@ -35,8 +35,8 @@ class Dispatcher:
         points: taken one by one, as late as can be.
         workers: how many there are.
         size: points a chunk; None makes chunks that take about a tenth of a second (and more with
-            more than a hundred workers, for one driver feeds them all), but at the end of the
-            points leaves some for every worker.
+            more than a hundred workers, for one driver feeds them all), and small ones at the end,
+            or the beginning where the end is not known, so that every worker gets some.
         most: points a chunk, at most.
 
     Cost: about a microsecond a point; memory does not grow with the points.
@@ -51,12 +51,14 @@ class Dispatcher:
         most: int = MOST,
     ) -> None:
         self.workers, self.most = workers, most
-        self.target = max(_SECONDS, AHEAD * workers / _CHUNKS_A_SECOND)
+        self.target = max(_SECONDS, workers / _CHUNKS_A_SECOND)
+        self._share = AHEAD * workers
         self._size = size
         self._left: int | None = operator.length_hint(points, -1)
         self._left = None if self._left < 0 else self._left
         self._points = iter(points)
         self._again: deque[Point] = deque()
+        self._sent = 0
         self._flying = 0  # points that are with workers
         self._ended = False
         self._deaths: Counter[int] = Counter()
@@ -70,6 +72,7 @@ class Dispatcher:
         chunk = tuple(itertools.islice(self._points, self.size))
         if self._left is not None:
             self._left -= len(chunk)
+        self._sent += len(chunk)
         self._flying += len(chunk)
         self._ended = not chunk
         return chunk
@@ -86,10 +89,11 @@ class Dispatcher:
             return self._size
         if self._seconds is None:
             return 1
-        size = min(self.target / max(self._seconds, 1e-9), self.most)
-        if self._left is not None:
-            size = min(size, self._left / (AHEAD * self.workers))
-        return max(int(size), 1)
+        size = min(self.target / max(self._seconds, 1e-9) + 0.5, self.most)
+        # Nobody should wait at the end for one who has much left. Where nobody knows how many
+        # points are to come, as many may be as have been.
+        known = self._sent if self._left is None else self._left / 2
+        return max(int(min(size, known / self._share)), 1)
 
     @property
     def ahead(self) -> int:

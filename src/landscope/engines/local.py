@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from landscope.batches import count_rows, mapped
+from landscope.batches import count_rows, mapped, tensors
 from landscope.borrow import undisturbed
 from landscope.engines import Job, Point, Quantity, Result
 from landscope.engines.fused import Fused
@@ -192,6 +192,8 @@ class _Pass:
         self.forward: Any = self.fused or model
         if plan.forward == "compiled":
             self.forward = torch.compile(model)
+        if plan.forward == "graphed":
+            self.forward = _Graphed(model)
 
     def refresh(self) -> None:
         if self.fused is not None:
@@ -204,6 +206,41 @@ class _Pass:
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.contiguous(memory_format=self.format) if tensor.ndim == 4 else tensor
+
+
+@final
+class _Graphed:
+    """A forward pass on a GPU that is recorded once and played again: no step is launched singly.
+
+    It reads the parameters where they lay when it was recorded, so points must be written in place.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self.records: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        leaves = list(tensors((inputs, named)))
+        key = tuple((t.shape, t.dtype, t.stride()) for t in leaves)
+        if key not in self.records:
+            self.records[key] = self._record(inputs, named)
+        graph, held, outputs = self.records[key]
+        torch._foreach_copy_(held, leaves)
+        graph.replay()
+        return outputs
+
+    def _record(self, inputs: Any, named: Any) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Any]:
+        inputs, named = mapped(torch.clone, inputs), mapped(torch.clone, named)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # kernels are chosen before they are recorded
+            for _ in range(3):
+                self.model(*inputs, **named)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.model(*inputs, **named)
+        return graph, list(tensors((inputs, named))), outputs
 
 
 @final

@@ -50,7 +50,8 @@ class Plan:
         workers: points that are evaluated at the same time, each by a thread of its own.
         threads: of torch, in each worker; None leaves them as they are set.
         rows: a batch, at most; None takes the batches as the data give them.
-        forward: "plain", "fused" (see :mod:`landscope.engines.fused`), "compiled" (torch.compile).
+        forward: "plain"; "fused" on a CPU (see :mod:`landscope.engines.fused`); "graphed" on a GPU
+            (recorded as a CUDA graph); "compiled" (torch.compile).
         layout: "contiguous" or "channels_last", of images.
     """
 
@@ -158,6 +159,8 @@ class _Trials:
         for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
             if rows < 2 * self._count():
                 yield to(rows=rows)
+        if not cpu:
+            yield to(forward="graphed")
 
     def _take_data(self, given: Plan) -> None:
         """Keep as many rows of the data as can be tried often in the time that there is."""
