@@ -122,7 +122,8 @@ def test_the_estimated_error_covers_the_true_one_of_cells_that_were_not_evaluate
             filled = sampler.fill((51, 51), scanned(sampler, losses, (51, 51)))
             rest = ~filled.evaluated
             assert (errors(filled, losses) <= filled.error)[rest].mean() >= 0.95
-            assert np.quantile(filled.error[rest], 0.99) <= 2 * tolerance
+            assert np.quantile(filled.error[rest], 0.99) <= 1.7 * tolerance
+            assert filled.error.max() <= 3 * tolerance
             assert (filled.error[rest] > 0).all()
 
 
@@ -248,7 +249,7 @@ def test_tiny_grids_are_evaluated_whole(shape: tuple[int, ...]) -> None:
     sampler = Adaptive(resolution=shape)
     losses = 1.0 + np.random.default_rng(0).random(int(np.prod(shape)))
     known = scanned(sampler, losses, shape)
-    assert len(known) == losses.size
+    assert len(sampler.ask(shape, {})) == len(known) == losses.size
     assert sampler.fill(shape, known).columns["loss"].tolist() == losses.tolist()
 
 
@@ -334,6 +335,7 @@ def test_a_constant_surface_stops_at_once() -> None:
     assert len(known) <= 80
     np.testing.assert_allclose(filled.columns["loss"], 0.7, rtol=1e-9)
     assert (errors(filled, losses) <= filled.error).all()
+    assert (filled.error[~filled.evaluated] > 0).all()  # there is always rounding
 
 
 def test_other_quantities_are_predicted_too_and_shares_stay_within_what_was_seen() -> None:
@@ -396,6 +398,9 @@ def test_nearly_everything_may_be_known(monkeypatch: pytest.MonkeyPatch) -> None
     filled = sampler.fill(shape, known)
     assert np.isfinite(filled.columns["loss"]).all()
     assert errors(filled, losses)[2000:2051].max() < 0.01  # next to known ones
+    rest = np.flatnonzero(~filled.evaluated)
+    told = adaptive._told(sampler._problem(shape), losses, filled.evaluated, rest)
+    assert told.at.tolist() == list(range(1700, 2000))
 
 
 def test_nothing_known_is_nothing_told() -> None:

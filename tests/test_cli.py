@@ -30,7 +30,7 @@ Command = Callable[..., Any]  # words -> code, out, err
 TARGET = (Path(__file__).parent / "toy_target.py").read_text()
 REFERENCE = Path(__file__).parent / "data" / "reference" / "tiny_a"
 SURFACE = next(REFERENCE.glob("*7]x*.h5"))
-COMMANDS = ("demo", "scan", "plot", "page", "info", "export", "import", "zoo")
+COMMANDS = ("demo", "scan", "cost", "plot", "page", "info", "export", "import", "zoo")
 SMALL = ("--x=-1:1:5", "--y=-1:1:5")
 
 
@@ -463,4 +463,78 @@ def test_demo_is_told_step_by_step(
     assert answer.code == 0
     assert asked == {"out": tmp_path, "resolution": 7, "seed": 4, "tell": cli._say}
     for text in ("A net", "1 at (0, 0.5), 9 at the rim", "25.0%", "a.png", "page.html"):
+        assert text in answer.out
+
+
+# --- cheap scans --------------------------------------------------------------------------------
+
+
+def test_adaptive_evaluates_some_points_and_draws_the_error(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    answer = command("scan", target, "--x=-1:1:21", "--y=-1:1:21", "--adaptive", "--out", run)
+    assert answer.code == 0, answer.err
+    land = ls.load(run)
+    done = int(land.data["evaluated"].sum())
+    assert done < 441
+    assert f"{done} of 441 points" in answer.out
+    assert "the plain loop: about" in answer.out
+    assert (run / "error.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_samples_are_drawn_when_asked_for(command: Command, target: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    answer = command("scan", target, "--x=-1:1:5", "--y=-1:1:5", "--samples", "20", "--out", run)
+    assert answer.code == 1
+    assert "size=20 with anchors=36" in answer.err  # no more anchors than samples: a sentence
+
+
+def test_a_budget_is_told(command: Command, target: str, tmp_path: Path) -> None:
+    answer = command("scan", target, "--x=-1:1:5", "--budget", "1s", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert "budget of 0.9" in answer.out.replace("budget of 1 s", "budget of 0.99")
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--x=auto:5",), "x from -"),
+        (("--x=auto:5", "--y=auto:3"), "y from -"),
+    ],
+)
+def test_auto_finds_the_span(
+    command: Command, target: str, tmp_path: Path, words: tuple[str, ...], text: str
+) -> None:
+    answer = command("scan", target, *words, "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert text in answer.out
+    axis = ls.load(tmp_path / "run").data["x"].values
+    assert axis[0] < 0 < axis[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--x=auto", "--y=-1:1:5"), "one axis is auto and another is not"),
+        (("--x=auto:few",), "axis 'auto:few'; expected first:last:points"),
+        (("--x=-1:1:5", "--budget", "soon"), "budget='soon'; expected seconds"),
+        (("--x=-1:1:5", "--workers", "0"), "workers=0; expected 1 or more"),
+        (("--x=-1:1:5", "--address", "here:1"), "add --engine ray"),
+        (("--x=-1:1:5", "--adaptive", "--tolerance", "-1"), "tolerance=-1"),
+    ],
+)
+def test_wrong_words_of_cheap_scans_are_told(
+    command: Command, target: str, tmp_path: Path, words: tuple[str, ...], text: str
+) -> None:
+    answer = command("scan", target, *words, "--out", tmp_path / "run")
+    assert answer.code == 1
+    assert text in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_cost_tells_the_price_before_the_scan(command: Command, target: str) -> None:
+    answer = command("cost", target, "--x=-1:1:21", "--y=-1:1:21", "--adaptive")
+    assert answer.code == 0, answer.err
+    for text in ("21 x 21 points", "time", "plain loop", "441", "FLOP", "besides the data", "how"):
         assert text in answer.out

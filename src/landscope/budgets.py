@@ -22,7 +22,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _USED = 0.88  # of the time that is left; the rest is for what cannot be foreseen
 _MEASURED = 0.03  # of the time, for finding out how long a point takes
 GRACE = 1.1  # a grid that takes longer than was foreseen may take so many times its budget
-_FULL = 900  # points: a full grid of so many needs no prediction
+_FULL = 30  # points an axis: a full grid of so many needs no prediction
 _FEW = 120  # points: with fewer, drawing samples is better
 _SIZE = 600  # samples
 _LARGEST = 501  # points an axis: more than a screen shows
@@ -105,7 +105,7 @@ def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> Choice:
     points = max(_USED * (left - spent), one) / one
     rows = next(iter(job.objective.batches.values())).rows
     told = f"budget of {duration(left)} at {duration(one)} a point"
-    if points >= _FULL:
+    if points >= _FULL ** min(dims, 2):
         count = min(int(points ** (1 / dims)), _LARGEST)
         count -= count % 2 == 0  # odd, so that the center is a point
         return Choice(count, False, 0, 0, f"{told}: a grid of {count} points an axis")

@@ -499,11 +499,24 @@ def _tell(land: Landscape, run: Path) -> None:
         from landscope.analysis.shape import shape
 
         _tell_shape(shape(land))
-    for name in ("model", "loss", "penalty", "precision", "notes", "made_with", "file"):
+    for name in ("model", "loss", "penalty", "precision", "cost", "notes", "made_with", "file"):
         if land.data.attrs.get(name, "none") not in ("", "none"):
             _say(f"  {name:<14}  {land.data.attrs[name]}")
-    if land.seconds:
-        _say(f"  {'seconds':<14}  {land.seconds:.1f}")
+    _tell_seconds(land, run)
+
+
+def _tell_seconds(land: Landscape, run: Path) -> None:
+    """Tell how long the workers were busy, and how long a plain loop would have been."""
+    from landscope import runs
+    from landscope.cost import duration
+
+    if not land.seconds:
+        return
+    naive = runs.noted(run).get("naive_seconds") if run.is_dir() else None
+    told = duration(land.seconds)
+    if naive:
+        told += f"; the plain loop: about {duration(naive)}"
+    _say(f"  {'time':<14}  {told}")
 
 
 def _tell_shape(shape: Shape) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from landscope.engines import Team
 
 _SHORT = 0.25  # seconds of measuring, at least, for each figure
-_FEWEST = 3  # points
 
 
 @final
@@ -106,8 +105,7 @@ def estimate(
     job = Job(objective, slice, points=math.ceil(evaluations), probes=probes(axes))
     seconds = per_point(job, engine)
     plan = Plan.loads(job.kept["plan"]) if "plan" in job.kept else Plan()
-    plain = Job(objective, slice, points=1, probes=job.probes)
-    naive = per_point(plain, Local(plan=Plan()))
+    naive = plain_pass(objective, slice)
     flops, bytes_ = _one_pass(objective, plan)
     return Cost(
         points, evaluations, evaluations * seconds, bytes_, evaluations * flops,
@@ -126,16 +124,26 @@ def per_point(job: Job, engine: Engine, *, seconds: float = _SHORT) -> float:
     Args:
         job: what is to be timed, at its probes.
         engine: who does it.
-        seconds: of measuring, at least; three points in any case.
+        seconds: of measuring, about; two points a worker in any case.
     """
+    at = job.probes or [(0.0,) * len(job.slice.dims)]
     with engine.open(job) as team, Journal() as journal:
-        _run(team, journal, job.probes, team.size)
-        once = _run(team, journal, job.probes, team.size)
-        rounds = max(1, math.ceil(_FEWEST / team.size))
-        rounds = max(rounds, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
-        count = rounds * team.size
-        times = [_run(team, journal, job.probes, count) / count for _ in range(3)]
-        return sorted(times)[1] if once * rounds < seconds else min(times)
+        size = team.size
+        first = _run(team, journal, at, size)
+        if first > seconds:  # long passes need no warm-up
+            return min(first, _run(team, journal, at, size)) / size
+        once = _run(team, journal, at, size)
+        rounds = max(1, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
+        times = [_run(team, journal, at, rounds * size) / (rounds * size) for _ in range(3)]
+        return sorted(times)[1]
+
+
+def plain_pass(objective: Objective, slice_: Slice) -> float:
+    """Return the seconds of one point of the plain loop, on batches kept in memory.
+
+    Cost: three passes, or two where one takes long.
+    """
+    return per_point(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)
 
 
 def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:

@@ -21,14 +21,16 @@ import torch
 
 from landscope import landscape
 from landscope._version import VERSION
+from landscope.adaptive import Adaptive
 from landscope.calibration import Calibrated
+from landscope.cost import plain_pass
 from landscope.engines import Engine
 from landscope.errors import FormatError, JournalError
 from landscope.files import whole
 from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.params import Params, like
-from landscope.sampling import Sampler
+from landscope.sampling import Grid, Sampler
 from landscope.scanning import Progress, scan
 from landscope.slices import Slice
 
@@ -76,7 +78,11 @@ def perform(
         land = Landscape(land.data.assign_attrs(title=title), land.seconds)
     keep_directions(slice, folder / DIRECTIONS)
     land.save(folder / LANDSCAPE)
-    note(folder, asked, seconds=land.seconds)
+    naive = noted(folder).get("naive_seconds")
+    if naive is None and isinstance(sampler, Grid | Adaptive):
+        cells = land.data[land.quantity].size
+        naive = cells * plain_pass(objective, slice)
+    note(folder, asked, seconds=land.seconds, naive=naive)
     return land
 
 
@@ -99,11 +105,14 @@ def made(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def note(folder: Path, asked: Mapping[str, Any], *, seconds: float | None) -> None:
-    """Write run.json."""
+def note(
+    folder: Path, asked: Mapping[str, Any], *, seconds: float | None, naive: float | None = None
+) -> None:
+    """Write run.json; ``naive`` are the seconds of a plain loop over the whole grid."""
     told = {
         "asked": dict(asked),
         "seconds": seconds,
+        "naive_seconds": naive,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "landscope": VERSION,
         "torch": torch.__version__,

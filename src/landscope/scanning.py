@@ -298,10 +298,20 @@ class _Scan:
         )
         notes = [*self.journal.remarks, *asked.objective.data_notes]
         notes += [*(filled.notes if filled else ()), *(subset.notes if subset else ())]
+        data.attrs["cost"] = self._cost(subset)
         if filled is None and len(known) < self.clock.total:
             notes.append(f"the time was up after {len(known):,} of {self.clock.total:,} points")
         data.attrs["notes"] = "; ".join(notes)
         return Landscape(data, self.journal.seconds)
+
+    def _cost(self, subset: Subset | None) -> str:
+        """Return what was evaluated, in words that are the same for the same question."""
+        points, passes = len(self.known), float(len(self.known))
+        if subset is not None and self.asked.terms is not None:
+            anchors = len(self.asked.terms.places(self.shape))
+            rows = self.asked.objective.batches[""].rows
+            passes = anchors + (points - anchors) * len(subset.rows) / rows
+        return f"{points:,} of {self.clock.total:,} points, {passes:,.4g} passes over the data"
 
 
 def _spread(subset: Subset, known: assembly.Known, shape: Sequence[int]) -> np.ndarray:
