@@ -243,7 +243,8 @@ def test_volumes_are_predicted() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1,), (2,), (4,), (1, 1), (3, 4), (1, 5), (5, 5), (2, 2, 2), (1, 1, 1), (5, 5, 4)]
+    "shape",
+    [(1,), (2,), (4,), (1, 1), (3, 4), (1, 5), (5, 5), (2, 2, 2), (1, 1, 1), (5, 5, 4), (7, 7)],
 )
 def test_tiny_grids_are_evaluated_whole(shape: tuple[int, ...]) -> None:
     sampler = Adaptive(resolution=shape)
@@ -400,7 +401,8 @@ def test_nearly_everything_may_be_known(monkeypatch: pytest.MonkeyPatch) -> None
     assert errors(filled, losses)[2000:2051].max() < 0.01  # next to known ones
     rest = np.flatnonzero(~filled.evaluated)
     told = adaptive._told(sampler._problem(shape), losses, filled.evaluated, rest)
-    assert told.at.tolist() == list(range(1700, 2000))
+    assert len(told.at) == 300
+    assert told.at.min() >= 1650  # next to the unknown ones
 
 
 def test_nothing_known_is_nothing_told() -> None:

@@ -65,8 +65,8 @@ class Adaptive:
 
     Args:
         tolerance: wanted error of ln(loss) for scale "log", of the loss as a share of the range of
-            the evaluated values for scale "linear"; 99% of the cells shall be within it, the others
-            within twice of it.
+            the evaluated values for scale "linear". 99% of the cells are meant to be within it, the
+            others within twice of it.
         resolution: points an axis of the full grid, as for ``Grid``; never more are evaluated.
         span: (first, last) coordinate, as for ``Grid``; "auto" lets ``ls.scan`` find it.
         scale: "log" or "linear": what is predicted, and what the tolerance refers to. A loss that
@@ -85,7 +85,7 @@ class Adaptive:
     Example:
         >>> sampler = Adaptive(resolution=(11, 9))
         >>> len(sampler.ask((11, 9), {})), len(sampler.ask((3, 3), {}))
-        (49, 9)
+        (36, 9)
     """
 
     tolerance: float = 0.03
@@ -124,7 +124,7 @@ class Adaptive:
         Args:
             shape: points an axis, x first: one, two or three axes.
             known: the values of each evaluated point; its ``loss`` (else ``train_loss``, else the
-                first) decides. Points that were not asked for are left out of the decision.
+                first by the alphabet) decides. Points that were not asked for do not.
         """
         return self._replay(shape, known).missing
 
