@@ -23,8 +23,11 @@ lint: $(VENV)/.dev  ## check style and format
 types: $(VENV)/.dev  ## check types
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## measure speed against the plain loop
-	$(BIN)/python benchmarks/exact.py
+bench: $(VENV)/.dev  ## measure what surfaces cost; on a quiet machine, about half an hour
+	$(PIP) --no-deps $$(grep '^loss-landscapes==' constraints.txt)
+	$(BIN)/python -m benchmarks.surfaces
+	$(BIN)/python -m benchmarks.large
+	$(BIN)/python -m benchmarks.estimates
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -5,6 +5,7 @@
     python benchmarks/scheduling.py journal    values a second
     python benchmarks/scheduling.py ray        this machine, two workers, against local threads
 
+Rows of the simulation come in pairs: points that do not say how many are to come, and that do.
 The simulation drives the dispatcher that the executor and Ray engines use. Its workers are events
 on a clock; its driver spends, for each chunk, the time that this very loop takes, or a longer one
 that a cluster may take (measured here by the third part).
@@ -38,6 +39,7 @@ from landscope.engines.worker import keep_memory
 from landscope.zoo import CATALOG, digits
 
 WORKERS, POINTS, SECONDS = 1000, 1_000_000, 0.05
+RAY = 4.5e-4  # seconds of the driver a chunk, measured with Ray on this machine
 
 
 def main() -> None:
@@ -47,22 +49,24 @@ def main() -> None:
 
 
 def simulations() -> None:
-    print(f"{'workers':>8}{'points':>10}{'ms':>6}{'chunks':>9}{'us a point':>12}"
+    print(f"{'workers':>8}{'points':>10}{'ms':>6}{'us to send':>12}{'chunks':>9}{'us a point':>12}"
           f"{'share of work':>15}{'wall lost':>11}{'peak MB':>9}")  # fmt: skip
-    for points in (POINTS // 100, POINTS // 10, POINTS):
-        for driver in (0.0, 3e-4):
+    for points in (POINTS // 10, POINTS):
+        for driver in (0.0, RAY):
             simulate(WORKERS, points, SECONDS, driver)
-    simulate(100, POINTS // 10, SECONDS, 3e-4)
-    simulate(8, POINTS // 10, 0.001, 3e-4)
+            simulate(WORKERS, points, SECONDS, driver, known=True)
+    simulate(100, POINTS // 10, SECONDS, RAY)
+    simulate(8, POINTS // 10, 0.001, RAY)
 
 
-def simulate(workers: int, count: int, seconds: float, driver: float) -> None:
+def simulate(workers: int, count: int, seconds: float, driver: float, known: bool = False) -> None:
     """Print one row: what dispatch takes, and how much longer all is than without it.
 
     driver: seconds that sending a chunk and taking its answer take besides.
     """
     draw = random.Random(0)
-    dispatcher = Dispatcher(grid(count), workers)
+    points = Points(count) if known else iter(Points(count))
+    dispatcher = Dispatcher(points, workers)
     flying: list[tuple[float, int, Chunk, float]] = []  # when it ends, its worker, points, seconds
     free_at = [0.0] * workers  # when a worker has done all that it has
     held = [0] * workers  # chunks
@@ -94,12 +98,23 @@ def simulate(workers: int, count: int, seconds: float, driver: float) -> None:
     wall = max(free_at)
     lost = wall / (work / workers) - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{workers:>8}{count:>10}{1e3 * seconds:>6.0f}{chunks:>9}{1e6 * spent / count:>12.2f}"
-          f"{spent / work:>15.5%}{lost:>11.2%}{peak:>9.0f}")  # fmt: skip
+    print(f"{workers:>8}{count:>10}{1e3 * seconds:>6.0f}{1e6 * driver:>12.0f}{chunks:>9}"
+          f"{1e6 * spent / count:>12.2f}{spent / work:>15.5%}{lost:>11.2%}"
+          f"{peak:>9.0f}")  # fmt: skip
 
 
-def grid(count: int) -> Iterator[Point]:
-    return ((k, (0.001 * (k % 1000), 0.001 * (k // 1000))) for k in range(count))
+class Points:
+    """Points that are made when they are taken, and say how many are left, as a scan's do."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.each = ((k, (0.001 * (k % 1000), 0.001 * (k // 1000))) for k in range(count))
+
+    def __iter__(self) -> Iterator[Point]:
+        return self.each
+
+    def __length_hint__(self) -> int:
+        return self.left
 
 
 def journal() -> None:

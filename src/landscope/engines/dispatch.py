@@ -23,7 +23,7 @@ ATTEMPTS = 3  # workers that may die of a point
 MOST = 1024  # points a chunk
 _LONG = 0.5  # seconds; while sending the next of such points a worker may wait
 _SECONDS = 0.1  # that a chunk takes at least, against a millisecond for sending it
-_CHUNKS_A_SECOND = 1000  # that a driver can send, to all workers together
+_CHUNKS_A_SECOND = 2000  # that a driver can send, to all workers together: half a ms each, with Ray
 _MEMORY = 0.2  # weight of the last chunk in the running mean of seconds a point
 
 
@@ -51,8 +51,7 @@ class Dispatcher:
         most: int = MOST,
     ) -> None:
         self.workers, self.most = workers, most
-        self.target = max(_SECONDS, workers / _CHUNKS_A_SECOND)
-        self._share = AHEAD * workers
+        self.target = max(_SECONDS, 2 * workers / _CHUNKS_A_SECOND)
         self._size = size
         self._left: int | None = operator.length_hint(points, -1)
         self._left = None if self._left < 0 else self._left
@@ -89,11 +88,13 @@ class Dispatcher:
             return self._size
         if self._seconds is None:
             return 1
-        size = min(self.target / max(self._seconds, 1e-9) + 0.5, self.most)
+        seconds = max(self._seconds, 1e-9)
         # Nobody should wait at the end for one who has much left. Where nobody knows how many
         # points are to come, as many may be as have been.
         known = self._sent if self._left is None else self._left / 2
-        return max(int(min(size, known / self._share)), 1)
+        least = self.workers / _CHUNKS_A_SECOND / seconds
+        size = max(min(self.target / seconds, known / (AHEAD * self.workers)), least)
+        return max(min(int(size + 0.5), self.most), 1)
 
     @property
     def ahead(self) -> int:

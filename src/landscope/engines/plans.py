@@ -36,7 +36,8 @@ _ROWS = (900, 1800, 128, 3600)
 _ROWS_OF_A_GPU = (1024, 4096, 16384)
 _TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
 _PASSES = 40  # that trying takes, warm-ups included
-_LEAST = 1.0  # seconds that trying may take in any case
+_LEAST = 2.0  # seconds that trying may take in any case
+_ROUND = 0.02  # seconds of points that are timed together
 _GAIN = 0.97  # a plan must take less than this share of the time of the best so far
 LONG = 1200.0  # seconds; a scan that takes longer is worth the minute of a compiler
 
@@ -148,17 +149,19 @@ class _Trials:
             return lambda plan: dataclasses.replace(plan, **changes)
 
         cpu = self.job.objective.device.type == "cpu"
-        middle = min(_MIDDLE, self._count())
-        yield lambda _: dataclasses.replace(given, rows=middle)
+        several = workers is None and cpu and self._may_be_shared()
+        if several:  # first of all, for a thread each stands a busy machine best
+            yield to(workers=_cores(), threads=1)
         if cpu:
-            yield lambda _: dataclasses.replace(given, rows=middle, forward="fused")
+            yield to(rows=min(_MIDDLE, self._count()), forward="fused")
+        yield to(rows=min(_MIDDLE, self._count()))
         if any(t.ndim == 4 for t in tensors(self.data)):
             yield to(layout="channels_last")
-        if workers is None and cpu and self._may_be_shared():
-            yield to(workers=_cores(), threads=1)
         for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
             if rows < 2 * self._count():
                 yield to(rows=rows)
+        if several:
+            yield to(workers=given.workers, threads=given.threads)
         if not cpu:
             yield to(forward="graphed")
 
@@ -216,14 +219,17 @@ class _Trials:
 
     def _timed(self, team: Team) -> float:
         """Return seconds a point, the least of three rounds."""
-        points = [self.probes[k % len(self.probes)] for k in range(team.size)]
-        best = math.inf
+        best, count = math.inf, team.size
         for _ in range(3):
+            points = [self.probes[k % len(self.probes)] for k in range(count)]
             began = time.perf_counter()
             self._evaluate(team, points)
-            best = min(best, (time.perf_counter() - began) / team.size)
+            seconds = time.perf_counter() - began
+            best = min(best, seconds / count)
             if best > 1.5 * self.seconds.get(self.fastest, math.inf):
                 break
+            if seconds < _ROUND:  # too short to be told from what starting takes
+                count = team.size * min(math.ceil(_ROUND / best / team.size), 1000)
         return best
 
     def _right(self, team: Team) -> bool:
