@@ -231,6 +231,22 @@ def test_samples_of_a_single_number_are_one_and_of_an_object_unknown() -> None:
         losses.samples(SimpleNamespace(logits=LOGITS))
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 2}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_many_rows_of_few_classes_have_the_terms_of_torch(
+    options: dict[str, Any], weighted: bool
+) -> None:
+    outputs, targets = 3 * normal(100, 5), torch.arange(100) % 5
+    weight = torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64) if weighted else None
+    loss = nn.CrossEntropyLoss(weight=weight, **options)
+    terms = losses.of(loss)(outputs, targets)
+    expected = F.cross_entropy(outputs, targets, weight, reduction="none", **options)
+    torch.testing.assert_close(terms.values, expected)
+    if not (weighted and options.get("label_smoothing")):
+        mean = terms.values.sum() / terms.weights.sum()
+        torch.testing.assert_close(mean, loss(outputs, targets))
+
+
 # ---------------------------------------------------------------------------------- metrics
 
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import landscope as ls
-from landscope.engines import Point
+from landscope.engines import Point, worker
 from landscope.engines.executor import Executor
 from landscope.engines.plans import Plan
+from landscope.engines.shipping import pack
+from landscope.engines.worker import Failure, Order
 from landscope.errors import EngineError, ObjectiveError
 from tests import cases
 from tests.engines import distant
@@ -139,6 +141,17 @@ def test_threads_of_a_forked_process_are_a_sentence_and_no_endless_wait() -> Non
         once = distant.found(Executor(pool, threads=1), distant.job(), distant.POINTS[:3])
     serial = distant.found(distant.SERIAL, distant.job(), distant.POINTS[:3])
     distant.check_equal(once, serial)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: nothing is missing")
+def test_a_worker_without_the_gpu_that_it_needs_is_a_sentence(
+    pool: ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    order = Order(pack(distant.job(), folder=tmp_path), device="cuda")
+    failure = pool.submit(worker.prepare, order).result()
+    assert isinstance(failure, Failure)
+    with pytest.raises(EngineError, match=r"a worker has none: give workers GPUs"):
+        failure.throw()
 
 
 def test_nothing_of_the_user_is_changed(pool: ProcessPoolExecutor) -> None:

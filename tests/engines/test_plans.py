@@ -147,7 +147,7 @@ def test_a_model_that_draws_random_numbers_has_one_worker() -> None:
 def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plans, "_GAIN", 1e9)  # whatever is right is taken
+    monkeypatch.setattr(plans, "_LIKELY", 1e9)  # whatever is right is taken
     model = nn.Linear(12, 3)
 
     def terms(given: nn.Module, batch: Any) -> Tensor:

@@ -17,7 +17,7 @@ import pytest
 
 import landscope as ls
 from landscope.engines.plans import Plan
-from landscope.engines.ray import Ray
+from landscope.engines.ray import Ray, _check_gpus
 from landscope.engines.shipping import Parcel, pack
 from landscope.errors import EngineError
 from tests import cases
@@ -170,6 +170,51 @@ def test_asking_for_what_is_not_there_is_a_sentence() -> None:
         Ray(cpus=64).open(distant.job()),
     ):
         pass
+
+
+def test_workers_that_there_is_never_room_for_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("landscope.engines.ray._PATIENCE", 0.5)
+    with (
+        pytest.raises(EngineError, match=r"no worker was ready after 0\.5 seconds: Ray has"),
+        Ray(workers=1, cpus=64).open(distant.job()),
+    ):
+        pass
+
+
+class Stillborn:
+    """An actor that does not live to begin."""
+
+    def receive(self, parcel: Parcel) -> None:
+        os._exit(1)
+
+
+class Odd:
+    """An actor that fails, rather than die."""
+
+    def receive(self, parcel: Parcel) -> None:
+        raise ZeroDivisionError("odd")
+
+
+@pytest.mark.parametrize(
+    ("actor", "sentence"),
+    [
+        (Stillborn, r"3 workers died before they could begin"),
+        (Odd, r"a worker failed with ZeroDivisionError: odd"),
+    ],
+)
+def test_workers_that_cannot_begin_are_a_sentence(
+    actor: type, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("landscope.engines.ray._Actor", actor)
+    with pytest.raises(EngineError, match=sentence), Ray(workers=1).open(distant.job()):
+        pass
+
+
+def test_a_gpu_that_this_machine_has_not_is_a_sentence() -> None:
+    with pytest.raises(EngineError, match=r"this machine has \d+ GPUs .* gpus=512"):
+        _check_gpus(ray, Ray(gpus=512), "local")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_writing_to_what_arrived_does_not_change_the_file(tmp_path: Path) -> Non
     assert Path(parcel.path).read_bytes() == before
 
 
+def test_a_worker_with_another_device_gets_model_data_and_slice_there(tmp_path: Path) -> None:
+    """On the device "meta", which has shapes and no values: no GPU is needed to look."""
+    meta = torch.device("meta")
+    arrived = unpack(pack(job(), folder=tmp_path), device=meta)
+    assert arrived.objective.device == meta
+    tensors = [*arrived.objective.center.values(), *next(iter(arrived.objective.batches[""]))]
+    tensors += [t for params in arrived.slice.parts.values() for t in params.values()]
+    assert {t.device for t in tensors} == {meta}
+
+
 def test_other_weights_make_another_file(tmp_path: Path) -> None:
     case = cases.mlp()
     one = pack(job(case.objective()), folder=tmp_path)

@@ -260,7 +260,9 @@ class _Crew:
                 asked = self._free[0]
                 task = (self._order(asked), job.points, tuple(job.probes), compiler)
                 self._ask(asked, _Call("prepare"), *task)
-            self._wait()
+            for _, answer in self._wait():
+                if isinstance(answer, Failure):
+                    answer.throw()
         if isinstance(self._plan, Failure):
             self._plan.throw()
         self.order = dataclasses.replace(self.order, plan=self._plan)
@@ -318,7 +320,8 @@ class _Crew:
     ) -> list[tuple[Chunk, Answer | Failure]]:
         error = future.exception()
         if isinstance(error, self.ray.exceptions.RayTaskError):
-            failure = Failure("RayTaskError", str(error.cause), None, str(error))
+            cause = error.cause
+            failure = Failure(type(cause).__name__, str(cause), None, str(error))
             return [(call.chunk, failure)]
         if error is not None:
             return self._died(seat, error)
