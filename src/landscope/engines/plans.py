@@ -40,6 +40,7 @@ _LEAST = 2.0  # seconds that trying may take in any case
 _ROUND = 0.02  # seconds of points that are timed together
 _GAIN = 0.95  # a plan must take less than this share of the time of the best so far
 _LIKELY = 1.3  # the same of a plan that is expected to be the best
+_CLEAR = 0.8  # the same of threads that wait for each other: on a busy machine they crawl
 LONG = 1200.0  # seconds; a scan that takes longer is worth the minute of a compiler
 
 
@@ -136,7 +137,7 @@ class _Trials:
         self.fastest = given
         self._try(given)
         for trial, gain in self._candidates(given, workers):
-            if time.perf_counter() > self.until:
+            if time.perf_counter() > self.until and gain != _LIKELY:
                 break
             self._try(trial(self.fastest), gain)
         if compiler or (compiler is None and self._left() > LONG):
@@ -169,7 +170,7 @@ class _Trials:
         for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
             if rows < 2 * self._count():
                 yield to(rows=rows), _GAIN
-        yield to(workers=given.workers, threads=given.threads), _GAIN
+        yield to(workers=given.workers, threads=given.threads), _CLEAR
         yield to(forward="plain" if cpu else "graphed"), _GAIN
 
     def _take_data(self, given: Plan) -> None:
