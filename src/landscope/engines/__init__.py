@@ -7,6 +7,7 @@ of the model, a connection, a compiled pass) is made once.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Generator, Iterable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -95,3 +96,13 @@ class Engine(Protocol):
     def open(self, job: Job) -> AbstractContextManager[Team]:
         """Lend a team for a job."""
         ...
+
+
+_HOMES = {"Executor": "executor", "Local": "local", "Plan": "plans", "Ray": "ray"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load an engine when it is asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"landscope.engines.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'landscope.engines' has no attribute {name!r}")
