@@ -93,7 +93,7 @@ def test_a_point_that_kills_three_workers_in_a_row_is_named() -> None:
         dispatcher.lost(dispatcher.next_chunk(), guilty=True)
 
 
-def test_points_that_waited_their_turn_or_came_out_since_are_not_blamed() -> None:
+def test_points_that_waited_their_turn_are_not_blamed() -> None:
     dispatcher = Dispatcher(some(2), 2, size=1)
     for _ in range(5):
         dispatcher.lost(dispatcher.next_chunk(), guilty=False)

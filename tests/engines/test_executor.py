@@ -98,7 +98,7 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
 ) -> None:
     job = distant.line_job(distant.Fragile(4.5))
     known: list[int] = []
-    with Executor(pool, chunk=3).open(job) as team:
+    with Executor(pool, chunk=6).open(job) as team:
         with pytest.raises(EngineError, match=r"at the point \(5\.0,\).* ZeroDivisionError") as got:
             distant.gathered(team, distant.along(6), known)
         assert sorted(known) == [0, 1, 2, 3, 4], "what was found before is given"

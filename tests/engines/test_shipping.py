@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -95,7 +96,8 @@ def test_the_file_is_a_safetensors_file_that_is_mapped_and_written_once(tmp_path
     given = job(ls.Objective(big, nn.MSELoss(), (torch.ones(2, 300), torch.ones(2, 300))))
     parcel = pack(given, folder=tmp_path)
     first = Path(parcel.path).stat()
-    assert pack(given, folder=tmp_path) == parcel
+    again = ls.Objective(copy.deepcopy(big), nn.MSELoss(), (torch.ones(2, 300), torch.ones(2, 300)))
+    assert pack(job(again), folder=tmp_path) == parcel
     assert Path(parcel.path).stat().st_ino == first.st_ino
     assert [p.name for p in tmp_path.iterdir()] == [f"{parcel.digest}.safetensors"]
     with safe_open(parcel.path, framework="pt") as file:
@@ -153,7 +155,9 @@ def test_data_that_are_kept_travel_as_the_first_walk_found_them(tmp_path: Path) 
     loader = torch.utils.data.DataLoader(Noisy(), batch_size=4)
     objective = ls.Objective(cases.mlp().model, nn.CrossEntropyLoss(), loader)
     expected = objective.loss()
-    assert shipped(job(objective), tmp_path).objective.loss() == expected
+    arrived = shipped(job(objective), tmp_path).objective
+    assert arrived.loss() == expected
+    assert arrived.sources == {"": ()}, "the data set itself stays"
 
 
 def test_data_that_are_streamed_travel_as_the_loader(tmp_path: Path) -> None:

@@ -107,9 +107,6 @@ class Dispatcher:
         each = seconds / max(len(chunk), 1)
         before = each if self._seconds is None else self._seconds
         self._seconds = before + _MEMORY * (each - before)
-        if self._deaths:
-            for index, _ in chunk:
-                self._deaths.pop(index, None)
 
     def lost(self, chunk: Sequence[Point], *, guilty: bool) -> None:
         """Ask for the points of a chunk again, whose worker died.
