@@ -170,6 +170,8 @@ class _Trials:
         for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
             if rows < 2 * self._count():
                 yield to(rows=rows), _GAIN
+        if several:
+            yield to(workers=_cores(), threads=1), _GAIN
         yield to(workers=given.workers, threads=given.threads), _CLEAR
         yield to(forward="plain" if cpu else "graphed"), _GAIN
 

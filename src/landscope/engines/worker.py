@@ -172,19 +172,8 @@ def _local(job: Job, plan: Plan | None, compile: bool) -> Local:  # noqa: A002
     return Local(workers=1, plan=plan, compile=compile, devices=(device,))
 
 
-def keep_memory() -> None:
-    """Let this process keep memory that is freed, for the next activations: measured, 10 to 20%.
-
-    The allocator of glibc gives each large block back to the system, and takes it again page by
-    page, until it has seen a block of that size freed (mallopt(3), M_MMAP_THRESHOLD). It looks at
-    blocks of up to 32 MiB; this is one, which is never touched.
-    """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-
 def _job(order: Order) -> Job:
     _check_fork(order)
-    keep_memory()
     torch.set_num_threads(order.threads)
     return unpack(order.parcel, device=_device(order))
 
