@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -230,8 +230,8 @@ class _Scan:
         if kept.get("plan", text) != text:  # memory did not suffice, for instance
             self.journal.keep(name, kept["plan"])
 
-    def _evaluate(self, team: Team, wanted: Iterable[int], *, terms: bool = False) -> None:
-        points = self._points(wanted)
+    def _evaluate(self, team: Team, wanted: Sequence[int], *, terms: bool = False) -> None:
+        points = _Points(wanted, self._coordinates, self.clock)
         running = team.run(points, terms=terms)
         with contextlib.closing(running) as groups:
             for results in groups:
@@ -242,12 +242,6 @@ class _Scan:
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
                     self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
                 self.tell(self.clock.progress(len(self.known), results[-1].values))
-
-    def _points(self, wanted: Iterable[int]) -> Generator[Point]:
-        for index in wanted:
-            if self.clock.over:
-                return
-            yield index, self._coordinates(index)
 
     def _coordinates(self, index: int) -> tuple[float, ...]:
         """Return the coordinates of a flat index, x running fastest."""
@@ -312,6 +306,29 @@ class _Scan:
             rows = self.asked.objective.batches[""].rows
             passes = anchors + (points - anchors) * len(subset.rows) / rows
         return f"{points:,} of {self.clock.total:,} points, {passes:,.4g} passes over the data"
+
+
+@final
+class _Points:
+    """Points, one by one, until the time is up; it can say about how many there will be."""
+
+    def __init__(
+        self, wanted: Sequence[int], at: Callable[[int], tuple[float, ...]], clock: _Clock
+    ) -> None:
+        self.left, self.at, self.clock, self.count = iter(wanted), at, clock, len(wanted)
+
+    def __iter__(self) -> _Points:
+        return self
+
+    def __next__(self) -> Point:
+        if self.clock.over:
+            raise StopIteration
+        index = next(self.left)
+        self.count -= 1
+        return index, self.at(index)
+
+    def __length_hint__(self) -> int:
+        return self.count
 
 
 def _spread(subset: Subset, known: assembly.Known, shape: Sequence[int]) -> np.ndarray:

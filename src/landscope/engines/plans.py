@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 WORTH = 100_000  # evaluations of single samples; for fewer nothing is measured
 _SHARE = 0.04  # of the time of a scan, for choosing its plan
-_MIDDLE = 450  # rows a batch, to begin with
-_ROWS = (900, 1800, 128, 3600)
-_ROWS_OF_A_GPU = (1024, 4096, 16384)
+_CACHED = {"cpu": 2**21, "cuda": 2**26}  # bytes of a layer's outputs that are moved quickly
 _TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
 _PASSES = 40  # that trying takes, warm-ups included
 _LEAST = 2.0  # seconds that trying may take in any case
@@ -158,7 +156,7 @@ class _Trials:
 
         cpu = self.job.objective.device.type == "cpu"
         several = workers is None and cpu and self._may_be_shared()
-        middle = min(_MIDDLE, self._count())
+        middle = self._middle()
         if several:
             yield to(workers=_cores(), threads=1), _LIKELY
         if cpu:
@@ -167,9 +165,9 @@ class _Trials:
             yield to(rows=middle), _GAIN
         if any(t.ndim == 4 for t in tensors(self.data)):
             yield to(layout="channels_last"), _GAIN
-        for rows in _ROWS if cpu else _ROWS_OF_A_GPU:
-            if rows < 2 * self._count():
-                yield to(rows=rows), _GAIN
+        for factor in (2, 0.5, 4):
+            if 1 <= factor * middle < 2 * self._count():
+                yield to(rows=int(factor * middle)), _GAIN
         if several:
             yield to(workers=_cores(), threads=1), _GAIN
         yield to(workers=given.workers, threads=given.threads), _CLEAR
@@ -199,6 +197,27 @@ class _Trials:
                 if seen >= rows:
                     break
         return found
+
+    def _middle(self) -> int:
+        """Return rows a batch to begin with: as many as leave a layer's outputs in the cache."""
+        widest = [1]
+
+        def seen(_: object, __: object, outputs: object) -> None:
+            widest.append(sum(t.nbytes for t in tensors(outputs)))
+
+        objective = self.job.objective
+        first = next(iter(next(iter(self.data.values()))))
+        leaves = [m for m in objective.model.modules() if not list(m.children())]
+        with objective.session(self.data) as session, torch.no_grad():
+            session.loan.put(session.center)
+            hooks = [leaf.register_forward_hook(seen) for leaf in leaves]
+            try:
+                session.values_of(first)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        row = max(widest) / max(count_rows(first) or 1, 1)
+        return max(1, min(int(_CACHED.get(objective.device.type, 2**20) / row), self._count()))
 
     def _count(self) -> int:
         first = next(iter(self.data.values()))
