@@ -35,7 +35,6 @@ from landscope.engines.executor import Executor
 from landscope.engines.local import Local
 from landscope.engines.plans import Plan
 from landscope.engines.ray import Ray
-from landscope.engines.worker import keep_memory
 from landscope.zoo import CATALOG, digits
 
 WORKERS, POINTS, SECONDS = 1000, 1_000_000, 0.05
@@ -133,7 +132,6 @@ def journal() -> None:
 
 def ray() -> None:
     """Print what two workers of each engine take for the same points, in turns."""
-    keep_memory()  # as workers do, so that all are alike
     print(f"load of this machine before: {os.getloadavg()[0]:.2f}")
     torch.manual_seed(0)
     for name, count in (("digits_resnet56", 120), ("digits_mlp", 4000)):

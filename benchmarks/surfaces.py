@@ -213,8 +213,9 @@ def picture(rows: list[dict[str, Any]]) -> None:
                 value = float(found[0]["ms a point"]) * 2601 / 1e3
                 ax.barh(n + (k - len(methods) / 2) * height, value, height, color=colors[k],
                         label=method if n == 0 else None)  # fmt: skip
-                ax.text(value * 1.08, n + (k - len(methods) / 2) * height, f"{value:.3g} s",
-                        va="center", fontsize=6)  # fmt: skip
+                told = f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
+                at = n + (k - len(methods) / 2) * height
+                ax.text(value * 1.08, at, told, va="center_baseline", fontsize=6)
     ax.set_xscale("log")
     ax.set_yticks(range(len(networks)), networks)
     ax.invert_yaxis()

@@ -23,8 +23,9 @@ from landscope import errors
 
 SOURCE = Path(str(landscope.__file__)).parent
 PUBLIC = {
-    "Adaptive", "Calibrated", "Cost", "Grid", "Journal", "Landscape", "Line", "Objective", "Plane", "Volume", "__version__",
-    "directions", "draw", "engines", "errors", "estimate", "formats", "load", "losses", "params", "scan", "zoo",
+    "Adaptive", "Calibrated", "Cost", "Grid", "Journal", "Landscape", "Line", "Objective", "Plane",
+    "Volume", "__version__", "directions", "draw", "engines", "errors", "estimate", "formats",
+    "load", "losses", "params", "scan", "zoo",
 }  # fmt: skip
 FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other
     "errors", "extras", "_version", "files", "params", "fingerprint", "losses", "batches", "borrow",

@@ -32,3 +32,22 @@ def test_folders_that_cannot_be_used_get_a_sentence(tmp_path: Path) -> None:
         runs.made(tmp_path / "file")
     with pytest.raises(FormatError, match="is not the folder of a run"):
         runs.opened(tmp_path)
+
+
+def test_a_picture_is_there_early_and_gone_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_FIRST_PREVIEW", 0.0)
+    objective = cases.mlp().objective()
+    seen: list[bool] = []
+
+    def progress(_: object) -> None:
+        seen.append((tmp_path / "run" / "preview.png").is_file())
+
+    sampler = ls.Adaptive(resolution=9)
+    runs.perform(
+        objective, cases.plane(objective), sampler, tmp_path / "run", asked={}, progress=progress
+    )
+    assert any(seen)
+    assert not (tmp_path / "run" / "preview.png").exists()
+    assert (tmp_path / "run" / "landscape.nc").is_file()

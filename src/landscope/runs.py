@@ -4,7 +4,7 @@ journal.sqlite          every value, the moment that it exists
 directions.safetensors  the directions, by axis: "x/layer1.weight", ...
 landscape.nc            the result; the same question gives the same file, bit for bit
 run.json                what was asked, versions, seconds
-*.png, page.html        pictures
+*.png, page.html        pictures; preview.png while an adaptive scan is under way
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from landscope import landscape
@@ -37,6 +38,10 @@ from landscope.slices import Slice
 JOURNAL, DIRECTIONS, LANDSCAPE, ASKED = (
     "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
 )  # fmt: skip
+
+
+PREVIEW = "preview.png"
+_FIRST_PREVIEW = 5.0  # seconds after the start
 
 
 def perform(
@@ -70,6 +75,8 @@ def perform(
         JournalError: when the folder cannot be written, or holds another question.
     """
     folder = made(folder)
+    if callable(progress) and (budget is not None or not isinstance(sampler, Grid)):
+        progress = _previewing(progress, folder / PREVIEW)
     land = scan(
         objective, slice, sampler, journal=folder / JOURNAL, progress=progress,
         engine=engine, budget=budget, terms=terms,
@@ -83,7 +90,25 @@ def perform(
         cells = land.data[land.quantity].size
         naive = cells * plain_pass(objective, slice)
     note(folder, asked, seconds=land.seconds, naive=naive)
+    (folder / PREVIEW).unlink(missing_ok=True)
     return land
+
+
+def _previewing(progress: Callable[[Progress], None], path: Path) -> Callable[[Progress], None]:
+    """Return a progress that draws the surface so far now and then, each time half as often."""
+    due = [_FIRST_PREVIEW]
+
+    def tell(now: Progress) -> None:
+        progress(now)
+        if now.so_far is not None and now.seconds >= due[0]:
+            from landscope import draw
+
+            due[0] = 2 * now.seconds
+            land = now.so_far()
+            if len(land.dims) == 2 and np.isfinite(land.data[land.quantity].values).any():
+                draw.save(draw.heatmap(land), path)
+
+    return tell
 
 
 def made(folder: str | os.PathLike[str]) -> Path:

@@ -41,6 +41,8 @@ class Progress:
         seconds: since this session began.
         remaining: seconds left at the pace of this session; None before its first point.
         values: of the last point; empty before the first.
+        so_far: returns the landscape of what is known now; None before the first point. It may be
+            called from within the function that gets this.
     """
 
     done: int
@@ -48,6 +50,7 @@ class Progress:
     seconds: float
     remaining: float | None
     values: Mapping[str, float]
+    so_far: Callable[[], Landscape] | None = None
 
 
 def scan(
@@ -241,7 +244,8 @@ class _Scan:
                 for result in results:
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
                     self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
-                self.tell(self.clock.progress(len(self.known), results[-1].values))
+                now = self.clock.progress(len(self.known), results[-1].values)
+                self.tell(replace(now, so_far=self._so_far))
 
     def _coordinates(self, index: int) -> tuple[float, ...]:
         """Return the coordinates of a flat index, x running fastest."""
@@ -274,6 +278,10 @@ class _Scan:
     def _keep_samples(self, results: Sequence[Result]) -> None:
         for result in results:
             self.journal.keep(f"samples {result.point}", np.asarray(result.terms).tobytes())
+
+    def _so_far(self) -> Landscape:
+        text = self.journal.kept().get("subset")
+        return self._landscape(None if text is None else loads(text))
 
     def _landscape(self, subset: Subset | None) -> Landscape:
         asked, fill = self.asked, getattr(self.asked.sampler, "fill", None)
