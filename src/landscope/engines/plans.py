@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from landscope.engines.local import Team
     from landscope.objective import Objective
 
-WORTH = 100_000  # evaluations of single samples; for fewer nothing is measured
+WORTH = 20_000  # evaluations of single samples; for fewer nothing is measured
 _SHARE = 0.04  # of the time of a scan, for choosing its plan
 _CACHED = {"cpu": 2**21, "cuda": 2**26}  # bytes of a layer's outputs that are moved quickly
 _TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
