@@ -22,12 +22,12 @@ import torch
 
 from landscope import landscape
 from landscope._version import VERSION
-from landscope.adaptive import Adaptive
 from landscope.calibration import Calibrated
-from landscope.cost import plain_pass
 from landscope.engines import Engine
+from landscope.engines.plans import Plan
 from landscope.errors import FormatError, JournalError
 from landscope.files import whole
+from landscope.journal import Journal
 from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.params import Params, like
@@ -85,13 +85,25 @@ def perform(
         land = Landscape(land.data.assign_attrs(title=title), land.seconds)
     keep_directions(slice, folder / DIRECTIONS)
     land.save(folder / LANDSCAPE)
-    naive = noted(folder).get("naive_seconds")
-    if naive is None and isinstance(sampler, Grid | Adaptive):
-        cells = land.data[land.quantity].size
-        naive = cells * plain_pass(objective, slice)
+    naive = _naive_seconds(folder, land, objective)
     note(folder, asked, seconds=land.seconds, naive=naive)
     (folder / PREVIEW).unlink(missing_ok=True)
     return land
+
+
+def _naive_seconds(folder: Path, land: Landscape, objective: Objective) -> float | None:
+    """Return about how long the plain loop over the whole grid would take; None where unknown.
+
+    It is known from the choice of a plan; and a scan that made plain passes was the plain loop.
+    """
+    with Journal(folder / JOURNAL) as journal:
+        kept, points = journal.kept(), len(journal.known())
+    text = kept.get("plan of anchors") or kept.get("plan")
+    plan = Plan() if text is None else Plan.loads(text)
+    cells = land.data[land.quantity].size
+    if plan.plain is not None:
+        return cells * plan.plain * next(iter(objective.batches.values())).rows
+    return cells * (land.seconds or 0.0) / points if plan == Plan() and points else None
 
 
 def _previewing(progress: Callable[[Progress], None], path: Path) -> Callable[[Progress], None]:

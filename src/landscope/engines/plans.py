@@ -54,6 +54,7 @@ class Plan:
         forward: "plain"; "fused" on a CPU (see :mod:`landscope.engines.fused`); "graphed" on a GPU
             (recorded as a CUDA graph); "compiled" (torch.compile).
         layout: "contiguous" or "channels_last", of images.
+        plain: seconds that the plain pass took for a sample, where it was measured beside this.
     """
 
     workers: int = 1
@@ -61,6 +62,7 @@ class Plan:
     rows: int | None = None
     forward: str = "plain"
     layout: str = "contiguous"
+    plain: float | None = dataclasses.field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Say it in words."""
@@ -140,7 +142,8 @@ class _Trials:
             self._try(trial(self.fastest), gain)
         if compiler or (compiler is None and self._left() > LONG):
             self._try(dataclasses.replace(self.fastest, forward="compiled"))
-        return self.fastest
+        plain = self.seconds[given] / max(self._count(), 1)
+        return dataclasses.replace(self.fastest, plain=plain)
 
     def _candidates(
         self, given: Plan, workers: int | None
