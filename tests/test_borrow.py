@@ -36,3 +36,17 @@ def test_products_are_as_asked_for_and_the_users_setting_comes_back(tf32: bool, 
     with pytest.raises(ZeroDivisionError), products(tf32=tf32):
         raise ZeroDivisionError
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_a_tensor_that_was_replaced_in_the_same_dict_is_seen() -> None:
+    case = cases.mlp()
+    params = {n: p.detach().clone() for n, p in case.model.named_parameters()}
+    with borrowed(case.model, torch.device("cpu"), None) as loan:
+        loan.put(params)
+        name = next(iter(params))
+        params[name] = params[name] + 1
+        loan.put(params)
+        assert torch.equal(dict(case.model.named_parameters())[name], params[name])
+        params[name].add_(1)  # and in place
+        loan.put(params)
+        assert torch.equal(dict(case.model.named_parameters())[name], params[name])

@@ -191,3 +191,39 @@ def test_errors_can_be_drawn_and_exact_surfaces_have_none(
     assert len(np.asarray(dots.get_xdata())) == int(land.data["evaluated"].sum())
     with pytest.raises(ls.errors.DrawError, match="values of a full grid are exact"):
         ls.draw.errors(full)
+
+
+def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(
+    objective: ls.Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(journal: Path | None) -> ls.Landscape:
+        terms = ls.Calibrated(100, anchors=25)
+        return ls.scan(
+            objective, _plane(objective), ls.Grid(9), terms=terms, engine=ENGINE, journal=journal
+        )
+
+    undisturbed, left, keep = run(None), [4], ls.Journal.keep
+
+    def stops(self: ls.Journal, name: str, value: str | bytes) -> None:
+        left[0] -= name.startswith("samples")
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        keep(self, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ls.Journal, "keep", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "j")
+    left, write = [4], ls.Journal.write
+
+    def writes(self: ls.Journal, results: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        write(self, results)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ls.Journal, "write", writes)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "j")
+    assert run(tmp_path / "j").data.identical(undisturbed.data)

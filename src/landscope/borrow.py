@@ -38,6 +38,7 @@ class Borrowed:
         self._modes = [(m, m.training) for m in model.modules()]
         self._moved = set(unique)  # at first nothing is on our device
         self._last: Mapping[str, Tensor] | None = None
+        self._at: list[int] = []
         self._copies: tuple[list[Tensor], list[Tensor]] = ([], [])  # buffers: ours, and the source
 
     def put(self, params: Mapping[str, Tensor]) -> None:
@@ -45,7 +46,7 @@ class Borrowed:
 
         The same object again, its tensors written to in place, costs next to nothing.
         """
-        if params is not self._last:
+        if params is not self._last or self._places(params) != self._at:
             self._put(params)
         ours, sources = self._copies  # a forward pass may have written to them
         if ours:
@@ -69,6 +70,11 @@ class Borrowed:
                 tensor.data = data.to(self.device, self._kind(data))
         self._moved = set(given)
         self._last = params if shared else None
+        self._at = self._places(params)
+
+    def _places(self, params: Mapping[str, Tensor]) -> list[int]:
+        """Return where the tensors lie: one that was replaced lies elsewhere."""
+        return [tensor.data_ptr() for tensor in params.values()]
 
     def _kind(self, data: Tensor) -> torch.dtype:
         return self.dtype if data.is_floating_point() and self.dtype else data.dtype

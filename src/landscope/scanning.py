@@ -92,8 +92,8 @@ def scan(
         SamplerError, SliceError, ObjectiveError: when the parts do not fit.
 
     Cost: a pass over the data a point, two for the check of the center when anything is left to
-    do, and about 4% for choosing how to make the passes. Values of a grid equal those of a plain
-    loop to 1e-5 relative. See ``ls.estimate``.
+    do; the first time about two seconds, or 4%, for choosing how to make the passes. Values of a
+    grid equal those of a plain loop to 1e-5 relative. See ``ls.estimate``.
 
     Example:
         >>> import torch, landscope as ls
@@ -227,20 +227,22 @@ class _Scan:
             objective, self.asked.slice, self.asked.quantities, points, probes(self.axes), kept
         )
         with self.engine.open(job) as team:
-            if kept.get("plan") != text:
+            opened = kept.get("plan")
+            if opened != text:
                 self.journal.keep(name, kept["plan"])
             yield team
-        if kept.get("plan", text) != text:  # memory did not suffice, for instance
+        if opened is not None and kept["plan"] != opened:
             self.journal.keep(name, kept["plan"])
+            self.journal.remark(["memory did not suffice: batches were halved on the way"])
 
     def _evaluate(self, team: Team, wanted: Sequence[int], *, terms: bool = False) -> None:
         points = _Points(wanted, self._coordinates, self.clock)
         running = team.run(points, terms=terms)
         with contextlib.closing(running) as groups:
             for results in groups:
-                if terms:
-                    self._keep_samples(results)
                 self.journal.write(results)
+                if terms:  # after the values: an anchor without samples is evaluated again
+                    self._keep_samples(results)
                 for result in results:
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
                     self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}

@@ -15,6 +15,7 @@ from landscope.engines import Job, Point, plans, probes
 from landscope.engines.fused import Fused
 from landscope.engines.local import Local
 from landscope.engines.plans import Plan
+from landscope.errors import EngineError
 from tests.cases import seeded
 
 
@@ -55,7 +56,7 @@ def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
     job, points = _job(objective), [(k, (0.1 * k, -0.2 * k)) for k in range(4)]
     found = _values(job, Local(), points)
     plain = _values(_job(objective), Local(plan=Plan()), points)
-    assert Plan.loads(job.kept["plan"]) != Plan()
+    assert Plan.loads(job.kept["plan"]).plain is not None  # it was measured
     for one, other in zip(found, plain, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
@@ -166,3 +167,55 @@ def test_the_same_question_twice_has_one_plan_and_one_surface() -> None:
         plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
         lands.append(ls.scan(objective, plane, ls.Grid(9)))
     assert lands[0].data.identical(lands[1].data)
+
+
+def test_workers_that_disturb_each_other_are_refused_with_a_sentence() -> None:
+    model = nn.Linear(12, 3)
+
+    def terms(given: nn.Module, batch: Any) -> Tensor:
+        rows, targets = batch  # the model is not the one that it is given
+        return nn.functional.cross_entropy(model(rows), targets, reduction="none")
+
+    with (
+        pytest.raises(EngineError, match="workers=2 at the same time do not give"),
+        Local(workers=2).open(_job(_objective(model, ls.losses.custom(terms)))),
+    ):
+        pass
+
+
+class Walking:
+    """Batches that can be walked again, but not twice at the same time."""
+
+    def __init__(self) -> None:
+        rows = torch.randn(600, 12, generator=seeded(0))
+        self.batches = [(part, torch.zeros(50).long()) for part in rows.split(50)]
+        self.place = 0
+
+    def __iter__(self) -> Walking:
+        self.place = 0
+        return self
+
+    def __next__(self) -> Any:
+        if self.place == len(self.batches):
+            raise StopIteration
+        self.place += 1
+        return self.batches[self.place - 1]
+
+
+class Stream:
+    """Hands out one shared walk."""
+
+    def __init__(self) -> None:
+        self.walk = Walking()
+
+    def __iter__(self) -> Any:
+        return iter(self.walk)
+
+
+def test_data_that_are_streamed_have_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "_LIKELY", 1e9)
+    torch.manual_seed(0)
+    objective = ls.Objective(nn.Linear(12, 3), nn.CrossEntropyLoss(), Stream(), cache=False)
+    job = _job(objective)
+    with Local().open(job):
+        assert Plan.loads(job.kept["plan"]).workers == 1
