@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Job, Point, plans, probes
+from landscope.engines import Job, Point, local, plans, probes
 from landscope.engines.fused import Fused
 from landscope.engines.local import Local
 from landscope.engines.plans import Plan
@@ -212,10 +212,23 @@ class Stream:
         return iter(self.walk)
 
 
-def test_data_that_are_streamed_have_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "_LIKELY", 1e9)
-    torch.manual_seed(0)
-    objective = ls.Objective(nn.Linear(12, 3), nn.CrossEntropyLoss(), Stream(), cache=False)
-    job = _job(objective)
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).workers == 1
+def test_data_that_are_streamed_are_not_walked_by_two_threads_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An iterable of the user's may hold the place where a walk stands: it is not even tried."""
+    tried: list[int] = []
+    opened = local._opened
+
+    def spied(job: Job, objectives: Any, plan: Plan, data: Any) -> Any:
+        tried.append(plan.workers)
+        return opened(job, objectives, plan, data)
+
+    monkeypatch.setattr(local, "_opened", spied)
+    for cache, most in ((False, 1), (True, torch.get_num_threads())):
+        tried.clear()
+        monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / str(cache)))
+        objective = ls.Objective(
+            nn.Linear(12, 3), nn.CrossEntropyLoss(), Stream(), cache=cache, batch_size=30
+        )
+        with Local().open(_job(objective)):
+            assert max(tried) == most
