@@ -75,16 +75,30 @@ class Session:
             if self.weights is not None:
                 return self._weighted(self.weights)
             for prefix, data in self.data.items():
-                sums = torch.stack([torch.stack(self._sums(b, samples)) for b in data]).sum(dim=0)
-                for name, (value, weight) in zip(
-                    ("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True
-                ):
-                    found[prefix + name] = _mean(value, weight, name)
+                found |= self.means(
+                    prefix, torch.stack([self.sums(b, samples) for b in data]).sum(dim=0)
+                )
                 samples = None
-            if self.penalty is not None:
-                key = "loss" if "" in self.data else "train_loss"
-                found[key] += float(self.penalty(self._current()))
+            self.add_penalty(found)
         return found
+
+    def sums(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
+        """Return sums of values and of weights of loss and metrics, where the model stands now."""
+        found = self._loss(batch, metrics=True)
+        if samples is not None:
+            samples.append(_by_row(found[0], batch))
+        return torch.stack([s for t in found for s in (_total(t.values), _total(t.weights))])
+
+    def means(self, prefix: str, sums: Tensor) -> dict[str, float]:
+        """Return loss and metrics from what :meth:`sums` gave for all batches."""
+        pairs = zip(("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True)
+        return {prefix + name: _mean(value, weight, name) for name, (value, weight) in pairs}
+
+    def add_penalty(self, found: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
+        """Add the penalty to the loss, at a point (where it has no entry, where the model is)."""
+        if self.penalty is not None:
+            key = "loss" if "" in self.data else "train_loss"
+            found[key] += float(self.penalty(self._current(params)))
 
     def _weighted(self, weights: Tensor) -> dict[str, float]:
         """Return weighted means over the rows: a loss for each set of weights."""
@@ -133,9 +147,9 @@ class Session:
             _add_gradient(total, self.penalty(leaves), leaves)
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
 
-    def _current(self) -> Params:
-        """Return the trainable parameters as they are in the model now."""
-        tensors = self.loan.tensors
+    def _current(self, params: Mapping[str, Tensor] = {}) -> Params:
+        """Return the trainable parameters at a point, or as they are in the model now."""
+        tensors = {**self.loan.tensors, **params}
         return params_.like(self.center, {n: tensors[n] for n in self.center})
 
     def _move(self, params: Mapping[str, Tensor] | None) -> None:
@@ -193,12 +207,6 @@ class Session:
         finally:
             for module, training, momentum in before:
                 module.training, module.momentum = training, momentum
-
-    def _sums(self, batch: Any, samples: list[Tensor] | None) -> list[Tensor]:
-        found = self._loss(batch, metrics=True)
-        if samples is not None:
-            samples.append(_by_row(found[0], batch))
-        return [s for t in found for s in (_total(t.values), _total(t.weights))]
 
     def _loss(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
         """Return the terms of the loss, and those of the metrics when asked for."""

@@ -1,13 +1,15 @@
 """The local engine: the cores and the GPUs of this machine.
 
 Memory: the model, one copy of its moving parameters a worker, and one batch's activations a worker;
-it does not grow with the resolution.
+it does not grow with the resolution. Points that are evaluated together, which are those of small
+networks, have a copy each.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
 import time
@@ -24,6 +26,7 @@ from landscope.borrow import undisturbed
 from landscope.engines import Job, Point, Quantity, Result
 from landscope.engines.fused import Fused
 from landscope.engines.plans import Plan, choose
+from landscope.engines.together import Together
 from landscope.errors import EngineError, ObjectiveError
 from landscope.objective import Objective
 from landscope.params import Params
@@ -150,6 +153,28 @@ class _Worker:
         if plan.forward != "plain" or plan.layout != "contiguous":
             session.loan.put(session.center)
             session.forward = _Pass(session.loan.model, plan)
+        self.together: Together | None = None
+        if plan.points > 1 and isinstance(self.slice, Affine) and not self.quantities:
+            self.together = Together(session, self.slice, plan.points)
+
+    def take(self, points: Iterator[Point]) -> list[Point]:
+        """Take the points that are evaluated next, at once."""
+        return list(itertools.islice(points, self.together.points if self.together else 1))
+
+    def evaluate_all(self, points: Sequence[Point], *, terms: bool) -> list[Result]:
+        """Return what comes out at points that were taken at once."""
+        if self.together is None or terms:
+            return [self.evaluate(point, terms=terms) for point in points]
+        began = time.perf_counter()
+        try:
+            found = self.together.values([coordinates for _, coordinates in points])
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.together = None  # one by one, then
+            return self.evaluate_all(points, terms=terms)
+        seconds = (time.perf_counter() - began) / len(points)
+        return [Result(k, v, seconds) for (k, _), v in zip(points, found, strict=True)]
 
     def evaluate(self, point: Point, *, terms: bool) -> Result:
         """Return what comes out at a point; with half the batch when memory does not suffice."""
@@ -271,14 +296,16 @@ class Team:
     def each(self, points: Sequence[Point]) -> Iterator[Result]:
         """Yield the result of every worker at every point, one after the other."""
         for worker in self.workers:
-            for point in points:
-                yield worker.evaluate(point, terms=False)
+            left = iter(points)
+            while taken := worker.take(left):
+                yield from worker.evaluate_all(taken, terms=False)
 
     def run(self, points: Iterable[Point], *, terms: bool = False) -> Generator[list[Result]]:
         """Yield results as they come."""
         if len(self.workers) == 1:
-            for point in points:
-                yield [self.workers[0].evaluate(point, terms=terms)]
+            left = iter(points)
+            while taken := self.workers[0].take(left):
+                yield self.workers[0].evaluate_all(taken, terms=terms)
             return
         if not self._threads:
             self._start()
@@ -327,10 +354,11 @@ class _Task:
         try:
             while not self.stop.is_set():
                 with self._taking:
-                    point = next(self.points, None)
-                if point is None:
+                    points = worker.take(self.points)
+                if not points:
                     break
-                self._found.put(worker.evaluate(point, terms=self.terms))
+                for result in worker.evaluate_all(points, terms=self.terms):
+                    self._found.put(result)
         except BaseException as error:
             self.stop.set()
             self._found.put(error)

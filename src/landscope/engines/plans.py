@@ -24,6 +24,7 @@ from landscope import _version, fingerprint
 from landscope.batches import count_rows, tensors
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
+from landscope.slices import Affine
 
 if TYPE_CHECKING:
     from landscope.engines import Job
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 WORTH = 20_000  # evaluations of single samples; for fewer nothing is measured
 _SHARE = 0.04  # of the time of a scan, for choosing its plan
 _CACHED = {"cpu": 2**21, "cuda": 2**26}  # bytes of a layer's outputs that are moved quickly
+_TOGETHER = 64  # points in one pass, at most
+_COPIES = 2**25  # bytes of their parameters, at most
 _TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
 _PASSES = 40  # that trying takes, warm-ups included
 _LEAST = 2.0  # seconds that trying may take in any case
@@ -55,6 +58,7 @@ class Plan:
         forward: "plain"; "fused" on a CPU (see :mod:`landscope.engines.fused`); "graphed" on a GPU
             (recorded as a CUDA graph); "compiled" (torch.compile).
         layout: "contiguous" or "channels_last", of images.
+        points: evaluated together, in one pass (see :mod:`landscope.engines.together`).
         plain: seconds that the plain pass took for a sample, where it was measured beside this.
     """
 
@@ -63,6 +67,7 @@ class Plan:
     rows: int | None = None
     forward: str = "plain"
     layout: str = "contiguous"
+    points: int = 1
     plain: float | None = dataclasses.field(default=None, compare=False)
 
     def __str__(self) -> str:
@@ -73,6 +78,7 @@ class Plan:
             f"batches of {self.rows}" if self.rows else "batches as given",
             *([self.forward] if self.forward != "plain" else []),
             *([self.layout] if self.layout != "contiguous" else []),
+            *([f"{self.points} points in a pass"] if self.points > 1 else []),
         ]
         return ", ".join(words)
 
@@ -182,6 +188,8 @@ class _Trials:
             yield to(workers=_cores(), threads=1), _GAIN
         yield to(workers=given.workers, threads=given.threads), _CLEAR
         yield to(forward="plain" if cpu else "graphed"), _GAIN
+        if (points := self._points()) > 1:
+            yield to(forward="plain", layout="contiguous", points=points), _GAIN
 
     def _take_data(self, given: Plan) -> None:
         """Keep as many rows of the data as can be tried often in the time that there is."""
@@ -208,8 +216,23 @@ class _Trials:
                     break
         return found
 
+    def _points(self) -> int:
+        """Return how many points to evaluate in one pass, where a batch leaves room for several."""
+        job, objective = self.job, self.job.objective
+        by_hand = objective.buffers == "recompute" or objective.weights is not None
+        by_hand = by_hand or objective.precision == "bfloat16"
+        if job.quantities or by_hand or not isinstance(job.slice, Affine):
+            return 1
+        room = self._room() // min(self.fastest.rows or self._count(), self._total())
+        size = sum(t.nbytes for t in job.slice.center.values())
+        return min(room, _COPIES // max(size, 1), _TOGETHER, job.points)
+
     def _middle(self) -> int:
         """Return rows a batch to begin with: as many as leave a layer's outputs in the cache."""
+        return max(1, min(self._room(), self._count()))
+
+    def _room(self) -> int:
+        """Return how many rows leave the outputs of every layer in the cache."""
         widest = [1]
 
         def seen(_: object, __: object, outputs: object) -> None:
@@ -227,7 +250,7 @@ class _Trials:
                 for hook in hooks:
                     hook.remove()
         row = max(widest) / max(count_rows(first) or 1, 1)
-        return max(1, min(int(_CACHED.get(objective.device.type, 2**20) / row), self._count()))
+        return int(_CACHED.get(objective.device.type, 2**20) / row)
 
     def _count(self) -> int:
         first = next(iter(self.data.values()))
