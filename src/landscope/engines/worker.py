@@ -94,10 +94,10 @@ def evaluate(order: Order, points: Sequence[Point], *, terms: bool = False) -> A
     rows: list[Row] = []
     at = None
     try:
-        team = _team(order)
-        for point in points:
-            at = point[1]
-            for result in _flat(team, point, terms=terms):
+        team, size = _team(order), Plan.loads(order.plan).points
+        for k in range(0, len(points), size):
+            at = points[k][1]
+            for result in _flat(team, points[k : k + size], terms=terms):
                 found = None if result.terms is None else result.terms.numpy()
                 rows.append((result.point, result.values, result.seconds, found))
     except Exception as error:  # of the user's objective: whatever it is, the driver is told
@@ -105,8 +105,8 @@ def evaluate(order: Order, points: Sequence[Point], *, terms: bool = False) -> A
     return rows, None
 
 
-def _flat(team: Team, point: Point, *, terms: bool) -> list[Result]:
-    return [result for results in team.run([point], terms=terms) for result in results]
+def _flat(team: Team, points: Sequence[Point], *, terms: bool) -> list[Result]:
+    return [result for results in team.run(points, terms=terms) for result in results]
 
 
 def prepare(
