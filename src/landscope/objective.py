@@ -17,7 +17,7 @@ from landscope import batches as batches_
 from landscope import fingerprint, losses
 from landscope import params as params_
 from landscope.batches import Batches
-from landscope.borrow import borrowed, products, undisturbed
+from landscope.borrow import Borrowed, borrowed, products, undisturbed
 from landscope.errors import DeterminismError, ObjectiveError
 from landscope.losses import Custom, Loss
 from landscope.params import Params
@@ -234,19 +234,26 @@ class Objective:
             products(tf32=self.precision == "tf32"),
             borrowed(self.model, self.device, self.dtype) as loan,
         ):
-            session = Session(
-                loan,
-                center=self.center,
-                loss=self.loss_terms,
-                metrics=self.metrics,
-                data=self.batches if data is None else data,
-                penalty=self.penalty,
-                recompute=self.buffers == "recompute",
-                half=self.precision == "bfloat16",
-                weights=self.weights,
-            )
+            session = self._session(loan, data)
             yield session
             self.notes = tuple(dict.fromkeys([*self.notes, *session.notes]))
+
+    def owned(self, data: Mapping[str, Iterable[Any]] | None = None) -> Session:
+        """Return a session for as long as it lives, of a :meth:`twin` that nobody else uses."""
+        return self._session(Borrowed(self.model, self.device, self.dtype), data)
+
+    def _session(self, loan: Borrowed, data: Mapping[str, Iterable[Any]] | None) -> Session:
+        return Session(
+            loan,
+            center=self.center,
+            loss=self.loss_terms,
+            metrics=self.metrics,
+            data=self.batches if data is None else data,
+            penalty=self.penalty,
+            recompute=self.buffers == "recompute",
+            half=self.precision == "bfloat16",
+            weights=self.weights,
+        )
 
     def probe(self) -> dict[str, float]:
         """Return the values at the center, after checking that they come out the same twice.

@@ -71,7 +71,7 @@ class Session:
         """
         found: dict[str, float] = {}
         with torch.no_grad():
-            self._move(params)
+            self.move(params)
             if self.weights is not None:
                 return self._weighted(self.weights)
             for prefix, data in self.data.items():
@@ -98,7 +98,7 @@ class Session:
         """Add the penalty to the loss, at a point (where it has no entry, where the model is)."""
         if self.penalty is not None:
             key = "loss" if "" in self.data else "train_loss"
-            found[key] += float(self.penalty(self._current(params)))
+            found[key] += float(self.penalty(self.current(params)))
 
     def _weighted(self, weights: Tensor) -> dict[str, float]:
         """Return weighted means over the rows: a loss for each set of weights."""
@@ -114,7 +114,7 @@ class Session:
         others = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
         found |= {f"loss~{k}": value for k, value in enumerate(others, start=1)}
         if self.penalty is not None:
-            extra = float(self.penalty(self._current()))
+            extra = float(self.penalty(self.current()))
             found |= {n: v + extra for n, v in found.items() if n.startswith("loss")}
         return found
 
@@ -124,17 +124,25 @@ class Session:
 
     def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
         """Yield the terms of the loss, batch by batch."""
-        self._move(params)
+        self.move(params)
         for batch in next(iter(self.data.values())):
-            whole = self._loss(batch)[0]
-            if isinstance(self.loss, Loss) and self.loss.per_batch and len(whole.values) == 1:
-                whole = losses.one_by_one(self.loss, *self._outputs(batch))
-            yield whole
+            yield self.single_terms(batch)
+
+    def batch_terms(self, batch: Any) -> Terms:
+        """Return the terms of the loss on a batch, where the model stands now."""
+        return self._loss(batch)[0]
+
+    def single_terms(self, batch: Any) -> Terms:
+        """Return the same, one by one also where the loss gives the mean of a batch."""
+        whole = self._loss(batch)[0]
+        if isinstance(self.loss, Loss) and self.loss.per_batch and len(whole.values) == 1:
+            whole = losses.one_by_one(self.loss, *self.outputs(batch))
+        return whole
 
     def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
         """Return the gradient of the mean loss at one point."""
-        self._move(params)
-        leaves = self._current()
+        self.move(params)
+        leaves = self.current()
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
         for batch in next(iter(self.data.values())):
@@ -147,12 +155,13 @@ class Session:
             _add_gradient(total, self.penalty(leaves), leaves)
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
 
-    def _current(self, params: Mapping[str, Tensor] = {}) -> Params:
+    def current(self, params: Mapping[str, Tensor] = {}) -> Params:
         """Return the trainable parameters at a point, or as they are in the model now."""
         tensors = {**self.loan.tensors, **params}
         return params_.like(self.center, {n: tensors[n] for n in self.center})
 
-    def _move(self, params: Mapping[str, Tensor] | None) -> None:
+    def move(self, params: Mapping[str, Tensor] | None) -> None:
+        """Put the model at a point; the center if None."""
         given = self.center if params is None else params
         if given is not self._fits:
             self._check_fit(given)
@@ -216,7 +225,7 @@ class Session:
         try:
             found = self._terms_of(batch, metrics=metrics)
             if isinstance(loss, Loss) and loss.per_batch:
-                remark = losses.note_unless_mean(loss, *self._outputs(batch))
+                remark = losses.note_unless_mean(loss, *self.outputs(batch))
                 self.notes += [remark] if remark else []
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, ObjectiveError):
@@ -239,12 +248,13 @@ class Session:
             first = loss(self.loan.model, self._halved(batch))
             if not others:
                 return [first]
-        outputs, targets = self._outputs(batch)
+        outputs, targets = self.outputs(batch)
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
         return [first, *(metric(outputs, targets) for metric in others)]
 
-    def _outputs(self, batch: Any) -> tuple[Any, Any]:
+    def outputs(self, batch: Any) -> tuple[Any, Any]:
+        """Return outputs and targets of a batch, where the model stands now."""
         inputs, targets = batches.split(batch)
         inputs, model = self._halved(inputs), self.forward
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)

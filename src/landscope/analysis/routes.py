@@ -1,0 +1,362 @@
+"""Routes: how the product of a curvature matrix and a vector is made, batch by batch.
+
+double backward                 exact, wherever torch can differentiate a gradient again
+..., math attention, native     the same where fused attention or cuDNN recurrent layers cannot:
+    recurrent kernels           torch's plain kernels take their place during the product
+finite differences              of gradients (or outputs), the step chosen and the error estimated
+
+The first route that works is taken, and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscope import batches as batches_
+from landscope import params as params_
+from landscope.errors import ObjectiveError
+from landscope.losses import Loss
+from landscope.params import Params
+from landscope.session import Session
+
+__all__ = ["Loss", "Passes"]
+
+PLAIN, NATIVE, DIFFERENCES = (
+    "double backward",
+    "double backward, math attention and native recurrent kernels",
+    "finite differences",
+)
+_STEPS = tuple(4.0**k for k in range(-4, 3))  # over the usual step, to choose from
+_MEMORY_WORDS = ("memory", "alloc")
+
+Map = Callable[[Tensor], Tensor]
+"""A linear map of vectors [p], of the sum over a batch."""
+
+
+@final
+class Passes:
+    """Products at one point, with the graphs that are kept for the next one.
+
+    Args:
+        session: of a model that nobody else uses.
+        names: of the parameters by which to differentiate.
+        kind: "hessian", "ggn" or "fisher".
+        budget: bytes that graphs may take from product to product.
+    """
+
+    def __init__(self, session: Session, names: Sequence[str], kind: str, budget: float) -> None:
+        self.session, self.names, self.kind, self.budget = session, list(names), kind, budget
+        self.route, self.error = "", 0.0
+        self.kept: list[tuple[float, Map]] = []
+        self.penalty: Map | None = None
+        self.params: Params | None = None
+        self._whole = False  # whether every batch has a kept map
+        self._step: float | None = None
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The parameters in the model."""
+        return [self.session.loan.tensors[n] for n in self.names]
+
+    def move(self, params: Params) -> None:
+        """Go to another point."""
+        self.kept, self.penalty, self._whole, self._step = [], None, False, None
+        self.params = params
+        self.session.move(params)
+
+    def product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
+        """Return products of the mean loss with vectors [p]."""
+        totals = [torch.zeros_like(v, dtype=torch.float64) for v in vectors]
+        mass = 0.0
+        for weight, images in self.by_batch(vectors):
+            mass += weight
+            for k, image in enumerate(images):
+                totals[k] += image
+        found = [t / mass for t in totals]
+        for k, vector in enumerate(vectors):
+            found[k] = (found[k] + self.penalty_product(vector)).to(vector)
+        return found
+
+    def by_batch(self, vectors: Sequence[Tensor]) -> Iterator[tuple[float, list[Tensor]]]:
+        """Yield (weight of the terms, products of the sum over a batch with each vector)."""
+        if not self.route:
+            self._choose(vectors[0])
+        if self._whole:
+            for weight, map_ in self.kept:
+                yield weight, [map_(v) for v in vectors]
+            return
+        size, used = 0.0, 0.0
+        for number, batch in enumerate(self._batches()):
+            with self._kernels(self.route), _Sizes(self.leaves) as sizes:
+                weight, map_ = self._map(batch)
+            yield weight, [map_(v) for v in vectors]
+            size = max(size, float(sizes.total))
+            if number == len(self.kept) and used + size <= self.budget and self._keeps:
+                self.kept.append((weight, map_))
+                used += size
+        self._whole = len(self.kept) == number + 1
+        if not self._whole:
+            self.kept = []
+
+    def penalty_product(self, vector: Tensor) -> Tensor:
+        """Return the product of the penalty's Hessian with a vector, zero without a penalty."""
+        if self.session.penalty is None:
+            return torch.zeros_like(vector)
+        if self.penalty is None:
+            value = self.session.penalty(self.session.current())
+            self.penalty = _hessian_of(value, self.leaves)
+        return self.penalty(vector)
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether maps stay right while the model stays where it is."""
+        return self.route != DIFFERENCES
+
+    def _batches(self) -> Iterator[Any]:
+        yield from next(iter(self.session.data.values()))
+
+    def _choose(self, vector: Tensor) -> None:
+        """Take the first route that works, tried on the first batch."""
+        batch = next(self._batches())
+        failures: list[str] = []
+        for route in (PLAIN, NATIVE):
+            try:
+                with self._kernels(route):
+                    self.route = route
+                    _, map_ = self._map(batch)
+                    map_(vector)
+            except (RuntimeError, NotImplementedError) as error:
+                if isinstance(error, ObjectiveError) or _is_memory(error):
+                    self.route = ""
+                    raise
+                failures.append(str(error))
+            else:
+                return
+        self.route = DIFFERENCES
+
+    @contextlib.contextmanager
+    def _kernels(self, route: str) -> Iterator[None]:
+        if route == PLAIN:
+            yield
+            return
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.cudnn.flags(enabled=False),
+            torch.backends.mkldnn.flags(enabled=False),
+        ):
+            yield
+
+    def _map(self, batch: Any) -> tuple[float, Map]:
+        """Return the weight of a batch's terms and the map of their sum."""
+        if self.route == DIFFERENCES:
+            return self._differences(batch)
+        if self.kind == "ggn":
+            return self._gauss_newton(batch)
+        if self.kind == "fisher":
+            return self._fisher(batch)
+        terms = self.session.batch_terms(batch)
+        return float(terms.weights.sum()), _hessian_of(terms.values.sum(), self.leaves)
+
+    def _gauss_newton(self, batch: Any) -> tuple[float, Map]:
+        outputs, targets = self.session.outputs(batch)
+        flat = [t for t in batches_.tensors(outputs) if t.requires_grad]
+        weight, curved = self._outer(outputs, targets)
+        pushed, pulled = _jacobian(flat, self.leaves)
+        return weight, lambda v: pulled(curved(pushed(v)))
+
+    def _outer(self, outputs: Any, targets: Any) -> tuple[float, Callable[[Any], Any]]:
+        """Return the map of the loss's Hessian in the outputs."""
+        loss = self.session.loss
+        assert isinstance(loss, Loss)
+        nodes: list[Tensor] = []
+
+        def cut(tensor: Tensor) -> Tensor:
+            if not tensor.requires_grad:
+                return tensor
+            nodes.append(tensor.detach().requires_grad_())
+            return nodes[-1]
+
+        terms = loss(batches_.mapped(cut, outputs), targets)
+        slopes = grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True)
+        return float(terms.weights.sum()), lambda tangents: _transposed(slopes, nodes, tangents)
+
+    def _fisher(self, batch: Any) -> tuple[float, Map]:
+        terms = self.session.single_terms(batch)
+        pushed, pulled = _jacobian([terms.values], self.leaves)
+        weights = terms.weights.detach()
+        inverse = torch.where(weights != 0, 1.0 / weights, 0.0)
+        return float(weights.sum()), lambda v: pulled([pushed(v)[0] * inverse])
+
+    def _differences(self, batch: Any) -> tuple[float, Map]:
+        """Return the map by central differences of gradients, or of outputs or terms."""
+        with torch.no_grad():
+            weight = float(self.session.batch_terms(batch).weights.sum())
+
+        def of(vector: Tensor) -> Tensor:
+            length = float(vector.norm())
+            if length == 0:
+                return torch.zeros_like(vector)
+            unit = vector / length
+            if self._step is None:
+                self._choose_step(batch, unit)
+            assert self._step is not None
+            return self._difference(batch, unit, self._step) * length
+
+        return weight, of
+
+    def _difference(self, batch: Any, unit: Tensor, step: float) -> Tensor:
+        if self.kind == "hessian":
+            up, down = (self._gradient(batch, unit, s) for s in (step, -step))
+            self._return()
+            return ((up - down) / (2 * step)).to(unit)
+        read = self._outputs_of if self.kind == "ggn" else self._terms_of
+        above, below = (read(batch, unit, s) for s in (step, -step))
+        self._return()
+        pushed = [(a - b) / (2 * step) for a, b in zip(above, below, strict=True)]
+        with self._kernels(NATIVE):
+            if self.kind == "fisher":
+                terms = self.session.single_terms(batch)
+                inverse = torch.where(terms.weights != 0, 1.0 / terms.weights.detach(), 0.0)
+                return _flat(
+                    grad([terms.values], self.leaves, [pushed[0] * inverse], allow_unused=True),
+                    self.leaves,
+                )
+            outputs, targets = self.session.outputs(batch)
+            flat = [t for t in batches_.tensors(outputs) if t.requires_grad]
+            curved = self._outer(outputs, targets)[1](pushed)
+            return _flat(grad(flat, self.leaves, curved, allow_unused=True), self.leaves)
+
+    def _choose_step(self, batch: Any, unit: Tensor) -> None:
+        """Choose the step at which two neighboring steps differ least: that is also the error."""
+        assert self.params is not None
+        moved = torch.cat([self.params[n].reshape(-1) for n in self.names if n in self.params])
+        usual = torch.finfo(unit.dtype).eps ** (1 / 3) * max(float(moved.norm()), 1.0)
+        steps = [usual * s for s in _STEPS]
+        found = [self._difference(batch, unit, s).double() for s in steps]
+        off = [float((a - b).norm()) for a, b in itertools.pairwise(found)]
+        best = min(range(len(off)), key=off.__getitem__)
+        self._step = steps[best]
+        self.error = max(self.error, off[best] / max(float(found[best].norm()), 1e-300))
+
+    def _shift(self, unit: Tensor, step: float) -> None:
+        assert self.params is not None
+        sizes = [t.numel() for t in self.leaves]
+        shifted: dict[str, Tensor] = dict(self.params)
+        center = self.session.center
+        for name, part in zip(self.names, unit.split(sizes), strict=True):
+            base = self.params[name] if name in self.params else center[name]
+            shifted[name] = base + step * part.reshape(base.shape)
+        self.session.move(params_.like(self.params, shifted))
+
+    def _return(self) -> None:
+        assert self.params is not None
+        self.session.move(self.params)
+
+    def _gradient(self, batch: Any, unit: Tensor, step: float) -> Tensor:
+        self._shift(unit, step)
+        with self._kernels(NATIVE):
+            total = self.session.batch_terms(batch).values.sum()
+        return _flat(grad(total, self.leaves, allow_unused=True), self.leaves).double()
+
+    @torch.no_grad()
+    def _outputs_of(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
+        self._shift(unit, step)
+        return [
+            t for t in batches_.tensors(self.session.outputs(batch)[0]) if t.is_floating_point()
+        ]
+
+    @torch.no_grad()
+    def _terms_of(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
+        self._shift(unit, step)
+        return [self.session.single_terms(batch).values]
+
+
+def _hessian_of(value: Tensor, leaves: Sequence[Tensor]) -> Map:
+    """Return v -> H v for the Hessian of a number."""
+    if not value.requires_grad:
+        return torch.zeros_like
+    slopes = grad(value, leaves, create_graph=True, allow_unused=True)
+    return lambda v: _flat(_transposed(slopes, leaves, _split(v, leaves)), leaves)
+
+
+def _jacobian(
+    outputs: Sequence[Tensor], leaves: Sequence[Tensor]
+) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Sequence[Tensor]], Tensor]]:
+    """Return v -> J v and u -> J' u.
+
+    J' u is linear in u, so differentiating it by u gives J v (Pearlmutter's trick, twice).
+    """
+    dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
+    pulled = grad(outputs, leaves, dummies, create_graph=True, allow_unused=True)
+
+    def push(v: Tensor) -> list[Tensor]:
+        return _transposed(pulled, dummies, _split(v, leaves))
+
+    def pull(u: Sequence[Tensor]) -> Tensor:
+        return _flat(grad(outputs, leaves, list(u), retain_graph=True, allow_unused=True), leaves)
+
+    return push, pull
+
+
+def _transposed(
+    values: Sequence[Tensor | None], inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the derivative of sum(values x weights) by the inputs; zeros where there is none."""
+    pairs = [
+        (t, w) for t, w in zip(values, weights, strict=True) if t is not None and t.requires_grad
+    ]
+    if not pairs:
+        return [torch.zeros_like(t) for t in inputs]
+    tensors, given = zip(*pairs, strict=True)
+    found = grad(tensors, inputs, given, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
+
+
+def _split(vector: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    parts = vector.split([t.numel() for t in leaves])
+    return [part.reshape(t.shape) for part, t in zip(parts, leaves, strict=True)]
+
+
+def _flat(parts: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> Tensor:
+    pairs = zip(parts, leaves, strict=True)
+    found = [(torch.zeros_like(t) if g is None else g).reshape(-1) for g, t in pairs]
+    return torch.cat(found)
+
+
+@final
+class _Sizes:
+    """Counts the bytes that a graph holds, each memory once, the parameters not at all."""
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self.total = 0
+        self._seen = {t.untyped_storage().data_ptr() for t in leaves}
+        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.total += storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> _Sizes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or all(
+        word in str(error) for word in _MEMORY_WORDS
+    )
