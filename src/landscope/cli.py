@@ -212,7 +212,7 @@ def scan(
     kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope import runs, targets
-    from landscope.scanning import bar
+    from landscope.progress import bar
 
     spans = _spans(x, y, z)
     asked = {
