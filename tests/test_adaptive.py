@@ -1,64 +1,18 @@
-"""Adaptive sampling.
-
-Witnesses: surfaces in closed form, known in every cell; scipy's RBFInterpolator for the spline;
-leaving points out one by one for the residuals in closed form.
-"""
+"""Adaptive sampling, against surfaces in closed form, which are known in every cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.interpolate import RBFInterpolator
 
-from landscope import adaptive
-from landscope.adaptive import Adaptive, Filled
+from landscope import adaptive, splines
+from landscope.adaptive import Adaptive
 from landscope.errors import SamplerError
 from landscope.sampling import Grid
-
-Values = dict[int, dict[str, float]]
-Surface = Callable[..., np.ndarray]
-
-
-def bowl(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.1 + x**2 + 2 * y**2)
-
-
-def valley(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.3 + 5 * (y - 0.5 * x**2 + 0.3) ** 2 + (x - 0.4) ** 2)
-
-
-def bumps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.2 + x**2 + y**2 + 0.3 * np.sin(4 * x + y) ** 2 + 0.1 * np.cos(5 * y))
-
-
-def funnel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.05 + np.hypot(x, y))
-
-
-def cells(sampler: Adaptive, surface: Surface, dims: str = "xy") -> np.ndarray:
-    """Return the surface in every cell, x running fastest."""
-    axes = sampler.axes(dims)
-    return surface(*np.meshgrid(*axes[::-1], indexing="ij")[::-1]).ravel()
-
-
-def scanned(sampler: Adaptive, losses: np.ndarray, shape: Sequence[int]) -> Values:
-    """Return what is known in the end of a scan."""
-    known: Values = {}
-    while wanted := sampler.ask(shape, known):
-        assert len(set(wanted)) == len(wanted)
-        assert not set(wanted) & set(known)
-        assert 0 <= min(wanted) <= max(wanted) < losses.size
-        known |= {k: {"loss": float(losses[k])} for k in wanted}
-    return known
-
-
-def errors(filled: Filled, losses: np.ndarray) -> np.ndarray:
-    return np.asarray(np.abs(np.log(filled.columns["loss"]) - np.log(losses)))
+from tests.surfaces import Surface, Values, bowl, bumps, cells, errors, funnel, scanned, valley
 
 
 def test_axes_are_those_of_a_grid() -> None:
@@ -203,7 +157,7 @@ def test_noise_is_evaluated_whole_never_more_and_said_to_be_too_rough() -> None:
 
 def test_large_rough_grids_stop_at_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptive, "_SMALL", 100)
-    monkeypatch.setattr(adaptive, "_LIMIT", 200)
+    monkeypatch.setattr(splines, "LIMIT", 200)
     monkeypatch.setattr(adaptive, "_CANDIDATES", 300)
     adaptive._plan.cache_clear()
     losses = np.exp(np.random.default_rng(0).normal(size=41 * 41))
@@ -392,7 +346,7 @@ def test_a_scan_that_was_stopped_early_is_filled_with_larger_errors_and_says_so(
 
 
 def test_nearly_everything_may_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive, "_LIMIT", 300)
+    monkeypatch.setattr(splines, "LIMIT", 300)
     sampler, shape = Adaptive(), (51, 51)
     losses = cells(sampler, bumps)
     known = {k: {"loss": float(losses[k])} for k in range(2000)}
@@ -436,29 +390,3 @@ def test_points_kept_aside_are_predicted_from_earlier_rounds_only() -> None:
     known |= {k: {"loss": float(losses[k])} for k in wanted}
     misses = sampler._replay(shape, known).misses[-2:]
     np.testing.assert_allclose(misses, errors(before, losses)[wanted[-2:]], rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize(("power", "kernel"), [(3, "cubic"), (5, "quintic")])
-def test_the_spline_is_that_of_scipy_and_its_residuals_those_of_leaving_points_out(
-    power: int, kernel: str
-) -> None:
-    problem = Adaptive(resolution=11)._problem((11, 11))
-    at = np.sort(np.random.default_rng(0).permutation(121)[:30])
-    places = adaptive._places((11, 11))
-    values = bumps(*places.T)
-    spline = adaptive._Spline(problem, at, 0.0, power)
-    weights = spline.through(values[at])
-
-    def witness(points: np.ndarray, wanted: np.ndarray) -> Any:
-        # For its quintic scipy recommends degree 2; degree 1 is what is compared.
-        expected = pytest.warns(UserWarning, match="degree") if power == 5 else nullcontext()
-        with expected:
-            fit = RBFInterpolator(places[points], values[points], kernel=kernel, degree=1)
-        return fit(places[wanted])
-
-    everywhere = np.arange(121)
-    np.testing.assert_allclose(
-        spline.rows(everywhere) @ weights, witness(at, everywhere), atol=1e-8
-    )
-    left_out = [values[k] - witness(at[at != k], np.array([k]))[0] for k in at]
-    np.testing.assert_allclose(spline.residuals(weights), left_out, atol=1e-7)

@@ -1,54 +1,38 @@
 """Adaptive sampling: evaluate a slice where it cannot be predicted, predict it elsewhere.
 
-A surface is predicted by radial-basis interpolation, and how far the prediction may be off is
-learned from the points themselves: each evaluated point is predicted from all the others
-(leave-one-out), and in each round a few points are drawn blindly and predicted before they are
-evaluated. Where the estimated error is largest the next points are asked for.
+A surface is predicted by splines, which estimate how far they may be off; in each round a few
+points are drawn blindly and predicted before they are evaluated, which checks the estimate. Where
+the estimated error is largest the next points are asked for.
 
-Sources: polyharmonic splines (Duchon 1977; Wendland, *Scattered Data Approximation*, 2005, chapters
-8 and 11 for the power function); leave-one-out residuals in closed form (Dubrule 1983; Rippa 1999);
-choosing points greedily by the power function (De Marchi, Schaback, Wendland 2005) scaled by local
-residuals; an extra coordinate that stretches space (variably scaled kernels, Bozzini, Lenarduzzi,
-Rossini, Schaback 2015); ask apart from run (the package *adaptive*, Nijholt et al. 2019).
+Source: ask apart from run (the package *adaptive*, Nijholt et al. 2019); ``splines`` names others.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast, final
 
 import numpy as np
 
+from landscope import splines
 from landscope.errors import SamplerError
 from landscope.sampling import Grid
+from landscope.splines import Lattice, Surface, Told
 
 # Points an axis of the first design, for one, two and three axes: few enough that a smooth surface
 # stays cheap.
 _FIRST = (9, 6, 5)
-# Radial stretches to choose from: how much faster a surface changes away from the center than
-# around it. Losses are near to homogeneous along rays, so that most need 0.5 to 1.5.
-_STRETCHES = (0.0, 0.5, 1.0, 1.5)
-# Cubic splines bear kinks, quintic ones gain on smooth surfaces. Points are dense where a surface
-# is rough, so that residuals speak for the cubic more than the cells do: it must win clearly.
-_HANDICAP = {3: 1.2, 5: 1.0}
-_COMMITTEE = 3  # runners-up whose disagreement with the best counts as doubt
-_DOUBT = 2.0  # its weight; 0.5 to 4 did equally well on digits networks
-_NEIGHBORS = 8  # residuals that tell the roughness of a place; 5 to 16 did equally well
 _COVER = 0.95  # share of the points that an error bar is to cover
 _COVER_TOLD = 0.97  # the same in the result: a scan ends at a moment when its bars look small
 # The bar of 99% of the cells at which to stop, over the tolerance: a bar covers more than the
 # typical error, so that this leaves 99% of the errors within the tolerance (digits networks).
 _STOP = 1.2
 _CHECKS = 32  # blind checks that weigh as much as all leave-one-out residuals together
-_SELECT = 500  # points by which spline and stretch are chosen
 _CANDIDATES = 8192  # cells looked at in a round; of larger grids as many are drawn in each round
-_LIMIT = 1500  # points of a spline: beyond, its cubic cost would outweigh what it saves
 _SMALL = 4096  # grids up to this size are evaluated whole when too rough; larger ones stop short
-_ROWS = 4096  # cells predicted at a time: bounds the memory
 
 Known = Mapping[int, Mapping[str, float]]
 
@@ -153,8 +137,8 @@ class Adaptive:
         if not isinstance(self.span, str):
             ends = [(a[0], a[-1]) for a in self.axes("xyz"[: len(shape)])]
             center = tuple(_zero(float(a), float(b)) for a, b in ends)
-        counts = tuple(int(n) for n in shape)
-        return _Problem(counts, center, float(self.tolerance), self.scale == "log", int(self.batch))
+        lattice = Lattice(tuple(int(n) for n in shape), center)
+        return _Problem(lattice, float(self.tolerance), self.scale == "log", int(self.batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,33 +180,23 @@ def _zero(first: float, last: float) -> float:
 class _Problem:
     """What does not change from round to round; hashable, for the memo."""
 
-    shape: tuple[int, ...]
-    center: tuple[float, ...]  # where the coordinates are 0; each axis runs from -1 to 1
+    lattice: Lattice
     tolerance: float
     log: bool
     batch: int
 
     @property
     def count(self) -> int:
-        return math.prod(self.shape)
+        return self.lattice.count
 
     @property
     def limit(self) -> int:
         """Return how many points are too many to be cheap; small grids are allowed more."""
-        return min(3 * self.count // 4 if self.count <= 1024 else self.count // 2, _LIMIT)
+        return min(3 * self.count // 4 if self.count <= 1024 else self.count // 2, splines.LIMIT)
 
     def round_size(self, points: int) -> int:
         """Return the points of a round: fewer on small grids, more when there are many already."""
         return max(min(self.batch, max(4, self.count // 12)), points // 16)
-
-
-@functools.lru_cache(maxsize=8)
-def _places(shape: tuple[int, ...]) -> np.ndarray:
-    """Return [cells, axes] with each axis from -1 to 1; axes of one point are left out."""
-    lines = [np.linspace(-1.0, 1.0, n) for n in shape]
-    grids = np.meshgrid(*lines[::-1], indexing="ij")[::-1]
-    kept = [g.ravel() for g, n in zip(grids, shape, strict=True) if n > 1]
-    return np.stack(kept, axis=1) if kept else np.zeros((1, 0))
 
 
 @functools.lru_cache(maxsize=8)
@@ -231,21 +205,20 @@ def _blind(count: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(count)
 
 
-def _first(problem: _Problem) -> list[int]:
+def _first(lattice: Lattice) -> list[int]:
     """Return the first design: a coarse grid, denser to its ends, and the center.
 
     Interpolation is worst at the ends of an axis; Chebyshev points are the cure (Trefethen 2013);
     halfway to them is kept of the even spacing, for the middle matters most.
     """
-    axes = len([n for n in problem.shape if n > 1])
+    shape, center = lattice.shape, lattice.center
+    axes = len([n for n in shape if n > 1])
     wanted = _FIRST[max(axes - 1, 0)]
-    along = [
-        _spaced(n, wanted, zero) for n, zero in zip(problem.shape, problem.center, strict=True)
-    ]
-    if 2 * math.prod(len(a) for a in along) >= problem.count:
-        return list(range(problem.count))
+    along = [_spaced(n, wanted, zero) for n, zero in zip(shape, center, strict=True)]
+    if 2 * math.prod(len(a) for a in along) >= lattice.count:
+        return list(range(lattice.count))
     flat = np.zeros(1, dtype=np.int64)
-    for positions, stride in reversed(list(zip(along, _strides(problem.shape), strict=True))):
+    for positions, stride in reversed(list(zip(along, _strides(shape), strict=True))):
         flat = (flat[:, None] + stride * positions[None, :]).ravel()
     return [int(k) for k in flat]
 
@@ -293,7 +266,7 @@ def _replay(problem: _Problem, losses: Mapping[int, float]) -> _Replay:
     """Go through the rounds until one is not wholly known: thus no state is needed."""
     found = _Replay()
     points: list[int] = []
-    plan = _Plan(tuple(_first(problem)))
+    plan = _Plan(tuple(_first(problem.lattice)))
     while plan.wanted:
         found.missing = [k for k in plan.wanted if k not in losses]
         if found.missing:
@@ -334,15 +307,15 @@ def _plan(
     if len(points) >= problem.limit:
         rough = bool(np.isfinite(losses).any())
         return _Plan(rest if problem.count <= _SMALL else (), rough=rough)
-    told = _Told(problem, at, losses)
-    edge = _edge(problem, at, ~np.isfinite(losses), unknown)
+    told = Told(problem.lattice, at, losses, log=problem.log)
+    edge = _edge(problem.lattice, at, ~np.isfinite(losses), unknown)
     if told.surface is None:
         return _Plan(rest[: problem.round_size(len(points))])
     return _next(problem, told, unknown, edge, ratios)
 
 
 def _next(
-    problem: _Problem, told: _Told, unknown: np.ndarray, edge: np.ndarray, ratios: tuple[float, ...]
+    problem: _Problem, told: Told, unknown: np.ndarray, edge: np.ndarray, ratios: tuple[float, ...]
 ) -> _Plan:
     cells = _candidates(unknown, len(told.at))
     cells = cells[~told.beyond(cells)]
@@ -380,7 +353,7 @@ def _candidates(unknown: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(cells, _CANDIDATES, replace=False))
 
 
-def _factor(surface: _Surface, ratios: Sequence[float], cover: float = _COVER) -> float:
+def _factor(surface: Surface, ratios: Sequence[float], cover: float = _COVER) -> float:
     """Return what bars are multiplied by, so that they cover a share of what is known.
 
     That is the points, each predicted from the others, and the latest blind checks, which weigh
@@ -397,7 +370,7 @@ def _factor(surface: _Surface, ratios: Sequence[float], cover: float = _COVER) -
     return float(every[order][np.searchsorted(reached, cover * reached[-1])])
 
 
-def _edge(problem: _Problem, at: np.ndarray, holes: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def _edge(lattice: Lattice, at: np.ndarray, holes: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Return the unknown cells along the edge of holes, by the nearest evaluated point.
 
     Asking for them until none is left traces the edge of a hole down to the grid, and leaves out
@@ -405,7 +378,7 @@ def _edge(problem: _Problem, at: np.ndarray, holes: np.ndarray, unknown: np.ndar
     """
     if not holes.any():
         return np.zeros(0, dtype=np.int64)
-    hole = holes[_nearest(problem, at, np.arange(problem.count))].reshape(problem.shape[::-1])
+    hole = holes[lattice.nearest(at, np.arange(lattice.count))].reshape(lattice.shape[::-1])
     edge = np.zeros_like(hole)
     for axis in range(hole.ndim):
         one, other = np.moveaxis(hole, axis, 0)[:-1], np.moveaxis(hole, axis, 0)[1:]
@@ -413,228 +386,6 @@ def _edge(problem: _Problem, at: np.ndarray, holes: np.ndarray, unknown: np.ndar
         np.moveaxis(edge, axis, 0)[:-1] |= differ
         np.moveaxis(edge, axis, 0)[1:] |= differ
     return np.flatnonzero(edge.ravel() & unknown)
-
-
-def _nearest(problem: _Problem, at: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return which of some points is nearest to each cell, counted in steps of the grid."""
-    from scipy.spatial import cKDTree
-
-    steps = np.stack(np.unravel_index(np.arange(problem.count), problem.shape[::-1]), axis=1)
-    return cast(np.ndarray, cKDTree(steps[at].astype(float)).query(steps[cells].astype(float))[1])
-
-
-# --- prediction ---------------------------------------------------------------------------------
-
-
-class _Told:
-    """What some values tell of a surface; ``surface`` is None when it is too little."""
-
-    def __init__(
-        self, problem: _Problem, at: np.ndarray, losses: np.ndarray, *, predict: bool = True
-    ) -> None:
-        self.problem, self.at = problem, at
-        self.holes = ~np.isfinite(losses)
-        finite = losses[~self.holes]
-        self.log = problem.log and bool((finite > 0).all())
-        self.spread = 1.0
-        if not self.log and len(finite):
-            self.spread = float(finite.max() - finite.min()) or 1.0
-        self.targets = np.log(finite) if self.log else finite / self.spread
-        self.surface = _surface(problem, at[~self.holes], self.targets) if predict else None
-
-    def beyond(self, cells: np.ndarray) -> np.ndarray:
-        """Return whether the nearest evaluated point of each cell is a hole."""
-        if not self.holes.any():
-            return np.zeros(len(cells), dtype=bool)
-        return np.asarray(self.holes[_nearest(self.problem, self.at, cells)])
-
-
-class _Spline:
-    """A polyharmonic spline through some cells, with its leave-one-out residuals.
-
-    With A = [[K, P], [P', 0]] of kernel and polynomial, s = [k, p] A^-1 [y, 0]; the residual of a
-    point left out is c_i / (A^-1)_ii, and 1 / (A^-1)_ii is its power function squared (Rippa 1999).
-    """
-
-    def __init__(self, problem: _Problem, at: np.ndarray, stretch: float, power: int) -> None:
-        self.at, self.stretch, self.power = at, stretch, power
-        self.space, self.trend = _space(problem, stretch)
-        nodes, trend = self.space[at], self.trend[at]
-        n, m = trend.shape
-        if n <= m or np.linalg.matrix_rank(trend) < m:
-            raise np.linalg.LinAlgError
-        matrix = np.zeros((n + m, n + m))
-        matrix[:n, :n] = self._kernel(nodes, nodes)
-        matrix[:n, n:], matrix[n:, :n] = trend, trend.T
-        self.inverse = np.linalg.inv(matrix)
-        self.powers = 1.0 / np.abs(np.diag(self.inverse)[:n])  # squared
-
-    def through(self, targets: np.ndarray) -> np.ndarray:
-        """Return the weights [points + trend, ...] that pass through targets [points, ...]."""
-        weights = self.inverse[:, : len(self.at)] @ targets
-        off = np.abs(self.rows(self.at) @ weights - targets).max()
-        if not off <= 1e-3 * np.ptp(targets) + 1e-9 * np.abs(targets).max() + 1e-300:
-            raise np.linalg.LinAlgError  # too close to singular to be believed
-        return cast(np.ndarray, weights)
-
-    def residuals(self, weights: np.ndarray) -> np.ndarray:
-        n = len(self.at)
-        return cast(np.ndarray, weights[:n] / np.diag(self.inverse)[:n])
-
-    def rows(self, cells: np.ndarray) -> np.ndarray:
-        return np.hstack([self.kernel(cells, self.at), self.trend[cells]])
-
-    def kernel(self, cells: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return self._kernel(self.space[cells], self.space[others])
-
-    def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2.0 * a @ b.T
-        np.maximum(squared, 0.0, out=squared)
-        if self.power == 3:
-            return cast(np.ndarray, squared * np.sqrt(squared))
-        return cast(np.ndarray, -squared * squared * np.sqrt(squared))
-
-
-@functools.lru_cache(maxsize=16)
-def _cone(problem: _Problem) -> np.ndarray:
-    """Return the distance of each cell from the center."""
-    zero = [c for c, n in zip(problem.center, problem.shape, strict=True) if n > 1]
-    return cast(np.ndarray, np.sqrt(((_places(problem.shape) - zero) ** 2).sum(1)))
-
-
-def _space(problem: _Problem, stretch: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return coordinates [cells, axes + 1] and trend [cells, ...] of a radial stretch."""
-    places = _places(problem.shape)
-    space = np.column_stack([places, stretch * _cone(problem)]) if stretch else places
-    return space, np.column_stack([np.ones(len(space)), space])
-
-
-class _Surface:
-    """A predicted surface: the best spline, and how far it may be off."""
-
-    def __init__(
-        self, best: _Spline, others: list[_Spline], power: _Spline, targets: np.ndarray
-    ) -> None:
-        self.best, self.others, self.power = best, others, power
-        self.weights = best.through(targets)
-        self.other_weights = [s.through(targets) for s in others]
-        self.power_weights = power.through(targets)
-        self.standard = power.residuals(self.power_weights) ** 2 / power.powers
-        self.ratios = self._own_ratios()
-
-    def predict(self, cells: np.ndarray) -> np.ndarray:
-        return _chunked(cells, lambda part: self.best.rows(part) @ self.weights)
-
-    def bars(self, cells: np.ndarray) -> np.ndarray:
-        """Return the estimated error before it is scaled to cover 95%."""
-        return _chunked(cells, self._bars)
-
-    def forecast(self, cell: int) -> tuple[float, float]:
-        cells = np.array([cell])
-        return float(self.predict(cells)[0]), float(self.bars(cells)[0])
-
-    def _bars(self, cells: np.ndarray) -> np.ndarray:
-        rows = self.power.rows(cells)
-        squared = np.abs(((rows @ self.power.inverse) * rows).sum(1))
-        doubt = np.zeros(len(cells))
-        if self.others:
-            mean = self.best.rows(cells) @ self.weights
-            pairs = zip(self.others, self.other_weights, strict=True)
-            doubt = np.mean([(s.rows(cells) @ w - mean) ** 2 for s, w in pairs], axis=0)
-        tiny = 0.05 * np.median(self.power.powers)  # doubt fades where points are close
-        rough = self._roughness(cells) + _DOUBT * doubt / (squared + tiny + 1e-300)
-        return cast(np.ndarray, np.sqrt(rough * squared))
-
-    def _roughness(self, cells: np.ndarray) -> np.ndarray:
-        distances, who = self._neighbors(cells, min(_NEIGHBORS, len(self.standard)))
-        return self._averaged(distances, who)
-
-    def _own_ratios(self) -> np.ndarray:
-        """Return residual over bar for each point, its own residual left out of the bar."""
-        n = len(self.standard)
-        distances, who = self._neighbors(self.best.at, min(_NEIGHBORS + 1, n))
-        rough = self._averaged(distances[:, 1:], who[:, 1:])
-        bars = np.sqrt(rough * self.power.powers)
-        residuals = np.abs(self.best.residuals(self.weights))
-        return cast(np.ndarray, residuals / np.maximum(bars, 1e-300))
-
-    def _averaged(self, distances: np.ndarray, who: np.ndarray) -> np.ndarray:
-        """Return the mean square of standard residuals near by, one share of it the overall."""
-        near = 1.0 / (distances**2 + 0.04**2)
-        share = near.mean(axis=1)
-        total = (self.standard[who] * near).sum(axis=1) + self.standard.mean() * share
-        return cast(np.ndarray, total / (near.sum(axis=1) + share))
-
-    def _neighbors(self, cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        from scipy.spatial import cKDTree
-
-        axes = self.best.space.shape[1] - (1 if self.best.stretch else 0)
-        places = self.best.space[:, :axes]
-        found = cKDTree(places[self.best.at]).query(places[cells], k=list(range(1, count + 1)))
-        return found[0], found[1]
-
-    def greedy(
-        self, cells: np.ndarray, bars: np.ndarray, count: int, taken: Sequence[int]
-    ) -> list[int]:
-        """Return the cells of the largest error, each chosen as if those before were known.
-
-        A chosen cell lowers the power function of all others by its column of the covariance.
-        """
-        rows = self.power.rows(cells)
-        solved = rows @ self.power.inverse
-        start = np.abs((solved * rows).sum(1))
-        left, rough = start.copy(), bars**2 / np.maximum(start, 1e-300)
-        free = ~np.isin(cells, taken)
-        chosen: list[int] = []
-        columns: list[tuple[np.ndarray, float]] = []
-        for _ in range(min(count, int(free.sum()))):
-            k = int(np.argmax(np.where(free, rough * left, -1.0)))
-            column = self.power.kernel(cells, cells[k : k + 1])[:, 0] - solved @ rows[k]
-            for other, pivot in columns:
-                column = column - other * (other[k] / pivot)
-            pivot = float(column[k])
-            free[k] = False
-            chosen.append(int(cells[k]))
-            if pivot:
-                columns.append((column, pivot))
-                left = np.maximum(left - np.abs(column * column / pivot), 0.0)
-        return chosen
-
-
-def _chunked(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    parts = [function(cells[k : k + _ROWS]) for k in range(0, len(cells), _ROWS)]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _surface(problem: _Problem, at: np.ndarray, targets: np.ndarray) -> _Surface | None:
-    """Return the surface through some points; None when they are too few for any."""
-    ranks = _ranks(problem, at[:_SELECT].tobytes(), targets[:_SELECT].tobytes())
-    try:
-        ranked = [_Spline(problem, at, *r) for r in ranks[: 1 + _COMMITTEE]]
-        if not ranked:
-            return None
-        best, cubic = ranked[0], (ranks[0][0], 3)
-        same = [s for s in ranked if (s.stretch, s.power) == cubic]
-        power = same[0] if same else _Spline(problem, at, *cubic)
-        return _Surface(best, ranked[1:], power, targets)
-    except np.linalg.LinAlgError:
-        return None
-
-
-@functools.lru_cache(maxsize=64)
-def _ranks(problem: _Problem, at: bytes, targets: bytes) -> tuple[tuple[float, int], ...]:
-    """Return (stretch, power), best first, by how well points are predicted from the others."""
-    points, values = np.frombuffer(at, dtype=np.int64), np.frombuffer(targets)
-    scored: list[tuple[float, int, tuple[float, int]]] = []
-    for stretch, (power, handicap) in itertools.product(_STRETCHES, _HANDICAP.items()):
-        try:
-            spline = _Spline(problem, points, stretch, power)
-            residuals = spline.residuals(spline.through(values))
-        except np.linalg.LinAlgError:
-            continue
-        score = float(f"{np.abs(residuals).mean() * handicap:.6g}")  # rounded: ties stay ties
-        scored.append((score, len(scored), (stretch, power)))
-    return tuple(choice for _, _, choice in sorted(scored))
 
 
 # --- the whole grid -----------------------------------------------------------------------------
@@ -678,26 +429,26 @@ def _column(problem: _Problem, known: Known, name: str) -> np.ndarray:
     return column
 
 
-def _told(problem: _Problem, losses: np.ndarray, evaluated: np.ndarray, rest: np.ndarray) -> _Told:
+def _told(problem: _Problem, losses: np.ndarray, evaluated: np.ndarray, rest: np.ndarray) -> Told:
     """Return what the evaluated points tell: those next to unknown cells, when they are many."""
     from scipy.spatial import cKDTree
 
     at = np.flatnonzero(evaluated)
-    if len(at) > _LIMIT and len(rest):
-        places = _places(problem.shape)
+    if len(at) > splines.LIMIT and len(rest):
+        places = problem.lattice.places
         far = cKDTree(places[rest]).query(places[at])[0]
-        at = np.sort(at[np.argsort(far, kind="stable")[:_LIMIT]])
-    return _Told(problem, at, losses[at], predict=len(rest) > 0)
+        at = np.sort(at[np.argsort(far, kind="stable")[: splines.LIMIT]])
+    return Told(problem.lattice, at, losses[at], log=problem.log, predict=len(rest) > 0)
 
 
 def _predict(
-    problem: _Problem, told: _Told, name: str, values: np.ndarray, cells: np.ndarray
+    problem: _Problem, told: Told, name: str, values: np.ndarray, cells: np.ndarray
 ) -> None:
     """Write predictions of a quantity into its column, by the spline that suits the loss."""
     surface = told.surface
     if surface is not None and not np.isfinite(values[surface.best.at]).all():
         # This one has holes where the loss has none: it gets a surface of its own.
-        told = _Told(_linear(problem), told.at, values[told.at])
+        told = Told(problem.lattice, told.at, values[told.at], log=False)
         cells, surface = cells[~told.beyond(cells)], told.surface
     if surface is None:
         return
@@ -706,7 +457,7 @@ def _predict(
     spline = surface.best if "loss" in name else surface.power
     logarithmic = problem.log and "loss" in name and bool((own > 0).all())
     weights = spline.through(np.log(own) if logarithmic else own)
-    predicted = _chunked(cells, lambda part: spline.rows(part) @ weights)
+    predicted = spline.predict(cells, weights)
     if logarithmic:
         predicted = np.exp(np.minimum(predicted, 709.0))  # what float64 can hold
     elif own.min() >= 0 and own.max() <= 1:  # shares, such as an accuracy
@@ -714,12 +465,8 @@ def _predict(
     values[cells] = predicted
 
 
-def _linear(problem: _Problem) -> _Problem:
-    return _Problem(problem.shape, problem.center, problem.tolerance, False, problem.batch)
-
-
 def _notes(
-    problem: _Problem, evaluated: np.ndarray, told: _Told, error: np.ndarray, replay: _Replay
+    problem: _Problem, evaluated: np.ndarray, told: Told, error: np.ndarray, replay: _Replay
 ) -> list[str]:
     count, done = problem.count, int(evaluated.sum())
     what = "ln(loss)" if told.log else "the loss (as a share of its range)"
