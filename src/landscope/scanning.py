@@ -29,7 +29,7 @@ from landscope.sampling import Grid, Sampler
 from landscope.slices import Affine, Slice
 
 if TYPE_CHECKING:
-    from landscope.adaptive import Filled
+    from landscope.filling import Filled
 
 
 def scan(
