@@ -32,7 +32,7 @@ FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use ea
     "session", "objective", "directions", "slices", "sampling", "splines", "rounds", "filling",
     "adaptive", "calibration", "journal", "landscape", "engines.*", "spans", "cost", "budgets",
     "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*", "runs",
-    "recipes", "targets", "demo", "cli",
+    "recipes", "targets", "demo", "options", "report", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
 
