@@ -1,64 +1,17 @@
-"""Adaptive sampling.
-
-Witnesses: surfaces in closed form, known in every cell; scipy's RBFInterpolator for the spline;
-leaving points out one by one for the residuals in closed form.
-"""
+"""Adaptive sampling, against surfaces in closed form, which are known in every cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.interpolate import RBFInterpolator
 
-from landscope import adaptive
-from landscope.adaptive import Adaptive, Filled
+from landscope.adaptive import Adaptive
 from landscope.errors import SamplerError
 from landscope.sampling import Grid
-
-Values = dict[int, dict[str, float]]
-Surface = Callable[..., np.ndarray]
-
-
-def bowl(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.1 + x**2 + 2 * y**2)
-
-
-def valley(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.3 + 5 * (y - 0.5 * x**2 + 0.3) ** 2 + (x - 0.4) ** 2)
-
-
-def bumps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.2 + x**2 + y**2 + 0.3 * np.sin(4 * x + y) ** 2 + 0.1 * np.cos(5 * y))
-
-
-def funnel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(0.05 + np.hypot(x, y))
-
-
-def cells(sampler: Adaptive, surface: Surface, dims: str = "xy") -> np.ndarray:
-    """Return the surface in every cell, x running fastest."""
-    axes = sampler.axes(dims)
-    return surface(*np.meshgrid(*axes[::-1], indexing="ij")[::-1]).ravel()
-
-
-def scanned(sampler: Adaptive, losses: np.ndarray, shape: Sequence[int]) -> Values:
-    """Return what is known in the end of a scan."""
-    known: Values = {}
-    while wanted := sampler.ask(shape, known):
-        assert len(set(wanted)) == len(wanted)
-        assert not set(wanted) & set(known)
-        assert 0 <= min(wanted) <= max(wanted) < losses.size
-        known |= {k: {"loss": float(losses[k])} for k in wanted}
-    return known
-
-
-def errors(filled: Filled, losses: np.ndarray) -> np.ndarray:
-    return np.asarray(np.abs(np.log(filled.columns["loss"]) - np.log(losses)))
+from tests.surfaces import Surface, Values, bowl, bumps, cells, errors, funnel, scanned, valley
 
 
 def test_axes_are_those_of_a_grid() -> None:
@@ -127,16 +80,6 @@ def test_the_estimated_error_covers_the_true_one_of_cells_that_were_not_evaluate
             assert (filled.error[rest] > 0).all()
 
 
-def test_evaluated_cells_stay_as_they_came_out_and_are_without_error() -> None:
-    sampler = Adaptive(resolution=31)
-    losses = cells(sampler, bumps)
-    known = scanned(sampler, losses, (31, 31))
-    filled = sampler.fill((31, 31), known)
-    assert np.flatnonzero(filled.evaluated).tolist() == sorted(known)
-    assert all(filled.columns["loss"][k] == values["loss"] for k, values in known.items())
-    assert (filled.error[filled.evaluated] == 0).all()
-
-
 def test_smoother_surfaces_and_looser_tolerances_need_fewer_points() -> None:
     def count(surface: Surface, tolerance: float) -> int:
         sampler = Adaptive(tolerance)
@@ -145,25 +88,6 @@ def test_smoother_surfaces_and_looser_tolerances_need_fewer_points() -> None:
     assert count(bowl, 0.03) <= 100
     assert count(bowl, 0.03) < count(valley, 0.03)
     assert count(bumps, 0.2) < count(bumps, 0.03) < count(bumps, 0.01)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_scan_that_is_killed_and_resumed_in_any_order_asks_for_the_same_points(
-    seed: int,
-) -> None:
-    sampler, shape = Adaptive(resolution=(31, 25)), (31, 25)
-    losses = cells(sampler, bumps)
-    straight = scanned(sampler, losses, shape)
-    rng, known = np.random.default_rng(seed), Values()
-    while wanted := sampler.ask(shape, known):
-        adaptive._plan.cache_clear()  # another process does not remember
-        arrived = rng.permutation(wanted)[: rng.integers(1, len(wanted) + 1)]
-        known |= {int(k): {"loss": float(losses[k])} for k in arrived}
-    assert set(known) == set(straight)
-    one, other = (Adaptive(resolution=(31, 25)).fill(shape, k) for k in (known, straight))
-    assert one.columns["loss"].tobytes() == other.columns["loss"].tobytes()
-    assert one.error.tobytes() == other.error.tobytes()
-    assert one.notes == other.notes
 
 
 def test_points_that_were_not_asked_for_do_not_change_the_choice_but_are_used() -> None:
@@ -178,42 +102,6 @@ def test_points_that_were_not_asked_for_do_not_change_the_choice_but_are_used() 
     filled = sampler.fill(shape, known)
     assert filled.evaluated[list(extra)].all()
     assert errors(filled, losses).mean() < errors(sampler.fill(shape, straight), losses).mean()
-
-
-def test_each_round_is_worked_out_once_although_every_question_replays_them_all() -> None:
-    sampler, shape = Adaptive(resolution=31), (31, 31)
-    adaptive._plan.cache_clear()
-    losses = cells(sampler, bumps)
-    rounds, known = 0, Values()
-    while wanted := sampler.ask(shape, known):
-        rounds += 1
-        known |= {k: {"loss": float(losses[k])} for k in wanted}
-    assert adaptive._plan.cache_info().misses == rounds > 5
-
-
-def test_noise_is_evaluated_whole_never_more_and_said_to_be_too_rough() -> None:
-    losses = np.exp(np.random.default_rng(0).normal(size=35 * 31))
-    sampler = Adaptive(resolution=(35, 31))
-    known = scanned(sampler, losses, (35, 31))
-    assert sorted(known) == list(range(35 * 31))
-    filled = sampler.fill((35, 31), known)
-    assert any("too rough to be cheap" in note for note in filled.notes)
-    assert (filled.error == 0).all()
-
-
-def test_large_rough_grids_stop_at_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive, "_SMALL", 100)
-    monkeypatch.setattr(adaptive, "_LIMIT", 200)
-    monkeypatch.setattr(adaptive, "_CANDIDATES", 300)
-    adaptive._plan.cache_clear()
-    losses = np.exp(np.random.default_rng(0).normal(size=41 * 41))
-    sampler = Adaptive(resolution=41)
-    known = scanned(sampler, losses, (41, 41))
-    assert 200 <= len(known) < 230
-    filled = sampler.fill((41, 41), known)
-    adaptive._plan.cache_clear()
-    assert any("too rough" in note for note in filled.notes)
-    assert filled.error.max() > 0.5  # and the error says it too
 
 
 @pytest.mark.parametrize("count", [51, 201])
@@ -242,18 +130,6 @@ def test_volumes_are_predicted() -> None:
     assert (off <= filled.error)[~filled.evaluated].mean() >= 0.95
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(1,), (2,), (4,), (1, 1), (3, 4), (1, 5), (5, 5), (2, 2, 2), (1, 1, 1), (5, 5, 4), (7, 7)],
-)
-def test_tiny_grids_are_evaluated_whole(shape: tuple[int, ...]) -> None:
-    sampler = Adaptive(resolution=shape)
-    losses = 1.0 + np.random.default_rng(0).random(int(np.prod(shape)))
-    known = scanned(sampler, losses, shape)
-    assert len(sampler.ask(shape, {})) == len(known) == losses.size
-    assert sampler.fill(shape, known).columns["loss"].tolist() == losses.tolist()
-
-
 @pytest.mark.parametrize("shape", [(51, 1), (1, 51), (51, 2), (3, 40), (30, 2, 3), (1, 20, 20)])
 def test_flat_grids_do_not_break_anything(shape: tuple[int, ...]) -> None:
     sampler = Adaptive(resolution=shape)
@@ -261,58 +137,6 @@ def test_flat_grids_do_not_break_anything(shape: tuple[int, ...]) -> None:
     losses = (0.5 + sum(a**2 for a in axes)).ravel()
     filled = sampler.fill(shape, scanned(sampler, losses, shape))
     assert errors(filled, losses).max() <= 0.06
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_the_edge_of_a_hole_is_traced_down_to_the_grid(value: float) -> None:
-    sampler = Adaptive()
-    x, y = (cells(sampler, lambda x, y, k=k: (x, y)[k]) for k in (0, 1))
-    losses = bowl(x, y)
-    hole = np.hypot(x - 0.4, y) < 0.3
-    losses[hole] = value
-    known = scanned(sampler, losses, (51, 51))
-    filled = sampler.fill((51, 51), known)
-    predicted = filled.columns["loss"]
-    assert np.isfinite(predicted).tolist() == (~hole).tolist()
-    assert len(known) <= 300
-    assert errors(filled, np.where(hole, np.nan, losses))[~hole].max() <= 0.06
-    lost = hole & ~filled.evaluated
-    assert lost.any()
-    assert np.isnan(filled.error[lost]).all()
-    assert np.isnan(predicted[lost]).all()
-    assert any("are left empty" in note for note in filled.notes)
-
-
-def test_the_neighbors_of_a_single_hole_are_evaluated() -> None:
-    sampler = Adaptive()
-    losses = cells(sampler, bowl)
-    hole = sampler.ask((51, 51), {})[14]
-    losses[hole] = np.nan
-    known = scanned(sampler, losses, (51, 51))
-    assert {hole - 1, hole + 1, hole - 51, hole + 51} <= set(known)
-    assert np.isfinite(np.delete(sampler.fill((51, 51), known).columns["loss"], hole)).all()
-
-
-def test_a_surface_without_any_finite_value_is_evaluated_whole() -> None:
-    sampler = Adaptive(resolution=21)
-    losses = np.full(441, np.nan)
-    known = scanned(sampler, losses, (21, 21))
-    assert len(known) == 441
-    assert np.isnan(sampler.fill((21, 21), known).columns["loss"]).all()
-
-
-@pytest.mark.parametrize("lowest", [0.0, -0.5])
-def test_losses_that_have_no_logarithm_are_predicted_as_they_are(lowest: float) -> None:
-    sampler = Adaptive(resolution=41)
-    losses = cells(sampler, lambda x, y: lowest + x**2 + y**2 + 0.2 * np.sin(3 * x) ** 2)
-    known = scanned(sampler, losses, (41, 41))
-    filled = sampler.fill((41, 41), known)
-    off = np.abs(filled.columns["loss"] - losses)
-    assert len(known) < 200
-    assert filled.scale == "linear"
-    assert off.max() <= 0.06 * np.ptp(losses)
-    assert (off <= filled.error)[~filled.evaluated].mean() >= 0.95
-    assert any("scale is linear" in note for note in filled.notes)
 
 
 def test_the_linear_scale_looks_at_the_loss_relative_to_its_range() -> None:
@@ -339,31 +163,6 @@ def test_a_constant_surface_stops_at_once() -> None:
     assert (filled.error[~filled.evaluated] > 0).all()  # there is always rounding
 
 
-def test_other_quantities_are_predicted_too_and_shares_stay_within_what_was_seen() -> None:
-    sampler, shape = Adaptive(resolution=31), (31, 31)
-    losses = cells(sampler, bumps)
-    columns = {
-        "test_loss": 2 * losses,
-        "accuracy": 1 / (1 + np.exp(8 * (losses - 0.8))),
-        "curvature": losses - 1,
-    }
-    known = scanned(sampler, losses, shape)
-    for k, values in known.items():
-        values |= {name: float(column[k]) for name, column in columns.items()}
-    first = min(known)
-    known[first]["curvature"] = np.nan  # a hole of its own
-    filled = sampler.fill(shape, known)
-    assert np.abs(np.log(filled.columns["test_loss"] / columns["test_loss"])).max() < 0.06
-    accuracy = filled.columns["accuracy"]
-    seen = accuracy[filled.evaluated]
-    assert seen.min() <= accuracy.min() <= accuracy.max() <= seen.max()
-    assert np.abs(accuracy - columns["accuracy"]).mean() < 0.02
-    off = np.abs(filled.columns["curvature"] - columns["curvature"])
-    assert np.isnan(filled.columns["curvature"][first])
-    assert np.nanmax(off) < 0.1
-    assert np.isfinite(filled.columns["loss"]).all()
-
-
 def test_the_loss_of_the_training_data_decides_where_there_is_no_other() -> None:
     sampler, shape = Adaptive(resolution=31), (31, 31)
     losses = cells(sampler, bumps)
@@ -375,90 +174,3 @@ def test_the_loss_of_the_training_data_decides_where_there_is_no_other() -> None
     while wanted := sampler.ask(shape, alone):
         alone |= {k: {"bits": float(losses[k])} for k in wanted}
     assert set(alone) == set(known)
-
-
-def test_a_scan_that_was_stopped_early_is_filled_with_larger_errors_and_says_so() -> None:
-    sampler, shape = Adaptive(), (51, 51)
-    losses = cells(sampler, bumps)
-    known: Values = {}
-    for _ in range(3):
-        known |= {k: {"loss": float(losses[k])} for k in sampler.ask(shape, known)}
-    early = sampler.fill(shape, known)
-    late = sampler.fill(shape, scanned(sampler, losses, shape))
-    assert np.isfinite(early.columns["loss"]).all()
-    assert early.error.mean() > 1.5 * late.error.mean()
-    assert any("stopped before" in note for note in early.notes)
-    assert not any("stopped before" in note for note in late.notes)
-
-
-def test_nearly_everything_may_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive, "_LIMIT", 300)
-    sampler, shape = Adaptive(), (51, 51)
-    losses = cells(sampler, bumps)
-    known = {k: {"loss": float(losses[k])} for k in range(2000)}
-    filled = sampler.fill(shape, known)
-    assert np.isfinite(filled.columns["loss"]).all()
-    assert errors(filled, losses)[2000:2051].max() < 0.01  # next to known ones
-    rest = np.flatnonzero(~filled.evaluated)
-    told = adaptive._told(sampler._problem(shape), losses, filled.evaluated, rest)
-    assert len(told.at) == 300
-    assert told.at.min() >= 1650  # next to the unknown ones
-
-
-def test_nothing_known_is_nothing_told() -> None:
-    filled = Adaptive(resolution=5).fill((5, 5), {})
-    assert filled.columns == {}
-    assert not filled.evaluated.any()
-    assert np.isnan(filled.error).all()
-    few = Adaptive().fill((51, 51), {0: {"loss": 1.0}})
-    assert np.isnan(few.columns["loss"][1:]).all()
-
-
-def test_notes_count_the_points_kept_aside() -> None:
-    sampler, shape = Adaptive(), (51, 51)
-    losses = cells(sampler, bumps)
-    known = scanned(sampler, losses, shape)
-    replay = sampler._replay(shape, known)
-    assert 4 <= len(replay.misses) <= len(known) / 6
-    text = "; ".join(sampler.fill(shape, known).notes)
-    assert f"{len(known)} of 2601 points were evaluated" in text
-    assert f"of {len(replay.misses)} points kept aside" in text
-
-
-def test_points_kept_aside_are_predicted_from_earlier_rounds_only() -> None:
-    sampler, shape = Adaptive(), (51, 51)
-    losses = cells(sampler, bumps)
-    known: Values = {}
-    for _ in range(4):
-        known |= {k: {"loss": float(losses[k])} for k in sampler.ask(shape, known)}
-    before = sampler.fill(shape, known)
-    wanted = sampler.ask(shape, known)
-    known |= {k: {"loss": float(losses[k])} for k in wanted}
-    misses = sampler._replay(shape, known).misses[-2:]
-    np.testing.assert_allclose(misses, errors(before, losses)[wanted[-2:]], rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize(("power", "kernel"), [(3, "cubic"), (5, "quintic")])
-def test_the_spline_is_that_of_scipy_and_its_residuals_those_of_leaving_points_out(
-    power: int, kernel: str
-) -> None:
-    problem = Adaptive(resolution=11)._problem((11, 11))
-    at = np.sort(np.random.default_rng(0).permutation(121)[:30])
-    places = adaptive._places((11, 11))
-    values = bumps(*places.T)
-    spline = adaptive._Spline(problem, at, 0.0, power)
-    weights = spline.through(values[at])
-
-    def witness(points: np.ndarray, wanted: np.ndarray) -> Any:
-        # For its quintic scipy recommends degree 2; degree 1 is what is compared.
-        expected = pytest.warns(UserWarning, match="degree") if power == 5 else nullcontext()
-        with expected:
-            fit = RBFInterpolator(places[points], values[points], kernel=kernel, degree=1)
-        return fit(places[wanted])
-
-    everywhere = np.arange(121)
-    np.testing.assert_allclose(
-        spline.rows(everywhere) @ weights, witness(at, everywhere), atol=1e-8
-    )
-    left_out = [values[k] - witness(at[at != k], np.array([k]))[0] for k in at]
-    np.testing.assert_allclose(spline.residuals(weights), left_out, atol=1e-7)

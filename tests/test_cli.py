@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import landscope as ls
-from landscope import cli
+from landscope import report
 
 Command = Callable[..., Any]  # words -> code, out, err
 TARGET = (Path(__file__).parent / "toy_target.py").read_text()
@@ -461,7 +461,7 @@ def test_demo_is_told_step_by_step(
     monkeypatch.setattr(demo, "demo", pretend)
     answer = command("demo", "--out", tmp_path, "--resolution", 7, "--seed", 4)
     assert answer.code == 0
-    assert asked == {"out": tmp_path, "resolution": 7, "seed": 4, "tell": cli._say}
+    assert asked == {"out": tmp_path, "resolution": 7, "seed": 4, "tell": report.say}
     for text in ("A net", "1 at (0, 0.5), 9 at the rim", "25.0%", "a.png", "page.html"):
         assert text in answer.out
 

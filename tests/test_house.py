@@ -29,10 +29,10 @@ PUBLIC = {
 }  # fmt: skip
 FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other
     "errors", "extras", "_version", "files", "params", "fingerprint", "losses", "batches", "borrow",
-    "session", "objective", "directions", "slices", "sampling", "adaptive", "calibration",
-    "journal", "landscape", "engines.*", "spans", "cost", "budgets", "assembly", "scanning",
-    "formats.*", "analysis.*", "draw.*", "zoo.*", "runs", "recipes",
-    "targets", "demo", "cli",
+    "session", "objective", "directions", "slices", "sampling", "splines", "rounds", "filling",
+    "adaptive", "calibration", "journal", "landscape", "engines.*", "spans", "cost", "budgets",
+    "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*", "runs",
+    "recipes", "targets", "demo", "options", "report", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
 

@@ -12,7 +12,7 @@ import pytest
 import landscope as ls
 from landscope.errors import ObjectiveError, SliceError
 from landscope.params import Params, norm
-from landscope.scanning import Progress
+from landscope.progress import Progress
 from tests import cases
 
 

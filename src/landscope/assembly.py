@@ -17,7 +17,7 @@ from landscope.slices import Slice
 if TYPE_CHECKING:
     import xarray as xr
 
-    from landscope.adaptive import Filled
+    from landscope.filling import Filled
 
 Known = Mapping[int, Mapping[str, float]]
 """Flat index of a point -> quantity -> value."""

@@ -1,4 +1,4 @@
-"""The command line: parse, call one public function, write files, tell what was done.
+"""The command line: each command calls one public function, writes files, tells what was done.
 
 Whatever is heavy (torch, matplotlib) is imported inside the commands, so that ``--help`` is quick.
 """
@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
+from landscope import options, report
 from landscope._version import VERSION
-from landscope.errors import EngineError, LandscopeError, SamplerError
-
-if TYPE_CHECKING:
-    from landscope.analysis.shape import Shape
-    from landscope.calibration import Calibrated
-    from landscope.engines import Engine
-    from landscope.landscape import Landscape
-    from landscope.recipes import Recipe
-    from landscope.sampling import Sampler
+from landscope.errors import LandscopeError
+from landscope.options import (
+    Arguments,
+    Ignore,
+    Kind,
+    Normalize,
+    Over,
+    Quantity,
+    Run,
+    Runs,
+    Scale,
+    ScaleOption,
+    Target,
+    Where,
+)  # fmt: skip
 
 app = typer.Typer(
     name="landscope",
@@ -35,90 +41,12 @@ app = typer.Typer(
 _INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
 
 
-class Normalize(StrEnum):
-    """How random directions are scaled."""
-
-    filter = "filter"
-    layer = "layer"
-    weight = "weight"
-    dfilter = "dfilter"
-    dlayer = "dlayer"
-    none = "none"
-
-
-_NORMALIZE: dict[Normalize, Literal["filter", "layer", "weight", "dfilter", "dlayer"] | None] = {
-    Normalize.filter: "filter",
-    Normalize.layer: "layer",
-    Normalize.weight: "weight",
-    Normalize.dfilter: "dfilter",
-    Normalize.dlayer: "dlayer",
-    Normalize.none: None,
-}
-
-
-class Ignore(StrEnum):
-    """What random directions hold still."""
-
-    biasbn = "biasbn"
-    none = "none"
-
-
-class Over(StrEnum):
-    """What moves."""
-
-    parameters = "parameters"
-    states = "states"
-
-
-class Where(StrEnum):
-    """Who evaluates points."""
-
-    local = "local"
-    ray = "ray"
-
-
-class Scale(StrEnum):
-    """How values are drawn."""
-
-    log = "log"
-    linear = "linear"
-
-
-class Kind(StrEnum):
-    """Files of pictures."""
-
-    png = "png"
-    pdf = "pdf"
-    svg = "svg"
-
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="file.py:function or package.module:function that returns an ls.Objective, or"
-        " zoo:NAME.",
-    ),
-]
-Runs = Annotated[
-    list[Path],
-    typer.Argument(metavar="RUN...", help="Folders of runs, or .nc, .zarr, .csv, .h5 files."),
-]
-Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a run, or a .nc, .zarr, .csv, .h5 file.")
-]
-Quantity = Annotated[str | None, typer.Option(help="What to draw: loss, accuracy, test_loss, ...")]
-ScaleOption = Annotated[
-    Scale | None, typer.Option(help="Linear, or logarithmic; what suits the values if not given.")
-]
-
-
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        _say(f"landscope {VERSION}")
+        report.say(f"landscope {VERSION}")
         raise typer.Exit
 
 
@@ -131,14 +59,14 @@ def demo(
     """Train two networks on real data, scan their loss surfaces, draw them: start here."""
     from landscope.demo import demo as run_demo
 
-    made = run_demo(out, resolution=resolution, seed=seed, tell=_say)
+    made = run_demo(out, resolution=resolution, seed=seed, tell=report.say)
     for title, shape in made.shapes.items():
-        _say(f"\n{title}")
-        _tell_shape(shape)
-    _say("\nWritten:")
+        report.say(f"\n{title}")
+        report.tell_shape(shape)
+    report.say("\nWritten:")
     for file in made.files:
-        _say(f"  {file}")
-    _say(f"\nOpen {out / 'page.html'} in a browser and turn the surfaces with the mouse.")
+        report.say(f"  {file}")
+    report.say(f"\nOpen {out / 'page.html'} in a browser and turn the surfaces with the mouse.")
 
 
 @app.command()
@@ -178,10 +106,7 @@ def scan(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
-    ] = None,
+    set_: Arguments = None,
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Evaluate about a tenth of the points.")
     ] = False,
@@ -212,9 +137,9 @@ def scan(
     kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope import runs, targets
-    from landscope.scanning import bar
+    from landscope.progress import bar
 
-    spans = _spans(x, y, z)
+    spans = options.spans(x, y, z)
     asked = {
         "command": "scan", "target": target, "checkpoint": checkpoint, "spans": spans,
         "toward": toward, "directions": directions, "same": same, "normalize": normalize,
@@ -222,20 +147,22 @@ def scan(
         "adaptive": adaptive, "tolerance": tolerance, "samples": samples, "budget": budget,
     }  # fmt: skip
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    slice_ = _recipe(asked).slice(objective, len(spans))
+    slice_ = options.recipe(asked).slice(objective, len(spans))
     try:
         with bar(f"scan {target}") as progress:
             land = runs.perform(
-                objective, slice_, _sampler(asked), out,
+                objective, slice_, options.sampler(asked), out,
                 asked=asked, title=title or target, progress=progress, budget=budget,
-                engine=_engine(engine, workers, address, gpus), terms=_terms(samples),
+                engine=options.engine(engine, workers, address, gpus), terms=options.terms(samples),
             )  # fmt: skip
     except KeyboardInterrupt:
-        _complain(f"stopped; what was computed is in {out}: the same command goes on from there.")
+        report.complain(
+            f"stopped; what was computed is in {out}: the same command goes on from there."
+        )
         raise typer.Exit(_INTERRUPTED) from None
-    _tell(land, out)
+    report.tell(land, out)
     if len(land.dims) < 3:
-        _tell_files(runs.pictures(land, out))
+        report.tell_files(runs.pictures(land, out))
 
 
 @app.command()
@@ -248,21 +175,19 @@ def cost(
     z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
     adaptive: Annotated[bool, typer.Option("--adaptive", help="As for scan.")] = False,
     samples: Annotated[int | None, typer.Option(help="As for scan.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
-    ] = None,
+    set_: Arguments = None,
 ) -> None:
     """Tell what a scan will cost in time, memory and operations, before it starts."""
     from landscope import targets
     from landscope.cost import estimate
 
-    spans = _spans(x, y, z)
+    spans = options.spans(x, y, z)
     asked = {"spans": spans, "adaptive": adaptive, "tolerance": 0.03, "normalize": Normalize.filter}
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    slice_ = _recipe(asked).slice(objective, len(spans))
-    _say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
-    _say(str(estimate(objective, slice_, _sampler(asked), terms=_terms(samples))))
+    slice_ = options.recipe(asked).slice(objective, len(spans))
+    report.say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
+    told = estimate(objective, slice_, options.sampler(asked), terms=options.terms(samples))
+    report.say(str(told))
 
 
 @app.command()
@@ -291,7 +216,7 @@ def plot(
             )
             for name in kinds
         ]
-    _tell_files(files)
+    report.tell_files(files)
 
 
 @app.command()
@@ -308,7 +233,7 @@ def page(
 
     lands = [runs.opened(run) for run in runs_]
     place = out or _home(runs_[0]) / "page.html"
-    _tell_files([draw.page(lands, place, quantity=quantity, title=title)])
+    report.tell_files([draw.page(lands, place, quantity=quantity, title=title)])
 
 
 @app.command()
@@ -316,11 +241,11 @@ def info(run: Run) -> None:
     """Tell what a run holds: its grid, its values, its shape, where it comes from."""
     from landscope import runs
 
-    _tell(runs.opened(run), run)
+    report.tell(runs.opened(run), run)
     asked = runs.noted(run)
     for name in ("finished", "machine", "threads"):
         if name in asked:
-            _say(f"  {name:<10}  {asked[name]}")
+            report.say(f"  {name:<10}  {asked[name]}")
 
 
 @app.command()
@@ -350,7 +275,7 @@ def export(
         reference_h5.write_surface(land, file)
     else:
         land.save(file)
-    _tell_files([file])
+    report.tell_files([file])
 
 
 @app.command(name="import")
@@ -368,7 +293,7 @@ def import_(
     folder = runs.made(run)
     land.save(folder / runs.LANDSCAPE)
     runs.note(folder, {"command": "import", "file": file}, seconds=land.seconds)
-    _tell(land, run)
+    report.tell(land, run)
 
 
 @app.command()
@@ -384,7 +309,7 @@ def zoo() -> None:
         parameters, layers = entry.size()
         table.add_row(f"zoo:{entry.name}", str(layers), f"{parameters:,}", entry.data)
     Console().print(table)
-    _say(
+    report.say(
         "\nThe digits networks train in seconds: landscope scan zoo:digits_mlp --out runs/mlp\n"
         "The CIFAR-10 networks want your files: landscope scan zoo:resnet56"
         " --set data=cifar-10-python.tar.gz --checkpoint model_300.t7 --out runs/resnet56"
@@ -396,143 +321,17 @@ def main() -> None:
     try:
         app()
     except LandscopeError as error:
-        _complain(str(error))
+        report.complain(str(error))
         sys.exit(1)
     except Exception as error:
         if os.environ.get("LANDSCOPE_TRACEBACK"):
             raise
-        _complain(
+        report.complain(
             f"{type(error).__name__}: {' '.join(str(error).split())}"
             " (LANDSCOPE_TRACEBACK=1 shows where it happened)"
         )
         sys.exit(1)
 
 
-def _recipe(asked: dict[str, Any]) -> Recipe:
-    from landscope.recipes import Recipe
-
-    return Recipe(
-        toward=tuple(asked.get("toward") or ()), kept=asked.get("directions"),
-        same=asked.get("same", False), over=asked.get("over"),
-        normalize=_NORMALIZE[asked["normalize"]],
-        ignore=None if asked.get("ignore") is Ignore.none else "biasbn",
-        orthogonal=asked.get("orthogonal", True), seed=asked.get("seed", 0),
-    )  # fmt: skip
-
-
-def _sampler(asked: dict[str, Any]) -> Sampler:
-    from landscope.adaptive import Adaptive
-    from landscope.sampling import Grid
-
-    resolution = [points for *_, points in asked["spans"]]
-    ends = [tuple(ends) for *ends, _ in asked["spans"]]
-    found = [(None, None) in ends, set(ends) == {(None, None)}]
-    if found[0] and not found[1]:
-        raise SamplerError("one axis is auto and another is not: give the ends of all, or of none.")
-    span: Any = "auto" if found[0] else ends
-    if asked["adaptive"]:
-        return Adaptive(tolerance=asked["tolerance"], resolution=resolution, span=span)
-    return Grid(resolution, span)
-
-
-def _engine(where: Where, workers: int | None, address: str | None, gpus: float) -> Engine:
-    if where is Where.ray:
-        from landscope.engines.ray import Ray
-
-        return Ray(address, workers=workers, gpus=gpus)
-    from landscope.engines.local import Local
-
-    if address is not None or gpus:
-        raise EngineError("--address and --gpus are for a cluster: add --engine ray.")
-    return Local(workers=workers)
-
-
-def _terms(samples: int | None) -> Calibrated | None:
-    from landscope.calibration import Calibrated
-
-    return None if samples is None else Calibrated(samples)
-
-
-def _spans(*axes: str | None) -> list[tuple[float | None, float | None, int]]:
-    """Return (first, last, points) of each axis that is asked for; a plane where none is."""
-    given = [axis for axis in axes if axis is not None] or ["-1:1:51"] * 2
-    if axes[0] is None and any(axes):
-        raise SamplerError("--y is given without --x: name the axes in order.")
-    if axes[1] is None and axes[2] is not None:
-        raise SamplerError("--z is given without --y: name the axes in order.")
-    return [_span(text) for text in given]
-
-
-def _span(text: str) -> tuple[float | None, float | None, int]:
-    """Return an axis; its ends are None where they are to be found ("auto", "auto:51")."""
-    try:
-        if text.partition(":")[0] == "auto":
-            return None, None, int(text.partition(":")[2] or 51)
-        first, last, points = text.split(":")
-        return float(first), float(last), int(points)
-    except ValueError:
-        raise SamplerError(
-            f"axis {text!r}; expected first:last:points, such as -1:1:51, or auto:points."
-        ) from None
-
-
 def _home(run: Path) -> Path:
     return run if run.is_dir() and run.suffix != ".zarr" else run.parent
-
-
-def _tell(land: Landscape, run: Path) -> None:
-    import numpy as np
-
-    axes = ", ".join(
-        f"{dim} from {axis[0]:g} to {axis[-1]:g} in {len(axis)}"
-        for dim, axis in list(zip(land.dims, land.axes(), strict=True))[::-1]
-    )
-    _say(f"{run}: {axes}")
-    for name, variable in land.data.items():
-        values = np.asarray(variable.values, dtype=np.float64)
-        finite = values[np.isfinite(values)]
-        spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
-        units = f" {variable.attrs['units']}" if variable.attrs.get("units") else ""
-        holes = values.size - finite.size
-        _say(f"  {name!s:<14}  {spread}{units}" + (f", {holes} holes" if holes else ""))
-    if len(land.dims) < 3:
-        from landscope.analysis.shape import shape
-
-        _tell_shape(shape(land))
-    for name in ("model", "loss", "penalty", "precision", "cost", "notes", "made_with", "file"):
-        if land.data.attrs.get(name, "none") not in ("", "none"):
-            _say(f"  {name:<14}  {land.data.attrs[name]}")
-    _tell_seconds(land, run)
-
-
-def _tell_seconds(land: Landscape, run: Path) -> None:
-    """Tell how long the workers were busy, and how long a plain loop would have been."""
-    from landscope import runs
-    from landscope.cost import duration
-
-    if not land.seconds:
-        return
-    naive = runs.noted(run).get("naive_seconds") if run.is_dir() else None
-    told = duration(land.seconds)
-    if naive:
-        told += f"; the plain loop: about {duration(naive)}"
-    _say(f"  {'time':<14}  {told}")
-
-
-def _tell_shape(shape: Shape) -> None:
-    at = ", ".join(f"{c:g}" for c in shape.at)
-    _say(f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)")
-    _say(f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards")
-
-
-def _tell_files(files: list[Path]) -> None:
-    for file in files:
-        _say(f"  wrote {file}")
-
-
-def _say(text: str) -> None:
-    typer.echo(text)
-
-
-def _complain(text: str) -> None:
-    typer.echo(f"landscope: {text}", err=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from landscope import directions, draw, runs, zoo
 from landscope.analysis.shape import Shape, shape
 from landscope.landscape import Landscape
+from landscope.progress import bar
 from landscope.sampling import Grid
-from landscope.scanning import bar
 from landscope.slices import Line, Plane
 
 RESOLUTION = 31

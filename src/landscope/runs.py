@@ -31,8 +31,9 @@ from landscope.journal import Journal
 from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.params import Params, like
+from landscope.progress import Progress
 from landscope.sampling import Grid, Sampler
-from landscope.scanning import Progress, scan
+from landscope.scanning import scan
 from landscope.slices import Slice
 
 JOURNAL, DIRECTIONS, LANDSCAPE, ASKED = (

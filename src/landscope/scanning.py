@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
@@ -24,33 +24,12 @@ from landscope.errors import ObjectiveError, SliceError
 from landscope.journal import Journal
 from landscope.landscape import Landscape
 from landscope.objective import Objective
+from landscope.progress import Clock, Progress, reporter
 from landscope.sampling import Grid, Sampler
 from landscope.slices import Affine, Slice
 
 if TYPE_CHECKING:
-    from landscope.adaptive import Filled
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a scan is; its last point is in the journal already.
-
-    Args:
-        done: points that are known, those of earlier sessions included.
-        total: points of the grid; a sampler may stop before.
-        seconds: since this session began.
-        remaining: seconds left at the pace of this session; None before its first point.
-        values: of the last point; empty before the first.
-        so_far: returns the landscape of what is known now; None before the first point. It may be
-            called from within the function that gets this.
-    """
-
-    done: int
-    total: int
-    seconds: float
-    remaining: float | None
-    values: Mapping[str, float]
-    so_far: Callable[[], Landscape] | None = None
+    from landscope.filling import Filled
 
 
 def scan(
@@ -114,7 +93,7 @@ def scan(
         if deadline is not None:
             asked = asked.within(deadline, own, engine)
         own.begin(asked.question())
-        with _reporter(progress) as tell:
+        with reporter(progress) as tell:
             return _Scan(asked, own, engine, tell, deadline).run()
 
 
@@ -192,7 +171,7 @@ class _Scan:
         self.known = journal.known()
         if deadline is not None and isinstance(asked.sampler, Grid):
             deadline += (budgets.GRACE - 1) * (deadline - time.perf_counter())  # no half pictures
-        self.clock = _Clock(len(self.known), int(np.prod(self.shape)), deadline)
+        self.clock = Clock(len(self.known), int(np.prod(self.shape)), deadline)
 
     def run(self) -> Landscape:
         """Evaluate what is lacking, and return the landscape."""
@@ -323,7 +302,7 @@ class _Points:
     """Points, one by one, until the time is up; it can say about how many there will be."""
 
     def __init__(
-        self, wanted: Sequence[int], at: Callable[[int], tuple[float, ...]], clock: _Clock
+        self, wanted: Sequence[int], at: Callable[[int], tuple[float, ...]], clock: Clock
     ) -> None:
         self.left, self.at, self.clock, self.count = iter(wanted), at, clock, len(wanted)
 
@@ -374,64 +353,3 @@ def _check(objective: Any, slice_: Slice, terms: Calibrated | None) -> None:
         raise SliceError("the slice moves no parameter of the objective's model.")
     if terms is not None:
         objective.check_one_data_set()
-
-
-class _Clock:
-    """Seconds so far and seconds left."""
-
-    def __init__(self, known: int, total: int, deadline: float | None) -> None:
-        self.began, self.known, self.total = time.perf_counter(), known, total
-        self.deadline = deadline
-
-    @property
-    def over(self) -> bool:
-        """Whether the time is up."""
-        return self.deadline is not None and time.perf_counter() > self.deadline
-
-    def progress(self, done: int, values: Mapping[str, float]) -> Progress:
-        seconds = time.perf_counter() - self.began
-        fresh = done - self.known
-        remaining = seconds / fresh * (self.total - done) if fresh else None
-        if remaining is not None and self.deadline is not None:
-            remaining = min(remaining, max(self.deadline - time.perf_counter(), 0.0))
-        return Progress(done, self.total, seconds, remaining, values)
-
-
-@contextlib.contextmanager
-def _reporter(
-    progress: Callable[[Progress], None] | bool | None,
-) -> Iterator[Callable[[Progress], None]]:
-    if callable(progress):
-        yield progress
-    elif progress:
-        with bar("scan") as tell:
-            yield tell
-    else:
-        yield lambda _: None
-
-
-@contextlib.contextmanager
-def bar(title: str) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar with the time left on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("points"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
-    )  # fmt: skip
-    with Bar(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(title, total=None, left="")
-
-        def tell(now: Progress) -> None:
-            left = "" if now.remaining is None else f"{_clock_text(now.remaining)} left"
-            shown.update(task, completed=now.done, total=now.total, left=left)
-
-        yield tell
-
-
-def _clock_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

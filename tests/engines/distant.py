@@ -14,6 +14,7 @@ import landscope as ls
 from landscope.engines import Engine, Job, Point, Result, Team
 from landscope.engines.local import Local
 from landscope.engines.plans import Plan
+from landscope.engines.shipping import Parcel
 from landscope.params import Params
 from tests import cases
 
@@ -77,6 +78,20 @@ class Fragile:
                 os._exit(1)
             raise ZeroDivisionError("too far out")
         return (outputs[:, 0] - targets).square()
+
+
+class Stillborn:
+    """An actor of Ray's that does not live to begin."""
+
+    def receive(self, parcel: Parcel) -> None:
+        os._exit(1)
+
+
+class Odd:
+    """An actor of Ray's that fails, rather than die."""
+
+    def receive(self, parcel: Parcel) -> None:
+        raise ZeroDivisionError("odd")
 
 
 def line_job(loss: object) -> Job:

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import landscope as ls
+from landscope.engines import Result
 from landscope.engines.plans import Plan
 from landscope.engines.ray import Ray, _check_gpus
 from landscope.engines.shipping import Parcel, pack
@@ -24,6 +26,8 @@ from tests import cases
 from tests.engines import distant
 
 ray: Any = pytest.importorskip("ray", reason="ray, of landscope[cluster], is not installed")
+
+POINTS = distant.POINTS[:20]
 
 # Ray leaves its own log files and pipes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -44,17 +48,52 @@ def _cluster() -> Iterator[None]:
         signal.signal(signal.SIGTERM, handler)
 
 
-def test_values_and_terms_equal_serial_ones_to_the_bit_and_nothing_of_the_user_is_changed() -> None:
-    points = distant.POINTS[:20]
-    serial = distant.found(distant.SERIAL, distant.job(), points, terms=True)
-    assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
-    assert serial[0].terms.shape == (2, 19)
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """A team of two that did its work and ended, looked at on the way."""
+
+    found: dict[int, Result]
+    size: int
+    busy: bool  # whether each worker had its CPU
+    before: dict[str, Any]  # of the user's
+    after: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def ran(_cluster: None) -> Ran:
     job = distant.job()
     before = cases.remembered(job.objective.model)
-    for workers in (1, 2):
-        found = distant.found(Ray(workers=workers), job, points, terms=True)
-        distant.check_equal(found, serial)
-    assert cases.remembered(job.objective.model) == before
+    with Ray(workers=2).open(job) as team:
+        found = {r.point: r for rs in team.run(POINTS, terms=True) for r in rs}
+        size, busy = team.size, _comes_to(1.0)
+    return Ran(found, size, busy, before, cases.remembered(job.objective.model))
+
+
+def _comes_to(cpus: float) -> bool:
+    """Whether so many CPUs are free, a little later: Ray counts now and then."""
+    for _ in range(200):
+        if ray.available_resources().get("CPU", 0.0) == cpus:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_values_and_terms_equal_serial_ones_to_the_bit_and_nothing_of_the_user_is_changed(
+    ran: Ran,
+) -> None:
+    serial = distant.found(distant.SERIAL, distant.job(), POINTS, terms=True)
+    assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
+    assert serial[0].terms.shape == (2, 19)
+    distant.check_equal(ran.found, serial)
+    distant.check_equal(distant.found(Ray(workers=1), distant.job(), POINTS, terms=True), serial)
+    assert ran.after == ran.before
+
+
+def test_actors_end_with_the_team_and_the_connection_stays(ran: Ran) -> None:
+    assert ran.size == 2
+    assert ran.busy
+    assert _comes_to(3.0)
+    assert ray.is_initialized()
 
 
 def test_a_killed_worker_costs_only_its_points_in_flight(tmp_path: Path) -> None:
@@ -142,23 +181,6 @@ def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
     assert contents[0].moved().here, "each machine has the file now"
 
 
-def test_actors_end_with_the_team_and_the_connection_stays() -> None:
-    with Ray(workers=2).open(distant.job()) as team:
-        assert team.size == 2
-        assert _comes_to(1.0)
-    assert _comes_to(3.0)
-    assert ray.is_initialized()
-
-
-def _comes_to(cpus: float) -> bool:
-    """Whether so many CPUs are free, a little later: Ray counts now and then."""
-    for _ in range(200):
-        if ray.available_resources().get("CPU", 0.0) == cpus:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_more_workers_than_there_is_room_for_join_later() -> None:
     found = distant.found(Ray(workers=5), distant.job())
     distant.check_equal(found, distant.found(distant.SERIAL, distant.job()))
@@ -183,25 +205,11 @@ def test_workers_that_there_is_never_room_for_are_a_sentence(
         pass
 
 
-class Stillborn:
-    """An actor that does not live to begin."""
-
-    def receive(self, parcel: Parcel) -> None:
-        os._exit(1)
-
-
-class Odd:
-    """An actor that fails, rather than die."""
-
-    def receive(self, parcel: Parcel) -> None:
-        raise ZeroDivisionError("odd")
-
-
 @pytest.mark.parametrize(
     ("actor", "sentence"),
     [
-        (Stillborn, r"3 workers died before they could begin"),
-        (Odd, r"a worker failed with ZeroDivisionError: odd"),
+        (distant.Stillborn, r"3 workers died before they could begin"),
+        (distant.Odd, r"a worker failed with ZeroDivisionError: odd"),
     ],
 )
 def test_workers_that_cannot_begin_are_a_sentence(
@@ -239,7 +247,7 @@ def double(outputs, targets):  # of a script: it travels by value
 data = torch.eye(2), torch.zeros(2)
 objective = ls.Objective(torch.nn.Linear(2, 1, bias=False), double, data)
 line = ls.Line({"weight": torch.zeros(1, 2)}, {"weight": torch.ones(1, 2)})
-land = ls.scan(objective, line, ls.Grid(3), engine=Ray(workers=2))
+land = ls.scan(objective, line, ls.Grid(3), engine=Ray(workers=1))
 assert land.data["loss"].values.tolist() == [2.0, 0.0, 2.0], land
 import ray
 assert not ray.is_initialized()

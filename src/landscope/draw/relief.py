@@ -45,7 +45,7 @@ def surface(
         quantity: name of a variable. Default: ``land.quantity``.
         ax: where to draw; made with ``projection="3d"``. Default: a new figure.
         scale: "log" or "linear", of heights and colors. Default: log when all finite values are
-            positive and the largest is more than 20 times the smallest.
+            positive, are no percentages, and the largest is more than 20 times the smallest.
         clip: values above it are drawn at its height, and the picture says so. Default: none.
         limits: ends of the color scale. Default: smallest and largest value, at most the clip.
 

@@ -53,8 +53,8 @@ def contour(
         land: a landscape with dims ("y", "x").
         quantity: name of a variable. Default: ``land.quantity``.
         ax: where to draw. Default: a new figure.
-        scale: "log" or "linear". Default: log when all finite values are positive and the largest
-            is more than 20 times the smallest.
+        scale: "log" or "linear". Default: log when all finite values are positive, are no
+            percentages, and the largest is more than 20 times the smallest.
         levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
         limits: ends of the color scale. Default: smallest and largest value shown.
 
@@ -81,19 +81,7 @@ def filled(
     levels: int | Sequence[float] | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Axes:
-    """Return axes with filled contours of a plane.
-
-    Args:
-        land: a landscape with dims ("y", "x").
-        quantity: name of a variable. Default: ``land.quantity``.
-        ax: where to draw. Default: a new figure.
-        scale: "log" or "linear". Default: log when all finite values are positive and the largest
-            is more than 20 times the smallest.
-        levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
-        limits: ends of the color scale. Default: smallest and largest value shown.
-
-    Returns:
-        The axes; their figure is ``axes.figure``.
+    """Return axes with filled contours of a plane; the arguments are those of ``contour``.
 
     Raises:
         DrawError: when the landscape cannot be drawn so; the text says what to do.
@@ -117,16 +105,7 @@ def heatmap(
 
     Nothing lies between the values and the eye: no level is chosen and nothing is interpolated.
 
-    Args:
-        land: a landscape with dims ("y", "x"); an axis of one point is welcome.
-        quantity: name of a variable. Default: ``land.quantity``.
-        ax: where to draw. Default: a new figure.
-        scale: "log" or "linear". Default: log when all finite values are positive and the largest
-            is more than 20 times the smallest.
-        limits: ends of the color scale. Default: smallest and largest value shown.
-
-    Returns:
-        The axes; their figure is ``axes.figure``.
+    The arguments are those of ``contour``, without levels; an axis of one point is welcome.
 
     Raises:
         DrawError: when the landscape cannot be drawn so; the text says what to do.

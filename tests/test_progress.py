@@ -1,0 +1,84 @@
+"""Who is told how far a scan is: the clock against sums done by hand, the bar as it is printed.
+
+When the loop tells what is in ``test_scanning.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from landscope.progress import Clock, Progress, bar, reporter
+
+
+class Watch(SimpleNamespace):
+    """A time that passes only when it is told to."""
+
+    now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    made = Watch()
+    monkeypatch.setattr("landscope.progress.time", made)
+    return made
+
+
+def test_the_time_left_is_told_from_the_pace_of_this_session_alone(watch: Watch) -> None:
+    clock = Clock(40, 100, None)
+    assert clock.progress(40, {}) == Progress(40, 100, 0.0, None, {})
+    watch.now += 30.0
+    assert clock.progress(50, {"loss": 1.0}) == Progress(50, 100, 30.0, 150.0, {"loss": 1.0})
+    assert not clock.over
+
+
+def test_no_more_time_is_left_than_until_the_deadline(watch: Watch) -> None:
+    clock = Clock(0, 100, 160.0)
+    watch.now = 150.0
+    assert clock.progress(1, {}).remaining == 10.0
+    assert not clock.over
+    watch.now = 161.0
+    assert clock.progress(2, {}).remaining == 0.0
+    assert clock.over
+
+
+def test_a_function_is_told_itself_and_nobody_is_told_without_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told: list[Progress] = []
+    with reporter(told.append) as tell:
+        tell(Progress(1, 2, 1.0, 1.0, {}))
+    assert told == [Progress(1, 2, 1.0, 1.0, {})]
+    for nobody in (None, False):
+        with reporter(nobody) as tell:
+            tell(Progress(1, 2, 1.0, 1.0, {}))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("remaining", "text"),
+    [(None, ""), (59.6, "1:00 left"), (7.2, "0:07 left"), (3_725.0, "1:02:05 left")],
+)
+def test_a_bar_shows_points_and_the_time_left_on_standard_error(
+    remaining: float | None, text: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "120")
+    with bar("scan of mine") as tell:
+        tell(Progress(3, 9, 1.0, remaining, {}))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "scan of mine" in err
+    (left,) = re.findall(r"3/9 points \d:\d\d:\d\d *(.*?) *\n", err)
+    assert left == text
+
+
+def test_true_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter(True) as tell:
+        tell(Progress(3, 9, 1.0, None, {}))
+    assert "3/9 points" in capsys.readouterr().err
