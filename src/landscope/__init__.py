@@ -14,6 +14,7 @@ from landscope import _version
 if TYPE_CHECKING:
     from landscope import directions, draw, engines, errors, formats, losses, params, zoo
     from landscope.adaptive import Adaptive
+    from landscope.analysis import curvature
     from landscope.calibration import Calibrated
     from landscope.cost import Cost, estimate
     from landscope.journal import Journal
@@ -40,7 +41,15 @@ _HOMES = {
     "load": "landscape",
     "scan": "scanning",
 }
-_MODULES = ("directions", "draw", "engines", "errors", "formats", "losses", "params", "zoo")
+_MODULES = {
+    **{
+        name: name
+        for name in (
+            "directions", "draw", "engines", "errors", "formats", "losses", "params", "zoo"
+        )
+    },
+    "curvature": "analysis.curvature",
+}  # fmt: skip
 
 __all__ = [
     "Adaptive",
@@ -54,6 +63,7 @@ __all__ = [
     "Plane",
     "Volume",
     "__version__",
+    "curvature",
     "directions",
     "draw",
     "engines",
@@ -70,7 +80,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"landscope.{name}")
+        return importlib.import_module(f"landscope.{_MODULES[name]}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"landscope.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'landscope' has no attribute {name!r}")

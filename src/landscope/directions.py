@@ -1,4 +1,4 @@
-"""Directions in parameter space: random ones, normalized as in the paper, and between models.
+"""Directions in parameter space: random ones as in the paper, between models, eigenvectors.
 
 A direction is a Params with the names and shapes of the point that it starts from.
 Filter normalization: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, *Visualizing the Loss
@@ -14,6 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from landscope.analysis.eigen import Which, eigenpairs
+from landscope.analysis.hessian import Hessian
 from landscope.errors import DirectionError
 from landscope.params import Layout, Params, check_like, like, unflatten, wrap
 
@@ -95,6 +97,50 @@ def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Params:
     check_like(b, a, "b")
     moved = {n: (b[n].to(t) - t).detach() if t.is_floating_point() else t * 0 for n, t in a.items()}
     return like(wrap(a), moved)
+
+
+def eigenvectors(
+    hessian: Hessian,
+    count: int = 2,
+    which: Which = "extremes",
+    *,
+    tolerance: float = 1e-3,
+    seed: int = 0,
+) -> list[Params]:
+    """Return eigenvectors of a Hessian as directions: by default the sharpest way up, then down.
+
+    They have Euclidean norm 1 and are not rescaled filter by filter, so that the second derivative
+    of the loss along each is its eigenvalue; parameters that the Hessian leaves out stay still.
+
+    Args:
+        hessian: of ``ls.curvature.Hessian``.
+        count: how many.
+        which: "extremes" (largest, smallest, second largest, ...), "largest", "smallest" or
+            "magnitude".
+        tolerance: of the residuals; see :func:`landscope.analysis.eigen.eigenpairs`.
+        seed: of the first vector of the Krylov space.
+
+    Raises:
+        DirectionError: when they were not found to the tolerance.
+
+    Example:
+        >>> import torch, landscope as ls
+        >>> data = torch.randn(20, 4), torch.randint(3, (20,))
+        >>> objective = ls.Objective(torch.nn.Linear(4, 3), torch.nn.CrossEntropyLoss(), data)
+        >>> dx, dy = ls.directions.eigenvectors(ls.curvature.Hessian(objective))
+        >>> plane = ls.Plane(objective.center, dx, dy, labels=("sharpest", "flattest"))
+    """
+    found = eigenpairs(hessian, count, which, tolerance=tolerance, seed=seed)
+    if not found.converged:
+        raise DirectionError(
+            f"of {count} eigenvectors ({which}) not all were found to tolerance={tolerance:g} in"
+            f" {found.products} products (residuals"
+            f" {', '.join(f'{r:.2g}' for r in found.residuals.tolist())}): allow a larger"
+            " tolerance, or take vectors of ls.curvature.eigenpairs as they are."
+        )
+    center = hessian.objective.center
+    still = {n: torch.zeros_like(t) for n, t in center.items()}
+    return [like(center, {**still, **vector}) for vector in found.vectors]
 
 
 def from_vectors(params: Mapping[str, Tensor], vectors: Tensor | Sequence[Tensor]) -> list[Params]:

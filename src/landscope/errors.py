@@ -7,6 +7,7 @@
     ├── ParamsError       (ValueError)    names or shapes of parameters do not fit
     ├── DirectionError    (ValueError)    a direction cannot be made as asked
     ├── SliceError        (ValueError)    coordinates or directions of a slice are wrong
+    ├── NumericsError     (ArithmeticError)  a computation gave NaN or infinity where it must not
     ├── SamplerError      (ValueError)    a resolution or a span is wrong
     ├── EngineError       (RuntimeError)  workers cannot be had, or were lost
     ├── JournalError      (RuntimeError)  a journal cannot be used, or answers another question
@@ -45,6 +46,10 @@ class DirectionError(LandscopeError, ValueError):
 
 class SliceError(LandscopeError, ValueError):
     """Coordinates or directions of a slice are wrong."""
+
+
+class NumericsError(LandscopeError, ArithmeticError):
+    """A computation gave NaN or infinity where it must not."""
 
 
 class SamplerError(LandscopeError, ValueError):

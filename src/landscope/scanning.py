@@ -18,7 +18,7 @@ import numpy as np
 
 from landscope import assembly, budgets, fingerprint, spans
 from landscope.calibration import Calibrated, Subset, loads
-from landscope.engines import Engine, Job, Point, Quantity, Result, Team, probes
+from landscope.engines import Engine, Job, Point, Quantity, Result, Team, chains, probes
 from landscope.engines.local import Local
 from landscope.errors import ObjectiveError, SliceError
 from landscope.journal import Journal
@@ -203,8 +203,9 @@ class _Scan:
         if not isinstance(self.asked.sampler, Grid):  # its first wish is not its last
             points = max(points, min(250, self.clock.total))
         job = Job(
-            objective, self.asked.slice, self.asked.quantities, points, probes(self.axes), kept
-        )
+            objective, self.asked.slice, self.asked.quantities, points, probes(self.axes),
+            self.axes, kept,
+        )  # fmt: skip
         with self.engine.open(job) as team:
             opened = kept.get("plan")
             if opened != text:
@@ -215,7 +216,9 @@ class _Scan:
             self.journal.remark(["memory did not suffice: batches were halved on the way"])
 
     def _evaluate(self, team: Team, wanted: Sequence[int], *, terms: bool = False) -> None:
-        points = _Points(wanted, self._coordinates, self.clock)
+        if any(isinstance(quantity, chains.Chained) for quantity in self.asked.quantities):
+            wanted = chains.ordered(wanted, self.shape)
+        points = _Points(wanted, lambda k: chains.coordinates(k, self.axes), self.clock)
         running = team.run(points, terms=terms)
         with contextlib.closing(running) as groups:
             for results in groups:
@@ -227,14 +230,6 @@ class _Scan:
                     self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
                 now = self.clock.progress(len(self.known), results[-1].values)
                 self.tell(replace(now, so_far=self._so_far))
-
-    def _coordinates(self, index: int) -> tuple[float, ...]:
-        """Return the coordinates of a flat index, x running fastest."""
-        found = []
-        for axis, count in zip(self.axes, self.shape, strict=True):
-            index, k = divmod(index, count)
-            found.append(float(axis[k]))
-        return tuple(found)
 
     def _subset(self) -> Subset:
         """Return the samples to evaluate, after evaluating all of them at the anchors."""

@@ -53,6 +53,7 @@ class Job:
         slice: where.
         quantities: further things to measure.
         points: how many points there will be at most: what preparations are worth.
+        axes: of the grid that the points are of, x first; none where they are of no grid.
         probes: coordinates at which different ways to compute may be compared.
         kept: what an engine wants to find again when the scan is resumed, such as its plan.
     """
@@ -62,6 +63,7 @@ class Job:
     quantities: Sequence[Quantity] = ()
     points: int = 1
     probes: Sequence[tuple[float, ...]] = ()
+    axes: Sequence[np.ndarray] = ()
     kept: MutableMapping[str, str] = field(default_factory=dict)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from landscope.batches import count_rows, mapped, tensors
 from landscope.borrow import undisturbed
 from landscope.engines import Job, Point, Quantity, Result
+from landscope.engines.chains import Chain, Chained
 from landscope.engines.fused import Fused
 from landscope.engines.plans import Plan, choose
 from landscope.engines.together import Together
@@ -153,6 +154,11 @@ class _Worker:
         if plan.forward != "plain" or plan.layout != "contiguous":
             session.loan.put(session.center)
             session.forward = _Pass(session.loan.model, plan)
+        self.chains = {
+            k: Chain(q, job.slice, job.axes)
+            for k, q in enumerate(job.quantities)
+            if isinstance(q, Chained) and job.axes
+        }
         self.together: Together | None = None
         if plan.points > 1 and isinstance(self.slice, Affine) and not self.quantities:
             self.together = Together(session, self.slice, plan.points)
@@ -191,8 +197,11 @@ class _Worker:
         samples: list[Tensor] | None = [] if terms else None
         params = self._params(coordinates)
         values = self.session.values(params, samples)
-        for quantity in self.quantities:
-            values |= _measured(quantity, self.objective, params)
+        for k, quantity in enumerate(self.quantities):
+            if k in self.chains:
+                values |= self.chains[k].values(self.objective, index)
+            else:
+                values |= _measured(quantity, self.objective, params)
         found = torch.cat(samples, dim=1).cpu() if samples else None
         return Result(index, values, time.perf_counter() - began, found)
 

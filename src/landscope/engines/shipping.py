@@ -93,7 +93,7 @@ def pack(
     """Return a parcel with a job in it; the file is written unless it is there.
 
     Args:
-        job: what to ship; of its fields the objective, the slice and the quantities.
+        job: what to ship; of its fields the objective, the slice, the quantities and the axes.
         folder: where the file goes; ``shared`` in the cache folder if not given. Workers on other
             machines see it only when it is a folder that all of them share.
         make: builds the objective in the worker, in the place of shipping it.
@@ -108,7 +108,8 @@ def pack(
     question = job.objective.question() if make else None
     module, references = cloudpickle or _cloudpickle(), _References()
     where = _pickled(job.slice, references, module)
-    content = _pickled((objective, where, tuple(job.quantities), question), references, module)
+    asked = tuple(job.quantities), tuple(job.axes)
+    content = _pickled((objective, where, asked, question), references, module)
     digest = _digest(content)
     rest = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     place = _folder(folder)
@@ -154,7 +155,7 @@ def unpack(parcel: Parcel, *, device: torch.device | None = None) -> Job:
             raise EngineError(f"{parcel.path} is not the file that was written: remove it.")
         find = functools.cache(file.get_tensor)
         try:
-            objective, where, quantities, question = _Unpickler(content, find, device).load()
+            objective, where, asked, question = _Unpickler(content, find, device).load()
             slice_ = _Unpickler(where, find, device, everything=device is not None).load()
         except (ImportError, AttributeError) as error:
             raise EngineError(
@@ -166,7 +167,8 @@ def unpack(parcel: Parcel, *, device: torch.device | None = None) -> Job:
         objective = _made(objective, question)
     if device is not None:
         objective = objective.on(device)
-    return Job(objective, slice_, quantities)
+    quantities, axes = asked
+    return Job(objective, slice_, quantities, axes=axes)
 
 
 def _made(make: Make, expected: Mapping[str, str]) -> Objective:

@@ -1,0 +1,96 @@
+"""Curvature over a slice: the map of the paper's Figure 7, as a quantity of a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from landscope.analysis.eigen import extremes
+from landscope.analysis.hessian import WIDE, Hessian
+from landscope.engines.chains import Chained
+from landscope.errors import NumericsError
+from landscope.objective import Objective
+from landscope.params import Params
+
+__all__ = ["WIDE", "HessianExtremes", "hessian_extremes"]
+
+_TOLERANCE = 0.01  # what a map can show; the 2018 scripts ask for the same
+
+
+@final
+@dataclass(frozen=True)
+class HessianExtremes(Chained):
+    """The quantity that :func:`hessian_extremes` returns."""
+
+    select: Any
+    kind: Any
+    tolerance: float
+    samples: int | None
+    seed: int
+
+    def follow(
+        self, objective: Objective, params: Params, state: Any
+    ) -> tuple[dict[str, float], Any]:
+        """Return the extremes at a point, from the eigenvectors of a point near by."""
+        start = None
+        if state is None:
+            hessian = Hessian(
+                objective, params, select=self.select, kind=self.kind, samples=self.samples,
+                seed=self.seed,
+            )  # fmt: skip
+        else:
+            hessian, start = state[0].at(params), state[1]
+        try:
+            found = extremes(hessian, tolerance=self.tolerance, start=start, seed=self.seed)
+        except NumericsError:  # the loss overflows here: a hole in the map, as in the surface
+            nothing = dict.fromkeys(("hessian_min", "hessian_max", "convexity"), float("nan"))
+            return {**nothing, "hessian_products": float("nan")}, (hessian, None)
+        values = {
+            "hessian_min": found.smallest,
+            "hessian_max": found.largest,
+            "convexity": found.convexity,
+            "hessian_products": float(found.products),
+        }
+        return values, (hessian, torch.sum(found.vectors, dim=0))
+
+
+def hessian_extremes(
+    *,
+    select: Any = None,
+    kind: str = "hessian",
+    tolerance: float = _TOLERANCE,
+    samples: int | None = None,
+    seed: int = 0,
+) -> HessianExtremes:
+    """Return a quantity for ``ls.scan``: the extreme eigenvalues of the Hessian at every point.
+
+    Args:
+        select: by which parameters to differentiate; see :class:`Hessian`.
+        kind: "hessian", "ggn" or "fisher".
+        tolerance: of each eigenvalue, as a share of its size (of a thousandth of the largest
+            where that is more).
+        samples: of the data, drawn once; all if None.
+        seed: of the first vector and of the draw.
+
+    Returns:
+        Columns ``hessian_min``, ``hessian_max``, ``convexity`` = |min / max| (0 where the loss is
+        convex; the paper draws it over [0, 1]) and ``hessian_products``, what it cost.
+
+    Cost: some 10 products a point, each a backward pass or two over the data. A point starts from
+    the eigenvectors of its neighbor (see :mod:`landscope.engines.chains`).
+
+    Source: Li et al. 2018, arXiv 1712.09913, section 6 and Figure 7.
+
+    Example:
+        >>> import torch, landscope as ls
+        >>> data = torch.randn(20, 4), torch.randint(3, (20,))
+        >>> objective = ls.Objective(torch.nn.Linear(4, 3), torch.nn.CrossEntropyLoss(), data)
+        >>> line = ls.Line(objective.center, ls.directions.random(objective.center, 1)[0])
+        >>> extremes = ls.curvature.hessian_extremes()
+        >>> land = ls.scan(objective, line, ls.Grid(3), quantities=(extremes,))
+        >>> bool((land.data["hessian_min"] <= land.data["hessian_max"]).all())
+        True
+    """
+    return HessianExtremes(select, kind, tolerance, samples, seed)
