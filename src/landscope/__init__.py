@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from landscope import directions, draw, engines, errors, formats, losses, params, zoo
     from landscope.adaptive import Adaptive
     from landscope.analysis import curvature
+    from landscope.analysis.averages import loss_stderr, neighborhood_average
+    from landscope.analysis.whole import representativeness
     from landscope.calibration import Calibrated
     from landscope.cost import Cost, estimate
     from landscope.journal import Journal
@@ -39,6 +41,9 @@ _HOMES = {
     "Volume": "slices",
     "estimate": "cost",
     "load": "landscape",
+    "loss_stderr": "analysis.averages",
+    "neighborhood_average": "analysis.averages",
+    "representativeness": "analysis.whole",
     "scan": "scanning",
 }
 _MODULES = {
@@ -71,8 +76,11 @@ __all__ = [
     "estimate",
     "formats",
     "load",
+    "loss_stderr",
     "losses",
+    "neighborhood_average",
     "params",
+    "representativeness",
     "scan",
     "zoo",
 ]
