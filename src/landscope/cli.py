@@ -12,14 +12,18 @@ from typing import Annotated
 
 import typer
 
-from landscope import options, report
+from landscope import measuring, options, report
 from landscope._version import VERSION
 from landscope.errors import LandscopeError
 from landscope.options import (
+    Address,
     Arguments,
+    Checkpoint,
+    Gpus,
     Ignore,
     Kind,
     Normalize,
+    Out,
     Over,
     Quantity,
     Run,
@@ -28,6 +32,7 @@ from landscope.options import (
     ScaleOption,
     Target,
     Where,
+    Workers,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -38,7 +43,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
 
 
 @app.callback(invoke_without_command=True)
@@ -73,10 +77,8 @@ def demo(
 def scan(
     target: Target,
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the run; a scan in it goes on.")],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to load first: .t7, .pt, .pth, .safetensors.")
-    ] = None,
+    out: Out,
+    checkpoint: Checkpoint = None,
     x: Annotated[
         str | None, typer.Option(help="Axis x as first:last:points; alone, it makes a line.")
     ] = None,
@@ -121,13 +123,9 @@ def scan(
         str | None, typer.Option(help="Time for all of it, such as 60s, 5m, 2h: the best picture.")
     ] = None,
     engine: Annotated[Where, typer.Option(help="Who evaluates.")] = Where.local,
-    workers: Annotated[
-        int | None, typer.Option(help="Points evaluated at the same time; measured if not given.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, with --engine ray.")
-    ] = None,
-    gpus: Annotated[float, typer.Option(help="GPUs a worker, with --engine ray.")] = 0,
+    workers: Workers = None,
+    address: Address = None,
+    gpus: Gpus = 0,
     title: Annotated[str | None, typer.Option(help="Title for pictures.")] = None,
 ) -> None:
     """Evaluate a model's loss over a line, a plane or a volume, and draw it.
@@ -148,18 +146,12 @@ def scan(
     }  # fmt: skip
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     slice_ = options.recipe(asked).slice(objective, len(spans))
-    try:
-        with bar(f"scan {target}") as progress:
-            land = runs.perform(
-                objective, slice_, options.sampler(asked), out,
-                asked=asked, title=title or target, progress=progress, budget=budget,
-                engine=options.engine(engine, workers, address, gpus), terms=options.terms(samples),
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        report.complain(
-            f"stopped; what was computed is in {out}: the same command goes on from there."
-        )
-        raise typer.Exit(_INTERRUPTED) from None
+    with report.stoppable(out), bar(f"scan {target}") as progress:
+        land = runs.perform(
+            objective, slice_, options.sampler(asked), out,
+            asked=asked, title=title or target, progress=progress, budget=budget,
+            engine=options.engine(engine, workers, address, gpus), terms=options.terms(samples),
+        )  # fmt: skip
     report.tell(land, out)
     if len(land.dims) < 3:
         report.tell_files(runs.pictures(land, out))
@@ -169,7 +161,7 @@ def scan(
 def cost(
     target: Target,
     *,
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights to load first.")] = None,
+    checkpoint: Checkpoint = None,
     x: Annotated[str | None, typer.Option(help="Axis x as first:last:points.")] = None,
     y: Annotated[str | None, typer.Option(help="Axis y as first:last:points.")] = None,
     z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
@@ -188,6 +180,11 @@ def cost(
     report.say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
     told = estimate(objective, slice_, options.sampler(asked), terms=options.terms(samples))
     report.say(str(told))
+
+
+app.command()(measuring.curvature)
+app.command()(measuring.convexity)
+app.command()(measuring.whole)
 
 
 @app.command()
@@ -285,11 +282,15 @@ def import_(
         typer.Argument(metavar="FILE", help="A surface file of 2018 (.h5), or .nc .zarr .csv."),
     ],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder to make.")],
+    batches: Annotated[
+        int | None,
+        typer.Option(help="Over which a 2018 script summed its eigenvalues: to divide by."),
+    ] = None,
 ) -> None:
     """Make a run from a file of the 2018 scripts, or from any file of landscope."""
     from landscope import runs
 
-    land = runs.opened(file)
+    land = runs.opened(file, batches=batches)
     folder = runs.made(run)
     land.save(folder / runs.LANDSCAPE)
     runs.note(folder, {"command": "import", "file": file}, seconds=land.seconds)

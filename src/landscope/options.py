@@ -52,6 +52,14 @@ class Where(StrEnum):
     ray = "ray"
 
 
+class Matrix(StrEnum):
+    """Which matrix of second derivatives."""
+
+    hessian = "hessian"
+    ggn = "ggn"
+    fisher = "fisher"
+
+
 class Scale(StrEnum):
     """How values are drawn."""
 
@@ -99,6 +107,25 @@ Arguments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
 ]
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; what is begun in it goes on.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="Weights to load first: .t7, .pt, .pth, .safetensors.")
+]
+Seed = Annotated[int, typer.Option(help="Of all that is random.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Parameters to differentiate by: a name pattern such as 'layer3.*', again for more,"
+        " or 'dimension > 1'; all if not given."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Points evaluated at the same time; measured if not given."),
+]
+Address = Annotated[str | None, typer.Option(help="Of a Ray cluster, with --engine ray.")]
+Gpus = Annotated[float, typer.Option(help="GPUs a worker, with --engine ray.")]
 
 
 def spans(*axes: str | None) -> list[tuple[float | None, float | None, int]]:

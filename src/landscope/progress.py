@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from landscope.landscape import Landscape
 
@@ -77,7 +77,7 @@ def reporter(
 
 
 @contextlib.contextmanager
-def bar(title: str) -> Iterator[Callable[[Progress], None]]:
+def bar(title: str, units: str = "points") -> Iterator[Callable[[Progress], None]]:
     """Show a progress bar with the time left on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -85,7 +85,7 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("points"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+        TextColumn(units), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
     )  # fmt: skip
     with Bar(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(title, total=None, left="")
@@ -95,6 +95,48 @@ def bar(title: str) -> Iterator[Callable[[Progress], None]]:
             shown.update(task, completed=now.done, total=now.total, left=left)
 
         yield tell
+
+
+def counted(tell: Callable[[Progress], None]) -> Callable[[int, int], None]:
+    """Return a function of (done, total) that tells a Progress."""
+    clocks: list[Clock] = []
+
+    def told(done: int, total: int) -> None:
+        if not clocks:
+            clocks.append(Clock(done, total, None))
+        tell(clocks[0].progress(done, {}))
+
+    return told
+
+
+class ProductsBar:
+    """Shows how many Hessian products were made, and for what."""
+
+    def __init__(self, shown: Any, task: Any) -> None:
+        self._shown, self._task = shown, task
+
+    def __call__(self, count: int) -> None:
+        """Note that so many products were made."""
+        self._shown.update(self._task, completed=count)
+
+    def title(self, text: str) -> None:
+        """Say what the next ones are for."""
+        self._shown.update(self._task, description=text)
+
+
+@contextlib.contextmanager
+def products_bar(title: str) -> Iterator[ProductsBar]:
+    """Show a count of products on standard error; how many there will be is not known before."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed} products"),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True)) as shown:
+        yield ProductsBar(shown, shown.add_task(title, total=None))
 
 
 def _clock_text(seconds: float) -> str:

@@ -5,6 +5,8 @@ Whatever is heavy (torch, numpy) is imported inside the functions, so that ``--h
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ import typer
 if TYPE_CHECKING:
     from landscope.analysis.shape import Shape
     from landscope.landscape import Landscape
+
+_INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
 
 
 def tell(land: Landscape, run: Path) -> None:
@@ -52,6 +56,16 @@ def tell_files(files: list[Path]) -> None:
     """Tell which files were written."""
     for file in files:
         say(f"  wrote {file}")
+
+
+@contextlib.contextmanager
+def stoppable(run: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a sentence and an exit status: what was computed is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"stopped; what was computed is in {run}: the same command goes on from there.")
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def say(text: str) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from landscope import landscape
 from landscope._version import VERSION
 from landscope.calibration import Calibrated
-from landscope.engines import Engine
+from landscope.engines import Engine, Quantity
 from landscope.engines.plans import Plan
 from landscope.errors import FormatError, JournalError
 from landscope.files import whole
@@ -57,6 +58,7 @@ def perform(
     engine: Engine | None = None,
     budget: float | str | None = None,
     terms: Calibrated | None = None,
+    quantities: Sequence[Quantity] = (),
 ) -> Landscape:
     """Return the landscape of a scan that keeps everything in a folder, and goes on there.
 
@@ -71,6 +73,7 @@ def perform(
         engine: as in ``ls.scan``.
         budget: as in ``ls.scan``.
         terms: as in ``ls.scan``.
+        quantities: as in ``ls.scan``.
 
     Raises:
         JournalError: when the folder cannot be written, or holds another question.
@@ -80,13 +83,13 @@ def perform(
         progress = _previewing(progress, folder / PREVIEW)
     land = scan(
         objective, slice, sampler, journal=folder / JOURNAL, progress=progress,
-        engine=engine, budget=budget, terms=terms,
+        engine=engine, budget=budget, terms=terms, quantities=quantities,
     )  # fmt: skip
     if title:
         land = Landscape(land.data.assign_attrs(title=title), land.seconds)
     keep_directions(slice, folder / DIRECTIONS)
     land.save(folder / LANDSCAPE)
-    naive = _naive_seconds(folder, land, objective)
+    naive = None if quantities else _naive_seconds(folder, land, objective)
     note(folder, asked, seconds=land.seconds, naive=naive)
     (folder / PREVIEW).unlink(missing_ok=True)
     return land
@@ -158,8 +161,22 @@ def note(
         "python": platform.python_version(),
         "machine": platform.platform(),
     }
-    with whole(folder / ASKED) as part:
-        part.write_text(json.dumps(told, indent=2, default=str) + "\n")
+    write_json(folder / ASKED, told)
+
+
+def write_json(path: Path, told: Mapping[str, Any]) -> None:
+    """Write what was found or asked; what is not finite is null, as JSON wants it."""
+    text = json.dumps(_finite(told), indent=2, default=str, allow_nan=False)
+    with whole(path) as part:
+        part.write_text(text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def noted(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -179,12 +196,24 @@ def noted(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def keep_directions(slice_: Slice, path: Path) -> None:
     """Write the directions of a slice, by axis, so that they can be used again."""
+    _write_directions({d: p for d, p in slice_.parts.items() if d != "center"}, path)
+
+
+def keep_vectors(
+    vectors: Mapping[str, Params], center: Params, folder: str | os.PathLike[str]
+) -> None:
+    """Write vectors by axis as the directions of a run; entries that they lack stay still."""
+    still = {n: torch.zeros_like(t) for n, t in center.items()}
+    whole_ = {dim: like(center, {**still, **vector}) for dim, vector in vectors.items()}
+    _write_directions(whole_, Path(folder) / DIRECTIONS)
+
+
+def _write_directions(parts: Mapping[str, Params], path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {
         f"{dim}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for dim, params in slice_.parts.items()
-        if dim != "center"
+        for dim, params in parts.items()
         for name, tensor in params.items()
     }
     with whole(path) as part:
@@ -215,8 +244,12 @@ def directions(folder: str | os.PathLike[str], params: Params) -> list[Params]:
     return found
 
 
-def opened(folder: str | os.PathLike[str]) -> Landscape:
+def opened(folder: str | os.PathLike[str], *, batches: int | None = None) -> Landscape:
     """Return the landscape of a run, or of any file that holds one (.h5 of 2018 as well).
+
+    Args:
+        folder: of the run, or the file.
+        batches: over which a 2018 script summed its eigenvalues; see ``read_surface``.
 
     Raises:
         FormatError: when there is none.
@@ -225,7 +258,7 @@ def opened(folder: str | os.PathLike[str]) -> Landscape:
     if path.suffix == ".h5":
         from landscope.formats import reference_h5
 
-        return reference_h5.read_surface(path)
+        return reference_h5.read_surface(path, batches=batches)
     if path.is_dir() and path.suffix != ".zarr" and not (path / LANDSCAPE).is_file():
         what = "its scan is not finished: run it again" if (path / JOURNAL).is_file() else (
             "it is not the folder of a run")  # fmt: skip

@@ -16,6 +16,7 @@ from landscope import zoo
 from landscope.errors import TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective import Objective
+from landscope.params import Params, like, parameters
 
 _FORM = "expected file.py:function, package.module:function, or zoo:NAME"
 
@@ -54,6 +55,37 @@ def objective(
             " data)."
         )
     return made if checkpoint is None else reloaded(made, checkpoint)
+
+
+def initialization(
+    target: str,
+    made: Objective,
+    arguments: Iterable[str],
+    checkpoint: str | os.PathLike[str] | None,
+    path: str | os.PathLike[str] | None,
+) -> Params | None:
+    """Return the parameters that training began with, where they are known.
+
+    Args:
+        target: as for :func:`objective`.
+        made: its objective.
+        arguments: as for :func:`objective`.
+        checkpoint: as for :func:`objective`.
+        path: a checkpoint of the initial weights.
+
+    Raises:
+        FormatError: when the checkpoint does not fit the model.
+    """
+    if path is not None:
+        other = made.twin()
+        checkpoint_.load(other.model, path)
+        return other.recentered().center
+    place, _, name = target.rpartition(":")
+    if place != "zoo" or checkpoint is not None:
+        return None
+    given = dict(_argument(text) for text in arguments)
+    model = zoo.initial(name, seed=given.get("seed", 0))
+    return None if model is None else like(made.center, parameters(model))
 
 
 def reloaded(made: Objective, checkpoint: str | os.PathLike[str]) -> Objective:

@@ -57,6 +57,7 @@ class Hessian:
         samples: so many samples drawn without replacement, in the place of all of them; see
             :meth:`along` for the error bar.
         seed: of the draw.
+        progress: called with the number of products so far after each one.
 
     Attributes:
         route: how products are made, in words; "" before the first one.
@@ -89,9 +90,10 @@ class Hessian:
         kind: Kind = "hessian",
         samples: int | Sequence[int] | None = None,
         seed: int = 0,
+        progress: Callable[[int], None] | None = None,
     ) -> None:
         _check(objective, kind)
-        self.objective, self.kind = objective, kind
+        self.objective, self.kind, self._tell = objective, kind, progress
         self.template = _selected(objective, select)
         self.samples, self._data = _drawn(objective, samples, seed)
         self.fraction = 1.0 if self.samples is None else self.samples / _rows(objective)
@@ -179,6 +181,8 @@ class Hessian:
         self.count += vectors.shape[1]
         with self._ready():
             columns = self._passes.product([vectors[:, k] for k in range(vectors.shape[1])])
+        if self._tell is not None:
+            self._tell(self.count)
         return torch.stack(columns, dim=1)
 
     @contextlib.contextmanager

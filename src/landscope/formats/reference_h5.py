@@ -37,7 +37,8 @@ _NAMES = {"loss": "loss", "acc": "accuracy"}
 _EIGENVALUES = {"min_eig": "hessian_min", "max_eig": "hessian_max"}
 _UNFILLED = {"min_eig": 1.0}  # all others: -1
 _GROUPS = ("xdirection", "ydirection", "zdirection")
-_SUM = "sum over the batches of the script, not the mean: divide by their number"
+_SUM = "sum over the batches of the script, not the mean: read it with batches=their number"
+_MEAN = "of the mean loss: the sum in the file over {} batches"
 
 
 class Projection(NamedTuple):
@@ -52,18 +53,27 @@ class Projection(NamedTuple):
     y: np.ndarray | None
 
 
-def read_surface(path: str | os.PathLike[str]) -> Landscape:
+def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) -> Landscape:
     """Return the surface in a file of the 2018 scripts.
 
     Training values are named ``loss`` and ``accuracy``, or ``train_loss``, ``test_loss``,
     ``train_accuracy``, ``test_accuracy`` when the file holds test values too. Accuracies are in
-    percent. Eigenvalues are named ``hessian_min`` and ``hessian_max`` and left as they are: sums
-    over batches, which their attributes say. Cells that were not filled are NaN.
+    percent. Eigenvalues are named ``hessian_min`` and ``hessian_max``, beside their ratio
+    ``convexity``. Cells that were not filled are NaN.
+
+    Args:
+        path: the file.
+        batches: over how many batches the script summed its Hessian, which the file does not say:
+            eigenvalues are divided by it and so those of the mean loss. If not given they are left
+            as they are, which their attributes say.
 
     Raises:
-        FormatError: when the file is not there or is not a surface.
+        FormatError: when the file is not there or is not a surface, or batches is below 1.
     """
     import xarray as xr
+
+    if batches is not None and batches < 1:
+        raise FormatError(f"batches={batches}; expected 1 or more, or None to leave sums as sums.")
 
     with _opened(path) as file:
         if "xcoordinates" not in file:
@@ -82,7 +92,7 @@ def read_surface(path: str | os.PathLike[str]) -> Landscape:
         what = f"{odd} has {columns[odd].size} values" if odd else "there is no loss"
         raise FormatError(f"{path}: {what}; expected {int(np.prod(shape))} values of a loss.")
     data = xr.Dataset(
-        _variables(columns, shape, dims),
+        _variables(columns, shape, dims, batches),
         coords={"x": ("x", x, _axis("x")), **({} if y is None else {"y": ("y", y, _axis("y"))})},
         attrs={"source": "file of the 2018 scripts", "file": Path(path).name, "dir_file": source},
     )
@@ -224,7 +234,10 @@ def _is_value(name: str) -> bool:
 
 
 def _variables(
-    columns: Mapping[str, np.ndarray], shape: tuple[int, ...], dims: tuple[str, ...]
+    columns: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    dims: tuple[str, ...],
+    batches: int | None,
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
     both = any(name.startswith("test_") for name in columns)
     empty = _unfilled(columns)
@@ -232,7 +245,9 @@ def _variables(
     for name, values in columns.items():
         flat = np.where(empty[name], np.nan, values.reshape(-1))
         if name in _EIGENVALUES:
-            title, notes = _EIGENVALUES[name], {"units": "", "long_name": f"{name}: {_SUM}"}
+            what = _SUM if batches is None else _MEAN.format(batches)
+            title, notes = _EIGENVALUES[name], {"units": "", "long_name": f"{name}: {what}"}
+            flat = flat / (batches or 1)
         else:
             prefix, _, rest = name.partition("_")
             title = f"{prefix}_{_NAMES[rest]}" if both else _NAMES[rest]
@@ -240,6 +255,11 @@ def _variables(
             units = "%" if rest == "acc" else ""
             notes = {"units": units, "long_name": f"{words}{_NAMES[rest]}"}
         found[title] = (dims, flat.reshape(shape), notes)
+    if set(_EIGENVALUES.values()) <= set(found):
+        low, high = (found[name][1] for name in ("hessian_min", "hessian_max"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            notes = {"units": "1", "long_name": "|min / max| eigenvalue of the Hessian"}
+            found["convexity"] = (dims, np.abs(low / high), notes)
     return found
 
 

@@ -111,6 +111,11 @@ def objective(
     )
 
 
+def initial(name: str, *, seed: int = 0) -> nn.Module | None:
+    """Return the network with the weights that its training begins with; None where unknown."""
+    return digits.initial(name, seed=seed) if name in digits.NETWORKS else None
+
+
 def _check_given(name: str, checkpoint: object, data: object) -> None:
     if data is None:
         raise TargetError(

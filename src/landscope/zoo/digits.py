@@ -83,8 +83,7 @@ def trained(name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = Tru
     from safetensors.torch import load_file, save_file
 
     with undisturbed():
-        torch.manual_seed(seed)
-        model = NETWORKS[name]()
+        model = initial(name, seed=seed).train()
         recipe = fingerprint.of_text(model, epochs, seed, _LEARNING_RATE, _BATCH, _WEIGHT_DECAY)
         path = cache_folder() / f"{name}-{recipe}.safetensors"
         if cache and path.exists():
@@ -96,6 +95,13 @@ def trained(name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = Tru
                 with whole(path) as part:
                     save_file(model.state_dict(), part)
     return model.eval()
+
+
+def initial(name: str, *, seed: int = 0) -> nn.Module:
+    """Return a network of :data:`NETWORKS` as its training with this seed begins."""
+    with undisturbed():
+        torch.manual_seed(seed)
+        return NETWORKS[name]().eval()
 
 
 def _train(model: nn.Module, epochs: int, seed: int) -> None:
