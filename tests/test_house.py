@@ -34,7 +34,8 @@ FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use ea
     "analysis.eigen", "analysis.traces", "directions", "slices", "sampling", "splines", "rounds",
     "filling", "adaptive", "calibration", "journal", "landscape", "engines.*", "spans", "cost",
     "budgets", "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*",
-    "runs", "recipes", "targets", "demo", "options", "report", "cli",
+    "runs", "recipes", "targets", "demo", "options", "report", "measuring",
+    "cli",
 )  # fmt: skip
 HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
 

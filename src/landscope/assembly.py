@@ -112,8 +112,9 @@ def _errors(
 def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
     prefix, _, rest = name.partition("_")
     plain = rest if prefix in ("train", "test") else name
+    of = plain.removesuffix("_stderr").removeprefix("averaged_")
     words = {"train": "training ", "test": "test "}.get(prefix, "") + plain.replace("_", " ")
-    return {"units": units.get(plain, ""), "long_name": words}
+    return {"units": units.get(of, ""), "long_name": words}
 
 
 def _units(objective: Objective) -> dict[str, str]:

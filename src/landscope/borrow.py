@@ -118,6 +118,17 @@ def products(*, tf32: bool) -> Iterator[None]:
 
 
 @contextmanager
+def without(backend: Any) -> Iterator[None]:
+    """Leave a backend of torch out; its own ``flags()`` would also set TF32, and warn of that."""
+    before = backend.enabled
+    backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before
+
+
+@contextmanager
 def undisturbed(*sources: Any) -> Iterator[None]:
     """Keep the global random states, the number of threads, and the generators of loaders."""
     threads = torch.get_num_threads()

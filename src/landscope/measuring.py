@@ -144,8 +144,9 @@ def convexity(
             quantities=(quantity,),
         )  # fmt: skip
     report.tell(land, out)
-    figures = [("convexity", draw.convexity(land)), ("beside", draw.convexity_beside(land))]
-    report.tell_files([draw.save(figure, Path(out) / f"{name}.png") for name, figure in figures])
+    files = [draw.save(draw.convexity(land), Path(out) / "convexity.png")]
+    files.append(draw.save(draw.convexity_beside(land), Path(out) / "convexity_beside.png"))
+    report.tell_files(files)
 
 
 def whole(

@@ -5,6 +5,7 @@ Each point starts from the user's own buffers, so a value depends on the paramet
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, final
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscope import batches, losses
 from landscope import params as params_
-from landscope.borrow import Borrowed
+from landscope.borrow import Borrowed, without
 from landscope.errors import CallError, ObjectiveError, ParamsError
 from landscope.losses import Custom, Loss, Terms
 from landscope.params import Params
@@ -145,10 +146,11 @@ class Session:
         leaves = self.current()
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
-        for batch in next(iter(self.data.values())):
-            terms = self._loss(batch)[0]
-            weight += float(terms.weights.sum())
-            _add_gradient(total, terms.values.sum(), leaves)
+        with _differentiable(self.loan.model):
+            for batch in next(iter(self.data.values())):
+                terms = self._loss(batch)[0]
+                weight += float(terms.weights.sum())
+                _add_gradient(total, terms.values.sum(), leaves)
         for tensor in total.values():
             tensor.div_(weight)
         if self.penalty is not None:
@@ -262,6 +264,14 @@ class Session:
 
     def _halved(self, batch: Any) -> Any:
         return batches.mapped(_to_bfloat16, batch) if self.half else batch
+
+
+@contextlib.contextmanager
+def _differentiable(model: nn.Module) -> Iterator[None]:
+    """Leave cuDNN's recurrent layers out where they have no gradient: in evaluation mode."""
+    still = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
+    with without(torch.backends.cudnn) if still else contextlib.nullcontext():
+        yield
 
 
 def _add_gradient(total: dict[str, Tensor], value: Tensor, leaves: Params) -> None:

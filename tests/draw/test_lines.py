@@ -140,3 +140,32 @@ def test_wrong_calls_get_a_sentence(training: Landscape, bowl: Landscape) -> Non
         draw.line([])
     with pytest.raises(DrawError, match=r"not \('x',\)"):
         draw.line(bowl)
+
+
+def test_a_curve_with_a_standard_error_has_a_band_of_95_percent_that_the_picture_holds(
+    training: Landscape, rasterize: Rasterize
+) -> None:
+    training.data["train_loss_stderr"] = training.data["train_loss"] * 0 + 0.5
+    ax = draw.line(training, scale="linear")
+    rasterize(ax)
+    (band,) = ax.collections
+    corners = np.asarray(band.get_paths()[0].vertices)
+    loss = training.data["train_loss"].values
+    assert corners[:, 1].max() == pytest.approx(loss.max() + 1.959964 * 0.5)
+    assert corners[:, 1].min() == pytest.approx(loss.min() - 1.959964 * 0.5)
+    low, high = ax.get_ylim()
+    assert low < corners[:, 1].min() < corners[:, 1].max() < high
+    assert "± 1.96 standard errors (95%)" in legend(ax)
+
+
+def test_a_band_that_reaches_below_zero_leaves_a_log_picture_at_its_foot(
+    training: Landscape, rasterize: Rasterize
+) -> None:
+    loss = training.data["train_loss"]
+    plain = draw.line(training, quantities="train_loss", scale="log").get_ylim()
+    for error in (0.1 * loss, 0.51 * loss, 5 * loss):
+        training.data["train_loss_stderr"] = error
+        ax = draw.line(training, quantities="train_loss", scale="log")
+        rasterize(ax)
+        assert plain[0] / 20 < ax.get_ylim()[0] <= plain[0]
+        assert ax.get_ylim()[1] > plain[1]

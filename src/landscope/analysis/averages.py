@@ -10,7 +10,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 
-from landscope.errors import ParamsError
+from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective import Objective
 from landscope.params import Params, like
 
@@ -29,7 +29,8 @@ class NeighborhoodAverage:
 
     def __call__(self, objective: Objective, params: Params) -> dict[str, float]:
         """Return the mean loss around a point and its standard error."""
-        scales = _scales(params, self.metric)
+        moving = {n: t for n, t in params.items() if n in objective.center}  # no statistics
+        scales = _scales(like(params, moving), self.metric)
         pairs = []
         with objective.session() as session:
             for k in range(self.samples // 2):
@@ -94,7 +95,12 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     """Return the standard error of the mean loss over its terms: a quantity for ``ls.scan``.
 
     It tells how far the loss over other data of the same kind may lie from this one: terms are
-    taken as independent draws. Standard deviation / sqrt(n), from one more pass over the data.
+    taken as independent draws. Standard deviation / sqrt(n), from one more pass over the data;
+    where terms count differently (class weights) that of a ratio of two means (Cochran, *Sampling
+    Techniques*, 1977, section 2.11).
+
+    Raises:
+        ObjectiveError: in a scan with ``terms=``, whose samples are no draws of the data.
 
     Example:
         >>> import torch, landscope as ls
@@ -105,10 +111,21 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
         >>> bool((land.data["loss_stderr"] > 0).all())
         True
     """
-    terms = objective.terms(params)
-    if len(terms) < 2:
+    if objective.weights is not None:
+        raise ObjectiveError(
+            "loss_stderr is over terms that count alike, and a calibrated subset (terms=) has"
+            " weights: leave terms out; land.data['loss_error'] is what the subset adds."
+        )
+    with objective.session() as session, torch.no_grad():
+        parts = list(session.terms(params))
+    counts = torch.cat([part.weights for part in parts]).double()
+    values = torch.cat([part.values for part in parts]).double()[counts != 0]
+    counts = counts[counts != 0]
+    size = len(values)
+    if size < 2:
         return {"loss_stderr": float("nan")}
-    return {"loss_stderr": float(terms.std() / math.sqrt(len(terms)))}
+    off = values - counts * (values.sum() / counts.sum())
+    return {"loss_stderr": float(off.norm() * math.sqrt(size / (size - 1)) / counts.sum())}
 
 
 def _scales(params: Params, metric: Metric) -> dict[str, torch.Tensor]:

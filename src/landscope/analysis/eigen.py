@@ -78,7 +78,7 @@ class Extremes:
 
     @property
     def convexity(self) -> float:
-        """Return |smallest / largest|: 0 where the loss is convex (arXiv 1712.09913, Figure 7)."""
+        """Return |smallest / largest|, the ratio that arXiv 1712.09913 draws in Figure 7."""
         return abs(self.smallest / self.largest) if self.largest else float("nan")
 
 
@@ -127,18 +127,20 @@ def eigenpairs(
         scale = float(values.abs().max())
         return tolerance * values[list(places)].abs().clamp(min=0.01 * scale)
 
+    before = hessian.count
     start = random_vector(hessian.shape[0], _like(hessian), seed)
-    goal = _Goal(wanted, limits, most=most, by_value=False)
+    goal = _Goal(wanted, limits, count=count, most=most, by_value=False)
     space, places, converged = _grown(hessian, start, goal, seed)
     values, residuals, coefficients = space.ritz()
     rows = _signed(space.vectors(coefficients[:, places]))
+    stderr = _spread(hessian, rows)
     return Eigenpairs(
         values[places],
         tuple(params_.unflatten(row, hessian.template) for row in rows),
         residuals[places],
         converged,
-        space.products,
-        _spread(hessian, rows),
+        hessian.count - before,
+        stderr,
     )
 
 
@@ -175,7 +177,7 @@ def extremes(
         return tolerance * values[list(places)].abs().clamp(min=FLOOR * scale)
 
     first = random_vector(hessian.shape[0], _like(hessian), seed) if start is None else start
-    goal = _Goal(wanted, limits, most=most, by_value=True)
+    goal = _Goal(wanted, limits, count=2, most=most, by_value=True)
     space, places, converged = _grown(hessian, first, goal, seed)
     values, residuals, coefficients = space.ritz()
     errors = _errors(values, residuals)
@@ -198,12 +200,14 @@ class _Goal:
     Args:
         wanted: from Ritz values, rising, to the indices of those that are wanted.
         limits: from Ritz values and indices to how far these may be off.
+        count: how many.
         most: products.
         by_value: whether limits are of the values, else of the residuals.
     """
 
     wanted: Callable[[Tensor], list[int]]
     limits: Callable[[Tensor, Sequence[int]], Tensor]
+    count: int
     most: int
     by_value: bool
 
@@ -212,7 +216,7 @@ def _grown(
     hessian: Hessian, start: Tensor, goal: _Goal, seed: int
 ) -> tuple[Krylov, list[int], bool]:
     """Return a Krylov space grown until the wanted Ritz pairs are within their limits."""
-    room = _room(hessian)
+    room = max(_room(hessian), 2 * goal.count + 2)  # so that a restart always makes some
     space = Krylov(lambda v: hessian @ v, start, most=room, seed=seed)
     eps = _EPS * torch.finfo(hessian.dtype).eps
     while True:
@@ -294,7 +298,7 @@ def _like(hessian: Hessian) -> Tensor:
 def _check(hessian: Hessian, count: int, which: str) -> None:
     if which not in get_args(Which):
         raise ParamsError(f"which={which!r}; expected one of {', '.join(get_args(Which))}.")
-    if not 1 <= count <= hessian.shape[0]:
+    if not (isinstance(count, int) and 1 <= count <= hessian.shape[0]):
         raise ParamsError(
             f"count={count}; expected 1 to {hessian.shape[0]}, the number of parameters."
         )

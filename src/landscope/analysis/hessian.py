@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 import numpy as np
@@ -95,12 +96,13 @@ class Hessian:
         _check(objective, kind)
         self.objective, self.kind, self._tell = objective, kind, progress
         self.template = _selected(objective, select)
-        self.samples, self._data = _drawn(objective, samples, seed)
-        self.fraction = 1.0 if self.samples is None else self.samples / _rows(objective)
         self.route, self.error, self.count = "", 0.0, 0
-        self._passes = routes.Passes(
-            objective.twin().owned(self._data), list(self.template), kind, self._budget()
-        )
+        with _apart(objective):
+            self.samples, self._data = _drawn(objective, samples, seed)
+            self.fraction = 1.0 if self.samples is None else self.samples / _rows(objective)
+            self._passes = routes.Passes(
+                objective.twin().owned(self._data), list(self.template), kind, self._budget()
+            )
         self.params = self._place(params)
 
     @property
@@ -131,17 +133,11 @@ class Hessian:
             ParamsError: when v does not fit.
         """
         if isinstance(v, Mapping):
-            check_like(v, self.template, "v")
-            ordered = {n: v[n].to(self.template[n]) for n in self.template}
-            found = self._product(params_.flatten(ordered)[:, None])
+            found = self._product(self._vector(v)[:, None])
             return params_.unflatten(found[:, 0], self.template)
         size = self.shape[0]
         if not isinstance(v, Tensor) or v.ndim not in (1, 2) or v.shape[0] != size:
-            shape = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
-            raise ParamsError(
-                f"v is {shape}; expected Params, a tensor of shape ({size},) or ({size}, k): one"
-                " entry a parameter that is differentiated by."
-            )
+            raise _unfit(v, f"a tensor of shape ({size},) or ({size}, k)")
         given = v.detach().to(self.device, self.dtype)
         found = self._product(given if v.ndim == 2 else given[:, None])
         return found if v.ndim == 2 else found[:, 0]
@@ -165,9 +161,11 @@ class Hessian:
         The error is that of the terms as a sample: of all there could be, or, where samples were
         drawn, of the data that they were drawn from. It takes batches as clusters, so it is NaN
         when there is one batch only.
+
+        Raises:
+            ParamsError: when v does not fit.
         """
-        vector = params_.flatten(v) if isinstance(v, Mapping) else v
-        vector = vector.to(self.device, self.dtype)
+        vector = self._vector(v)
         vector = vector / vector.norm()
         parts, rest = [], 0.0
         with self._ready():
@@ -175,7 +173,17 @@ class Hessian:
                 parts.append((float(image.double() @ vector.double()), weight))
             rest = float(self._passes.penalty_product(vector).double() @ vector.double())
         self.count += 1
-        return _ratio(parts, rest, self.fraction)
+        return _ratio(parts, rest, 0.0 if self.samples is None else self.fraction)
+
+    def _vector(self, v: Any) -> Tensor:
+        """Return Params or a Tensor[p] as a vector in the order of the parameters."""
+        if isinstance(v, Mapping):
+            check_like(v, self.template, "v")
+            return params_.flatten({n: v[n].detach().to(t) for n, t in self.template.items()})
+        size = self.shape[0]
+        if not isinstance(v, Tensor) or v.shape != (size,):
+            raise _unfit(v, f"a tensor of shape ({size},)")
+        return v.detach().to(self.device, self.dtype)
 
     def _product(self, vectors: Tensor) -> Tensor:
         self.count += vectors.shape[1]
@@ -188,18 +196,13 @@ class Hessian:
     @contextlib.contextmanager
     def _ready(self) -> Iterator[None]:
         """Keep what is global as it is, and note the route afterwards."""
-        with (
-            undisturbed(*self.objective.sources.values()),
-            products(tf32=self.objective.precision == "tf32"),
-            torch.inference_mode(mode=False),
-            torch.enable_grad(),
-        ):
+        with _apart(self.objective):
             yield
         self.route, self.error = self._passes.route, self._passes.error
 
     def _place(self, params: Mapping[str, Tensor] | None) -> Params:
-        point = self.objective.center if params is None else params
-        with torch.no_grad(), undisturbed(*self.objective.sources.values()):
+        point = self.objective.center if params is None else params_.wrap(params)
+        with _apart(self.objective), torch.no_grad():
             held = copied({n: t.to(self.device) for n, t in point.items()})
             self._passes.move(held)
         return held
@@ -207,6 +210,26 @@ class Hessian:
     def _budget(self) -> float:
         streamed = self._data is None and any(b.streamed for b in self.objective.batches.values())
         return 0.0 if streamed else _SHARE * batches_.free_memory(self.objective.device)
+
+
+@contextlib.contextmanager
+def _apart(objective: Objective) -> Iterator[None]:
+    """Keep what is global as it is; differentiate whatever mode the caller is in."""
+    with (
+        undisturbed(*objective.sources.values()),
+        products(tf32=objective.precision == "tf32"),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+def _unfit(v: Any, expected: str) -> ParamsError:
+    shape = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
+    return ParamsError(
+        f"v is {shape}; expected Params or {expected}: one entry a parameter that is differentiated"
+        " by."
+    )
 
 
 def _check(objective: Any, kind: Any) -> None:
@@ -247,8 +270,11 @@ def _selected(objective: Objective, select: Select) -> Params:
         chosen = {n for n in center if id(alive[n]) in own}
     elif callable(select):
         chosen = {n for n, t in center.items() if select(n, t)}
-    else:
+    elif isinstance(select, str):
         chosen = set(params_.select(center, select))
+    else:
+        patterns = _listed(select, str)
+        chosen = set(params_.select(center, patterns)) if patterns else set()
     if not chosen:
         raise ParamsError(
             f"select={select!r} chooses no trainable parameter: pass a name pattern, a module of"
@@ -265,33 +291,42 @@ def _drawn(
         return None, None
     objective.check_one_data_set()
     total = _rows(objective)
-    if isinstance(samples, int):
-        if not 1 <= samples <= total:
-            raise ObjectiveError(f"samples={samples}; expected 1 to {total}, as many as there are.")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        rows = sorted(order[:samples].tolist())
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(samples, int) and 1 <= samples <= total:
+        rows = sorted(torch.randperm(total, generator=generator)[:samples].tolist())
     else:
-        rows = sorted(set(samples))
+        rows = sorted({int(row) for row in _listed(samples, Integral)})
+    if not rows or rows[0] < 0 or rows[-1] >= total:
+        raise ObjectiveError(
+            f"samples={samples!r}; expected how many, 1 to {total}, or a list of which of them, 0"
+            f" to {total - 1}."
+        )
     (name,) = objective.batches
-    with undisturbed(*objective.sources.values()):
-        drawn = batches_.taken(objective.batches[name], rows)
+    drawn = batches_.taken(objective.batches[name], rows)
+    # Batches are clusters of an error bar: of data in order (by class, say) each must have some.
+    order = torch.randperm(len(rows), generator=generator)
+    mixed = [batches_.mapped(lambda t: t[order.to(t.device)], batch) for batch in drawn]
     size = min(-(-len(rows) // _CLUSTERS), 256)
-    return len(rows), {name: batches_.rebatched(drawn, size) or drawn}
+    return len(rows), {name: batches_.rebatched(mixed, size) or mixed}
+
+
+def _listed(value: Any, kind: type) -> list[Any]:
+    """Return the items of a list; an empty one when it is none, or holds something else."""
+    items = list(value) if isinstance(value, Iterable) else []
+    return items if all(isinstance(item, kind) for item in items) else []
 
 
 def _rows(objective: Objective) -> int:
     return next(iter(objective.batches.values())).rows
 
 
-def _ratio(
-    parts: Sequence[tuple[float, float]], rest: float, fraction: float
-) -> tuple[float, float]:
+def _ratio(parts: Sequence[tuple[float, float]], rest: float, seen: float) -> tuple[float, float]:
     """Return a mean over clusters of unequal weight, and its standard error (ratio estimator)."""
     sums, weights = (np.array(column) for column in zip(*parts, strict=True))
     mean = float(sums.sum() / weights.sum())
     if len(parts) < 2:
         return mean + rest, float("nan")
     off = sums - mean * weights
-    unseen = 1.0 - fraction if fraction < 1.0 else 1.0
-    variance = unseen * len(parts) / (len(parts) - 1) * float((off**2).sum()) / weights.sum() ** 2
+    several = len(parts) / (len(parts) - 1)
+    variance = (1.0 - seen) * several * float((off**2).sum()) / weights.sum() ** 2
     return mean + rest, float(variance**0.5)

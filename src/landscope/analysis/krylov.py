@@ -18,6 +18,7 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 """A symmetric operator: from a vector, shape [p], to a vector, shape [p]."""
 
+_OUTSIDE = 1e-3  # of a random vector must lie outside a basis, whose first was drawn like it
 _ROUNDING = 8.0  # multiples of the precision of a product at which a remainder counts as zero
 
 
@@ -91,11 +92,13 @@ class Krylov:
 
     def _fresh(self, count: int) -> Tensor:
         """Return a random vector outside the first vectors of the basis."""
-        vector = torch.randn(self.basis.shape[1], generator=self.generator, dtype=torch.float64)
-        vector = vector.to(self.basis)
-        for _ in range(2):
-            vector -= self.basis[:count].T @ (self.basis[:count] @ vector)
-        return vector
+        while True:
+            drawn = torch.randn(self.basis.shape[1], generator=self.generator, dtype=torch.float64)
+            vector = drawn.to(self.basis, copy=True)
+            for _ in range(2):
+                vector -= self.basis[:count].T @ (self.basis[:count] @ vector)
+            if float(vector.norm()) > _OUTSIDE * float(drawn.norm()):
+                return vector
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return Ritz values (rising) [m], residuals [m] and coefficients [m, m], float64, CPU."""

@@ -75,8 +75,9 @@ def hessian_extremes(
         seed: of the first vector and of the draw.
 
     Returns:
-        Columns ``hessian_min``, ``hessian_max``, ``convexity`` = |min / max| (0 where the loss is
-        convex; the paper draws it over [0, 1]) and ``hessian_products``, what it cost.
+        Columns ``hessian_min``, ``hessian_max``, ``convexity`` = |min / max| (the paper's ratio:
+        near 0 where what bends downwards is small beside what bends upwards; ``hessian_min``
+        tells whether anything bends downwards at all) and ``hessian_products``, what it cost.
 
     Cost: some 10 products a point, each a backward pass or two over the data. A point starts from
     the eigenvectors of its neighbor (see :mod:`landscope.engines.chains`).

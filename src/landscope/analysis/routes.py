@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -22,7 +23,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscope import batches as batches_
-from landscope import params as params_
 from landscope.errors import ObjectiveError
 from landscope.losses import Loss
 from landscope.params import Params
@@ -61,6 +61,7 @@ class Passes:
         self.params: Params | None = None
         self._whole = False  # whether every batch has a kept map
         self._step: float | None = None
+        self._statistics: dict[str, Tensor] = {}
 
     @property
     def leaves(self) -> list[Tensor]:
@@ -70,8 +71,12 @@ class Passes:
     def move(self, params: Params) -> None:
         """Go to another point."""
         self.kept, self.penalty, self._whole, self._step = [], None, False, None
-        self.params = params
         self.session.move(params)
+        self.params = params
+        self._statistics = {}
+        if self.session.recompute:  # they are constants, so a step of a difference keeps them
+            buffers = self.session.loan.model.named_buffers()
+            self._statistics = {n: b.detach().clone() for n, b in buffers}
 
     def product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """Return products of the mean loss with vectors [p]."""
@@ -94,9 +99,9 @@ class Passes:
             for weight, map_ in self.kept:
                 yield weight, [map_(v) for v in vectors]
             return
-        size, used = 0.0, 0.0
+        self.kept, size, used = [], 0.0, 0.0
         for number, batch in enumerate(self._batches()):
-            with self._kernels(self.route), _Sizes(self.leaves) as sizes:
+            with self._kernels(self.route), _Sizes(self.leaves, batch) as sizes:
                 weight, map_ = self._map(batch)
             yield weight, [map_(v) for v in vectors]
             size = max(size, float(sizes.total))
@@ -127,10 +132,13 @@ class Passes:
     def _choose(self, vector: Tensor) -> None:
         """Take the first route that works, tried on the first batch."""
         batch = next(self._batches())
-        failures: list[str] = []
+        with torch.no_grad():  # a model that fails says so here, and not once a route
+            self.session.batch_terms(batch)
         for route in (PLAIN, NATIVE):
             try:
-                with self._kernels(route):
+                with self._kernels(route) if route == NATIVE else _native.lock:
+                    if route == PLAIN and _native.users:  # it would be tried with their kernels
+                        continue
                     self.route = route
                     _, map_ = self._map(batch)
                     map_(vector)
@@ -138,22 +146,12 @@ class Passes:
                 if isinstance(error, ObjectiveError) or _is_memory(error):
                     self.route = ""
                     raise
-                failures.append(str(error))
             else:
                 return
         self.route = DIFFERENCES
 
-    @contextlib.contextmanager
-    def _kernels(self, route: str) -> Iterator[None]:
-        if route == PLAIN:
-            yield
-            return
-        with (
-            sdpa_kernel(SDPBackend.MATH),
-            torch.backends.cudnn.flags(enabled=False),
-            torch.backends.mkldnn.flags(enabled=False),
-        ):
-            yield
+    def _kernels(self, route: str) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if route == PLAIN else _native
 
     def _map(self, batch: Any) -> tuple[float, Map]:
         """Return the weight of a batch's terms and the map of their sum."""
@@ -186,7 +184,7 @@ class Passes:
             return nodes[-1]
 
         terms = loss(batches_.mapped(cut, outputs), targets)
-        slopes = grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True)
+        slopes = _again(grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True))
         return float(terms.weights.sum()), lambda tangents: _transposed(slopes, nodes, tangents)
 
     def _fisher(self, batch: Any) -> tuple[float, Map]:
@@ -231,8 +229,10 @@ class Passes:
                     self.leaves,
                 )
             outputs, targets = self.session.outputs(batch)
-            flat = [t for t in batches_.tensors(outputs) if t.requires_grad]
-            curved = self._outer(outputs, targets)[1](pushed)
+            whole = [t for t in batches_.tensors(outputs) if t.is_floating_point()]
+            pairs = zip(whole, pushed, strict=True)
+            flat, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
+            curved = self._outer(outputs, targets)[1](moved)
             return _flat(grad(flat, self.leaves, curved, allow_unused=True), self.leaves)
 
     def _choose_step(self, batch: Any, unit: Tensor) -> None:
@@ -250,16 +250,16 @@ class Passes:
     def _shift(self, unit: Tensor, step: float) -> None:
         assert self.params is not None
         sizes = [t.numel() for t in self.leaves]
-        shifted: dict[str, Tensor] = dict(self.params)
+        shifted: dict[str, Tensor] = {**self.params, **self._statistics}
         center = self.session.center
         for name, part in zip(self.names, unit.split(sizes), strict=True):
             base = self.params[name] if name in self.params else center[name]
             shifted[name] = base + step * part.reshape(base.shape)
-        self.session.move(params_.like(self.params, shifted))
+        self.session.loan.put(shifted)
 
     def _return(self) -> None:
         assert self.params is not None
-        self.session.move(self.params)
+        self.session.loan.put({**self.params, **self._statistics})
 
     def _gradient(self, batch: Any, unit: Tensor, step: float) -> Tensor:
         self._shift(unit, step)
@@ -280,11 +280,49 @@ class Passes:
         return [self.session.single_terms(batch).values]
 
 
+@final
+class _Native:
+    """Torch's plain kernels, for as long as any thread is inside: the choice is global."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.users = 0
+        self._chosen = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.users == 0:
+                self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
+                self._chosen.enter_context(_without(torch.backends.cudnn))
+                self._chosen.enter_context(_without(torch.backends.mkldnn))
+            self.users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self._chosen.close()
+
+
+_native = _Native()
+
+
+@contextlib.contextmanager
+def _without(backend: Any) -> Iterator[None]:
+    """Leave a backend out; its own ``flags()`` also sets TF32, and warns of that."""
+    before = backend.enabled
+    backend.enabled = False
+    try:
+        yield
+    finally:
+        backend.enabled = before
+
+
 def _hessian_of(value: Tensor, leaves: Sequence[Tensor]) -> Map:
     """Return v -> H v for the Hessian of a number."""
     if not value.requires_grad:
         return torch.zeros_like
-    slopes = grad(value, leaves, create_graph=True, allow_unused=True)
+    slopes = _again(grad(value, leaves, create_graph=True, allow_unused=True))
     return lambda v: _flat(_transposed(slopes, leaves, _split(v, leaves)), leaves)
 
 
@@ -296,7 +334,7 @@ def _jacobian(
     J' u is linear in u, so differentiating it by u gives J v (Pearlmutter's trick, twice).
     """
     dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
-    pulled = grad(outputs, leaves, dummies, create_graph=True, allow_unused=True)
+    pulled = _again(grad(outputs, leaves, dummies, create_graph=True, allow_unused=True))
 
     def push(v: Tensor) -> list[Tensor]:
         return _transposed(pulled, dummies, _split(v, leaves))
@@ -305,6 +343,28 @@ def _jacobian(
         return _flat(grad(outputs, leaves, list(u), retain_graph=True, allow_unused=True), leaves)
 
     return push, pull
+
+
+def _again(slopes: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Return derivatives that can be differentiated again, or say that they cannot.
+
+    What is marked ``once_differentiable`` raises in ``backward()``, but ``grad(..., inputs)`` goes
+    around it in silence, as if the derivative were zero.
+
+    Raises:
+        RuntimeError: so.
+    """
+    nodes: list[Any] = [t.grad_fn for t in slopes if t is not None]
+    seen = set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("a function in it is marked once_differentiable")
+        nodes += [following for following, _ in node.next_functions]
+    return slopes
 
 
 def _transposed(
@@ -334,11 +394,12 @@ def _flat(parts: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> Tensor:
 
 @final
 class _Sizes:
-    """Counts the bytes that a graph holds, each memory once, the parameters not at all."""
+    """Counts the bytes that a graph holds, each memory once, parameters and data not at all."""
 
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
+    def __init__(self, leaves: Sequence[Tensor], batch: Any) -> None:
         self.total = 0
-        self._seen = {t.untyped_storage().data_ptr() for t in leaves}
+        there = [*leaves, *batches_.tensors(batch)]  # a batch may be a view of all the data
+        self._seen = {t.untyped_storage().data_ptr() for t in there}
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     def _pack(self, tensor: Tensor) -> Tensor:
@@ -346,7 +407,7 @@ class _Sizes:
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             self.total += storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would hold its graph, and the graph it
 
     def __enter__(self) -> _Sizes:
         self._hooks.__enter__()

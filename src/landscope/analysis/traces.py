@@ -21,7 +21,7 @@ from landscope.errors import NumericsError, ParamsError
 
 _LEAST = 16  # random vectors before a standard error is believed
 _ROUND = 4  # vectors between two looks at it: looking at each would stop at lucky moments
-_GRID = 2001  # places of a density
+_GRID = (2001, 200_001)  # places of a density, at least and at most
 
 
 @final
@@ -152,7 +152,7 @@ def spectrum(
         seed: of all random vectors.
 
     Raises:
-        ParamsError: when there are less than 1 vector or 2 steps.
+        ParamsError: when there are less than 1 vector or 2 steps, or the width is not above 0.
         NumericsError: when a product is not finite.
 
     Cost: ``steps (vectors + 1)`` products, and memory for ``steps + outliers`` vectors.
@@ -160,10 +160,10 @@ def spectrum(
     Source: stochastic Lanczos quadrature (Golub, Welsch 1969; Lin, Saad, Yang 2016, arXiv
     1308.5467; Ghorbani, Krishnan, Xiao 2019, arXiv 1901.10159).
     """
-    if vectors < 1 or steps < 2 or outliers < 0:
+    if vectors < 1 or steps < 2 or outliers < 0 or not (width is None or width > 0):
         raise ParamsError(
-            f"vectors={vectors}, steps={steps}, outliers={outliers}; expected at least 1 vector, 2"
-            " steps and 0 outliers."
+            f"vectors={vectors}, steps={steps}, outliers={outliers}, width={width}; expected at"
+            " least 1 vector, 2 steps and 0 outliers, and a width above 0."
         )
     size, before = hessian.shape[0], hessian.count
     values, rows = _outer(hessian, steps, outliers, seed)
@@ -228,11 +228,16 @@ def _spectrum(
 ) -> Spectrum:
     order = np.argsort(nodes)
     nodes, weights = nodes[order], weights[order] / weights.sum()
-    span = float(np.ptp(nodes)) or max(abs(float(nodes[0])), 1.0)
+    span, scale = float(np.ptp(nodes)), float(np.abs(nodes).max())
+    if span <= 1e-9 * scale:  # one eigenvalue, and its rounding
+        span = max(scale, 1.0)
     wide = span / 200 if width is None else width
-    grid = np.linspace(nodes[0] - 4 * wide, nodes[-1] + 4 * wide, _GRID)
-    off = (grid[:, None] - nodes[None, :]) / wide
-    density = (weights * np.exp(-0.5 * off**2)).sum(axis=1) / (wide * math.sqrt(2 * math.pi))
+    count = int(min(max(4 * span / wide, _GRID[0]), _GRID[1]))  # four places a width
+    grid = np.linspace(nodes[0] - 4 * wide, nodes[-1] + 4 * wide, count)
+    density = np.zeros(count)
+    for node, weight in zip(nodes, weights, strict=True):
+        density += weight * np.exp(-0.5 * ((grid - node) / wide) ** 2)
+    density /= wide * math.sqrt(2 * math.pi)
     return Spectrum(nodes, weights, np.sort(outliers), grid, density, wide, size, products)
 
 

@@ -31,6 +31,7 @@ from landscope.scanning import scan
 from landscope.slices import Line
 
 _QUANTILE = 1.959964  # of the normal distribution: 95% on both sides together
+_ROUNDING = 1e-5  # of a loss: what a scan promises; what is lower by less is not lower
 
 
 @final
@@ -93,12 +94,14 @@ class Representativeness:
             "planes_with_negative_curvature": self._negative_planes,
             "share_low": low,
             "share_high": high,
-            "edge_loss_mean": float(np.nanmean(edge)),
-            "edge_loss_least": float(np.nanmin(edge)),
-            "edge_loss_most": float(np.nanmax(edge)),
-            "edge_loss_sharpest": float(np.nanmax(self.sharpest[[0, -1]])),
-            "edge_loss_steepest": float(np.nanmin(self.steepest[[0, -1]])),
-            "lower_than_center_random": float(np.mean(self.random < self.loss)),
+            "edge_loss_mean": _of_numbers(np.mean, edge),
+            "edge_loss_least": _of_numbers(np.min, edge),
+            "edge_loss_most": _of_numbers(np.max, edge),
+            "edge_loss_sharpest": _of_numbers(np.max, self.sharpest[[0, -1]]),
+            "edge_loss_steepest": _of_numbers(np.min, self.steepest[[0, -1]]),
+            "lower_than_center_random": float(
+                np.mean(self.random < self.loss - _ROUNDING * abs(self.loss))
+            ),
             "nonconvex_random": _bending(self.random),
             "initialization_distance": self.initialization_at,
         }
@@ -194,7 +197,8 @@ def representativeness(
         Profiles, curvatures, and a verdict in words (``verdict``) and numbers (``numbers``).
 
     Raises:
-        ParamsError: when there are less than 2 planes, or params do not fit.
+        ParamsError: when there are less than 2 planes, params or initialization do not fit, or no
+            direction leads anywhere: no filters, or an initialization that is the point itself.
         DeterminismError: when the loss at the point does not come out the same twice.
 
     Cost: ``(2 planes + 3) resolution`` evaluations, ``2 planes + 30`` products or so.
@@ -204,13 +208,23 @@ def representativeness(
     """
     if planes < 2:
         raise ParamsError(f"planes={planes}; expected 2 or more, to see how they differ.")
-    center = objective.center if params is None else like(objective.center, params)
+    center = objective.center
+    if params is not None:
+        check_like(params, center, "params")
+        center = like(center, params)
+    objective.probe()
     found = [
         directions_.random(params_.copied(center), 2, seed=seed * 1_000_003 + k)
         for k in range(planes)
     ]
     drawn = [direction for pair in found for direction in pair]
-    unit = float(np.mean([norm(direction) for direction in drawn]))
+    lengths = [norm(direction) for direction in drawn]
+    if not min(lengths) > 0:
+        raise ParamsError(
+            "random directions from here are zero: they move filters, tensors of two dimensions or"
+            " more, and all filters are zero, or there are too few weights for a plane of them."
+        )
+    unit = float(np.mean(lengths))
     hessian = Hessian(objective, center)
     ends = extremes(hessian, tolerance=tolerance, seed=seed)
     seen = [_on_plane(hessian, *pair) for pair in found]
@@ -221,6 +235,11 @@ def representativeness(
     if initialization is not None:
         check_like(initialization, center, "initialization")
         way = directions_.between(initialization, center)
+        if not norm(way) > 0:
+            raise ParamsError(
+                "initialization is the point itself: pass the parameters from before training, such"
+                " as params.copied(objective.center) at that time, or leave it out."
+            )
         at = -norm(way) / unit
         ways.append(_long(way, unit, center))
     grid, count = Grid(resolution, (-radius, radius)), len(ways)
@@ -295,6 +314,12 @@ def _long(direction: Params, length: float, center: Params) -> Params:
         center,
         {n: direction[n] * scale if n in direction else t * 0.0 for n, t in center.items()},
     )
+
+
+def _of_numbers(function: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
+    """Return a function of the values that are numbers; NaN where none is."""
+    held = values[~np.isnan(values)]
+    return float(function(held)) if held.size else float("nan")
 
 
 def _bending(profiles: np.ndarray) -> float:

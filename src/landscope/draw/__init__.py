@@ -2,26 +2,39 @@
 
 ``scene`` turns a Landscape into plain arrays, with the help of ``fields``, ``choices`` and
 ``levels``; the other modules paint scenes: ``static`` (flat pictures of planes), ``relief`` (3-D
-surfaces), ``errors``, ``lines``, ``panels`` (several side by side), ``saving`` (files) and
-``webpage`` (HTML).
+surfaces), ``errors``, ``lines``, ``bands`` (many lines as one), ``panels`` (several landscapes side
+by side), ``quantities`` (several of one landscape), ``convexity`` (maps of it), ``saving`` (files)
+and ``webpage`` (HTML). ``profiles`` and ``spectra`` paint what says whether planes show it all.
 """
 
+from landscope.draw.bands import band
+from landscope.draw.convexity import convexity, convexity_beside
 from landscope.draw.errors import errors
 from landscope.draw.lines import line
 from landscope.draw.panels import side_by_side
+from landscope.draw.profiles import profiles, whole
+from landscope.draw.quantities import quantities
 from landscope.draw.relief import surface
 from landscope.draw.saving import save
+from landscope.draw.spectra import spectrum
 from landscope.draw.static import contour, filled, heatmap
 from landscope.draw.webpage import page
 
 __all__ = [
+    "band",
     "contour",
+    "convexity",
+    "convexity_beside",
     "errors",
     "filled",
     "heatmap",
     "line",
     "page",
+    "profiles",
+    "quantities",
     "save",
     "side_by_side",
+    "spectrum",
     "surface",
+    "whole",
 ]

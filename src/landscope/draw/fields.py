@@ -34,10 +34,18 @@ def named(lands: Sequence[Landscape], labels: Sequence[str] | None) -> list[str]
     """
     if labels is None:
         return [title_of(land) or f"landscape {k}" for k, land in enumerate(lands, 1)]
-    if isinstance(labels, str) or len(labels) != len(lands):
+    return texts_of(labels, len(lands), "landscape(s)")
+
+
+def texts_of(labels: Sequence[str], count: int, what: str) -> list[str]:
+    """Return the labels that a user gave, one for each of ``count``.
+
+    Raises:
+        DrawError: when there are more or fewer.
+    """
+    if isinstance(labels, str) or len(labels) != count:
         raise DrawError(
-            f"labels={labels!r} does not name {len(lands)} landscape(s): give a list with one text"
-            " for each."
+            f"labels={labels!r} does not name {count} {what}: give a list with one text for each."
         )
     return [str(label) for label in labels]
 
@@ -56,10 +64,21 @@ def names_of(land: Landscape) -> list[str]:
 
 def label_of(land: Landscape, name: str) -> str:
     """Return what to write beside an axis of ``name``: its long name and its unit."""
+    text, unit = text_of(land, name), unit_of(land, name)
+    return f"{text} ({unit})" if unit else text
+
+
+def text_of(land: Landscape, name: str) -> str:
+    """Return the long name of a quantity or of an axis."""
     attrs = land.data[name].attrs if name in land.data.variables else {}
-    text = str(attrs.get("long_name", "") or name.replace("_", " "))
+    return str(attrs.get("long_name", "") or name.replace("_", " "))
+
+
+def unit_of(land: Landscape, name: str) -> str:
+    """Return the unit of a quantity or of an axis; empty where it has none, or is not known."""
+    attrs = land.data[name].attrs if name in land.data.variables else {}
     unit = str(attrs.get("units", ""))
-    return text if unit in ("", "1") else f"{text} ({unit})"
+    return "" if unit == "1" else unit
 
 
 def title_of(land: Landscape) -> str:

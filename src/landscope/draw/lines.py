@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from landscope.draw.fields import named, several
 from landscope.draw.levels import FloatArray
@@ -27,7 +28,9 @@ from landscope.landscape import Landscape
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Solid for training data, dashed for held-out data; one pair for each quantity of a landscape.
 _DASHES = (("-", "--"), ("-.", ":"), ((0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))))
-_CROSS: dict[str, Any] = {"ls": "none", "marker": "x", "color": "0.35", "ms": 4, "clip_on": False}
+CROSS: dict[str, Any] = {"ls": "none", "marker": "x", "color": "0.35", "ms": 4, "clip_on": False}
+
+_BAND: dict[str, Any] = {"alpha": 0.2, "lw": 0, "zorder": 1.5}
 
 
 def line(
@@ -41,7 +44,8 @@ def line(
     """Return axes with quantities along a line: losses on the left, percentages on the right.
 
     Several landscapes are laid over each other in thin lines: in one color as repeats of one
-    experiment, or, when they have labels, in a color each.
+    experiment, or, when they have labels, in a color each. A quantity whose standard error is in
+    the landscape, as ``<name>_stderr``, has a band of 1.96 of these to both sides.
 
     Args:
         land_or_lands: one landscape with dims ("x",), or several.
@@ -81,9 +85,10 @@ def paint_lines(scenes: Sequence[LineScene], ax: Axes, names: Sequence[str] | No
             style = _style(trace, families, landscape=k if names else None)
             thin: dict[str, Any] = {"lw": 1.8} if len(scenes) == 1 else {"lw": 1.0, "alpha": 0.85}
             where = right if trace.percent else ax
-            where.plot(scene.x, trace.shown, markevery=_lonely(trace.shown), **style, **thin)
-        _mark_holes(scene, ax)
-    _dress(scenes, ax, right)
+            where.plot(scene.x, trace.shown, markevery=lonely(trace.shown), **style, **thin)
+            _error_band(scene, trace, where, style["color"])
+        mark_holes(scene, ax)
+    dress(scenes, ax, right)
     title = scenes[0].title if len(scenes) == 1 else f"{len(scenes)} landscapes"
     ax.set_title("" if names else title)
 
@@ -98,6 +103,13 @@ def line_legend(
     entries = _entries(scenes, names)
     columns = 4 if len(entries) % 3 else 3
     where.legend(handles=entries, ncols=columns, frameon=False, fontsize="small", **place)
+
+
+def _error_band(scene: LineScene, trace: Trace, ax: Axes, color: str) -> None:
+    """Shade where the true value lies with a probability of 95%, if that is known."""
+    if trace.margin is not None:
+        low, high = trace.shown - trace.margin, trace.shown + trace.margin
+        ax.fill_between(scene.x, low, high, color=color, **_BAND)
 
 
 def _families(traces: Sequence[Trace]) -> list[str]:
@@ -126,21 +138,21 @@ def _right_axes(ax: Axes, traces: Sequence[Trace]) -> Axes:
     return ax
 
 
-def _lonely(shown: FloatArray) -> list[int]:
+def lonely(shown: FloatArray) -> list[int]:
     """Return the points without a neighbor, [points]: no line would show them."""
     hole = np.concatenate([[True], np.isnan(shown), [True]])
     return [int(k) for k in np.flatnonzero(~hole[1:-1] & hole[:-2] & hole[2:])]
 
 
-def _mark_holes(scene: LineScene, ax: Axes) -> None:
+def mark_holes(scene: LineScene, ax: Axes) -> None:
     """Put a small cross at the foot of the picture wherever a value is missing."""
     at = scene.hole_positions
     if at.size:
         foot = np.full(at.shape, 0.02)
-        ax.plot(at, foot, transform=ax.get_xaxis_transform(), **_CROSS)
+        ax.plot(at, foot, transform=ax.get_xaxis_transform(), **CROSS)
 
 
-def _dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
+def dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
     """Set scales, ranges and the labels of the axes."""
     first = scenes[0]
     ax.set_xlabel(first.x_label)
@@ -154,7 +166,7 @@ def _dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
     for axes, percent in ((right, True), (ax, False)):
         labels = dict.fromkeys(t.label for t in first.traces if t.percent == percent)
         if labels:
-            axes.set_ylabel(_common(list(labels)))
+            axes.set_ylabel(common(list(labels)))
             if percent:
                 axes.set_ylim(-2, 102)
 
@@ -171,7 +183,7 @@ def _span_limits(scene: LineScene, ax: Axes) -> None:
         mark_axis(ax.yaxis, scene.limits, "log")
 
 
-def _common(labels: list[str]) -> str:
+def common(labels: list[str]) -> str:
     """Return one text for an axis: the words that all its labels end in, or all labels."""
     words = [label.split() for label in labels]
     shared: list[str] = []
@@ -180,22 +192,27 @@ def _common(labels: list[str]) -> str:
         if len(tails) > 1:
             break
         shared.insert(0, tails.pop())
-    return " ".join(shared) if shared and shared[0][0] != "(" else ", ".join(labels)
+    text = " ".join(shared)
+    if text[:1] != "(":
+        return text or ", ".join(labels)
+    return f"{', '.join(label.removesuffix(text).rstrip() for label in labels)} {text}"
 
 
-def _entries(scenes: Sequence[LineScene], names: Sequence[str] | None) -> list[Line2D]:
+def _entries(scenes: Sequence[LineScene], names: Sequence[str] | None) -> list[Line2D | Patch]:
     """Return one entry a trace and, where landscapes have names, one a landscape."""
     first, many = scenes[0], len(scenes)
     families = _families([trace for scene in scenes for trace in scene.traces])
-    entries = []
+    entries: list[Line2D | Patch] = []
     for k, name in enumerate(names or []):
         entries.append(Line2D([], [], color=CYCLE[k % len(CYCLE)], label=name))
     for trace in first.traces:
         style = _style(trace, families, landscape=0 if names else None) | {"marker": ""}
         style |= {"color": "0.3"} if names else {}
         entries.append(Line2D([], [], label=trace.label, **style))
+    if any(trace.margin is not None for scene in scenes for trace in scene.traces):
+        entries.append(Patch(facecolor="0.3", label="± 1.96 standard errors (95%)", **_BAND))
     notes = list(dict.fromkeys(scene.hole_note for scene in scenes if scene.hole_note))
     if notes:
         label = notes[0] if many == 1 else "not finite, or ≤ 0 on a log scale"
-        entries.append(Line2D([], [], label=label, **_CROSS | {"clip_on": True}))
+        entries.append(Line2D([], [], label=label, **CROSS | {"clip_on": True}))
     return entries

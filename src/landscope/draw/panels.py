@@ -86,7 +86,7 @@ def _plane_panels(
     scenes = [plane_scene(one, quantity=chosen, scale=scale, beside=lands) for one in lands]
     flat = {} if kind != "surface" else {"projection": "3d"}
     size = _SURFACE if kind == "surface" else plane_size(scenes[0], 4.6)
-    figure, axes = _grid(len(lands), size, **flat)
+    figure, axes = panel_grid(len(lands), size, **flat)
     for scene, name, ax in zip(scenes, names, axes, strict=True):
         PAINTERS[kind](scene, ax)
         ax.set_title(name)
@@ -100,7 +100,7 @@ def _line_panels(
     lands: Sequence[Landscape], names: Sequence[str], quantity: str | None, scale: str | None
 ) -> Figure:
     scenes = [line_scene(one, quantities=quantity, scale=scale, beside=lands) for one in lands]
-    figure, axes = _grid(len(lands), _LINE)
+    figure, axes = panel_grid(len(lands), _LINE)
     for scene, name, ax in zip(scenes, names, axes, strict=True):
         paint_lines([scene], ax)
         ax.set_title(name)
@@ -108,7 +108,7 @@ def _line_panels(
     return figure
 
 
-def _grid(count: int, panel: tuple[float, float], **kind: Any) -> tuple[Figure, list[Any]]:
+def panel_grid(count: int, panel: tuple[float, float], **kind: Any) -> tuple[Figure, list[Any]]:
     """Return a figure with ``count`` axes in rows of at most three."""
     columns = 2 if count == 4 else min(count, _COLUMNS)
     rows = math.ceil(count / columns)

@@ -34,6 +34,9 @@ from landscope.draw.levels import FloatArray
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
+_QUANTILE = 1.959964  # of the normal distribution: 95% on both sides together
+_LEAST_OF_BAND = 10.0  # on a log scale: how far below its curve a band is followed, as a factor
+
 
 @dataclass(frozen=True, eq=False)
 class PlaneScene:
@@ -99,6 +102,7 @@ class Trace:
     shown: FloatArray  # [nx], NaN where there is nothing to paint on this scale
     percent: bool  # its unit is %: it belongs on the right-hand axis
     test: bool  # measured on data that were held out: it is drawn dashed
+    margin: FloatArray | None = None  # [nx], half the width of the 95% interval; None: not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +226,8 @@ def line_scene(
     left = [line_values(one, n) for one in (land, *beside) for n in names if not is_percent(one, n)]
     scale = resolve_scale(left, scale, name=names[0]) if left else "linear"
     traces = tuple(_trace(land, name, scale) for name in names)
+    unsure = [(o, n) for o in (land, *beside) for n in names if f"{n}_stderr" in o.data]
+    bands = [end for one, name in unsure for end in _reach(_trace(one, name, scale), scale)]
     if all(np.isnan(trace.shown).all() for trace in traces):
         raise DrawError(nothing_of(names[0]))
     x = axis_values(land, "x")
@@ -229,7 +235,7 @@ def line_scene(
         x=x,
         traces=traces,
         scale=scale,
-        limits=limits_of([paintable(field, scale) for field in left], scale),
+        limits=limits_of([*(paintable(field, scale) for field in left), *bands], scale),
         x_label=label_of(land, "x"),
         title=title_of(land),
         center=0.0 if _holds_zero(x) else None,
@@ -252,7 +258,7 @@ def need_area(scene: PlaneScene, what: str) -> None:
 
 def _trace(land: Landscape, name: str, scale: str) -> Trace:
     values = line_values(land, name)
-    percent = is_percent(land, name)
+    percent, error = is_percent(land, name), f"{name}_stderr"
     return Trace(
         quantity=name,
         label=label_of(land, name),
@@ -260,7 +266,21 @@ def _trace(land: Landscape, name: str, scale: str) -> Trace:
         shown=paintable(values, "linear" if percent else scale),
         percent=percent,
         test=name.startswith(("test", "val")),
+        margin=_QUANTILE * line_values(land, error) if error in land.data else None,
     )
+
+
+def _reach(trace: Trace, scale: str) -> list[FloatArray]:
+    """Return the ends of the error bands that a picture has to hold.
+
+    On a log scale a band may reach down to nothing, and would take all of the picture with it.
+    """
+    if trace.margin is None or trace.percent:
+        return []
+    low, high = trace.shown - trace.margin, trace.shown + trace.margin
+    if scale == "log":
+        low = np.where(low >= trace.shown / _LEAST_OF_BAND, low, np.nan)
+    return [paintable(low, scale), paintable(high, scale)]
 
 
 def _edges(axis: FloatArray, other: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from landscope.objective import Objective
 from landscope.params import Params
 from landscope.slices import Slice
 
-_REMEMBERED = 8  # points whose states a worker keeps: in the order of a chain few are needed
+_REMEMBERED = 8  # points whose states a worker keeps at least: in order few are needed
 
 
 class Chained(ABC):
@@ -60,6 +60,8 @@ class Chain:
     def __init__(self, quantity: Chained, slice_: Slice, axes: Sequence[np.ndarray]) -> None:
         self.quantity, self.slice, self.axes = quantity, slice_, axes
         self.shape = tuple(len(axis) for axis in axes)
+        # A way that does not fit would drive its own beginning out, again and again.
+        self.most = max(_REMEMBERED, max(self.shape, default=1).bit_length() + 1)
         self.found: OrderedDict[int, tuple[dict[str, float], Any]] = OrderedDict()
 
     def values(self, objective: Objective, index: int) -> dict[str, float]:
@@ -70,7 +72,7 @@ class Chain:
                 place = coordinates(step, self.axes)
                 self.found[step] = self.quantity.follow(objective, self.slice.at(place), state)
             self.found.move_to_end(step)
-            while len(self.found) > _REMEMBERED:
+            while len(self.found) > self.most:
                 self.found.popitem(last=False)
             values, state = self.found[step]
         return values

@@ -66,11 +66,12 @@ class Local:
         """Lend a team for a job; the model is borrowed meanwhile."""
         _keep_memory()
         objectives = self._objectives(job.objective)
+        bare = dataclasses.replace(job, quantities=())  # no plan changes what they take
 
         def opened(
             plan: Plan, data: Mapping[str, Sequence[Any]] | None
         ) -> AbstractContextManager[Team]:
-            return _opened(job, objectives, plan, data)
+            return _opened(job if data is None else bare, objectives, plan, data)
 
         plan = self.plan or choose(job, opened, workers=self.workers, compiler=self.compile)
         job.kept["plan"] = plan.dumps()

@@ -1,0 +1,76 @@
+"""Is this the whole surface? Do skip connections make it convex?
+
+Two networks with 32 layers, alike but for their skip connections, trained alike on handwritten
+digits. For each: the loss along random directions beside the sharpest and the most negative one and
+the way from the initialization; the map of the Hessian's extreme eigenvalues over a plane (Li et
+al. 2018, Figure 7, in the small); and a verdict in numbers.
+
+    python examples/whole_surface.py [FOLDER]
+
+Half an hour on two cores; stop it at any moment, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import landscope as ls
+from landscope import runs
+from landscope.progress import bar, counted
+
+NETWORKS = {"with skips": "digits_resnet32", "without skips": "digits_resnet32_noshort"}
+SAMPLES = 256  # of 1,437, drawn once, for Hessians over the plane
+MAP = ls.Grid(9, (-0.5, 0.5))
+
+
+def main(folder: Path) -> None:
+    """Measure both networks, draw them side by side, and write the numbers."""
+    wholes, maps = [], []
+    for name in NETWORKS.values():
+        objective = ls.zoo.objective(name)
+        start = ls.params.parameters(ls.zoo.initial(name))
+        with bar(f"profiles of {name}", "profiles") as tell:
+            wholes.append(
+                ls.representativeness(
+                    objective, 10, initialization=start, folder=folder / name,
+                    progress=counted(tell),
+                )  # fmt: skip
+            )
+        dx, dy = ls.directions.random(objective.center)
+        extremes = ls.curvature.hessian_extremes(samples=SAMPLES)
+        with bar(f"convexity of {name}") as tell:
+            maps.append(
+                ls.scan(
+                    objective, ls.Plane(objective.center, dx, dy), MAP, quantities=(extremes,),
+                    journal=folder / f"{name}.sqlite", progress=tell,
+                )  # fmt: skip
+            )
+    labels = list(NETWORKS)
+    ls.draw.save(ls.draw.whole(wholes, labels=labels), folder / "whole_surface.png")
+    ls.draw.save(ls.draw.convexities(maps, labels=labels), folder / "convexity.png")
+    told = {}
+    for label, whole, land in zip(labels, wholes, maps, strict=True):
+        ratio = land.data["convexity"]
+        near = ratio.sel(x=slice(-0.26, 0.26), y=slice(-0.26, 0.26))
+        told[label] = {
+            "network": NETWORKS[label],
+            **whole.numbers,
+            "verdict": whole.verdict.splitlines(),
+            "convexity at the minimum": float(ratio.sel(x=0, y=0)),
+            "convexity within 0.25, median": float(near.median()),
+            "convexity within 0.25, largest": float(near.max()),
+            "convexity within 0.5, median": float(ratio.median()),
+            "convexity within 0.5, largest": float(ratio.max()),
+            "products": float(land.data["hessian_products"].sum()),
+        }
+        print(f"\n{label}\n{whole.verdict}")
+    runs.write_json(folder / "whole_surface.json", told)
+    print(json.dumps({k: v["convexity within 0.25, median"] for k, v in told.items()}))
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/whole_surface")
+    place.mkdir(parents=True, exist_ok=True)
+    main(place)

@@ -1,0 +1,121 @@
+"""How convex the loss is over a plane: the map of the 2018 paper's Figure 7.
+
+Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 6 and Fig. 7.
+"""
+
+from __future__ import annotations
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from landscope.draw.fields import names_of
+from landscope.draw.panels import panel_grid
+from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.static import (
+    COLORS,
+    add_color_bar,
+    new_axes,
+    paint_filled,
+    paint_heatmap,
+    plane_size,
+    tick,
+)
+from landscope.errors import DrawError
+from landscope.landscape import Landscape
+
+_LABEL = "|smallest / largest eigenvalue| of the Hessian"
+_LIMITS = (0.0, 1.0)  # as in the paper, so that maps can be compared by eye
+_BEYOND = "#D55E00"  # for more than 1; not a color of the scale, also to color-blind people
+
+
+def convexity(land: Landscape, *, ax: Axes | None = None) -> Axes:
+    """Return axes with a map of |smallest / largest eigenvalue| of the Hessian over a plane.
+
+    Dark (0) is where the loss is convex, bright (1) where it bends down as much as up. The color
+    scale is that of the paper, from 0 to 1; more than 1 has a color of its own, and is counted.
+
+    Args:
+        land: a plane that was scanned with ``ls.curvature.hessian_extremes()``.
+        ax: where to draw. Default: a new figure.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
+
+    Raises:
+        DrawError: when the landscape has no convexity, or cannot be drawn; the text says what to
+            do.
+
+    Source: Li et al. 2018, arXiv 1712.09913, Fig. 7.
+
+    Example:
+        >>> extremes = ls.curvature.hessian_extremes()  # doctest: +SKIP
+        >>> land = ls.scan(objective, plane, ls.Grid(11), quantities=(extremes,))  # doctest: +SKIP
+        >>> axes = ls.draw.convexity(land)  # doctest: +SKIP
+    """
+    scene = _scene(land)
+    if ax is None:
+        ax = new_axes(plane_size(scene, 6.4))
+    _paint(scene, ax)
+    return ax
+
+
+def convexity_beside(land: Landscape) -> Figure:
+    """Return a figure with the loss at the left and the map of ``convexity`` at the right.
+
+    Args:
+        land: a plane that was scanned with ``ls.curvature.hessian_extremes()``.
+
+    Raises:
+        DrawError: when the landscape has no convexity, or cannot be drawn; the text says what to
+            do.
+
+    Example:
+        >>> figure = ls.draw.convexity_beside(land)  # doctest: +SKIP
+    """
+    bends, loss = _scene(land), plane_scene(land)
+    figure, (left, right) = panel_grid(2, plane_size(loss, 5.6))
+    paint_filled(loss, left)
+    add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
+    _paint(bends, right)
+    # Cells reach half a step beyond the points: the picture of both ends at the points.
+    right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
+    left.set_title(loss.label)
+    right.set_title("convexity")
+    if loss.title:
+        figure.suptitle(loss.title)
+    return figure
+
+
+def _scene(land: Landscape) -> PlaneScene:
+    if "convexity" not in names_of(land):
+        raise DrawError(
+            "The landscape has no variable 'convexity' over its plane: scan with"
+            " quantities=(ls.curvature.hessian_extremes(),)."
+        )
+    return plane_scene(land, quantity="convexity", scale="linear", limits=_LIMITS)
+
+
+def _paint(scene: PlaneScene, ax: Axes) -> None:
+    paint_heatmap(scene, ax)
+    (mesh,) = (drawn for drawn in ax.collections if isinstance(drawn, QuadMesh))
+    mesh.set_cmap(_colors())
+    figure = ax.figure
+    figure.colorbar(mesh, ax=ax, label=_LABEL, extend="max", pad=0.03, aspect=22)
+    beyond = int((scene.shown > _LIMITS[1]).sum())
+    if beyond:
+        largest = tick(float(scene.shown[scene.shown > _LIMITS[1]].max()), 3)
+        patch = Patch(facecolor=_BEYOND, label=f"above 1: {beyond}, up to {largest}")
+        old = ax.get_legend()
+        others = old.legend_handles if old else []
+        ax.legend(
+            handles=[*(h for h in others if h is not None), patch], loc="upper center",
+            bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize="small",
+        )  # fmt: skip
+
+
+def _colors() -> Colormap:
+    return matplotlib.colormaps[COLORS].with_extremes(over=_BEYOND)
