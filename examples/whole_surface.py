@@ -34,18 +34,25 @@ def main(folder: Path) -> None:
         with bar(f"profiles of {name}", "profiles") as tell:
             wholes.append(
                 ls.representativeness(
-                    objective, 10, initialization=start, folder=folder / name,
+                    objective,
+                    10,
+                    initialization=start,
+                    folder=folder / name,
                     progress=counted(tell),
-                )  # fmt: skip
+                )
             )
         dx, dy = ls.directions.random(objective.center)
         extremes = ls.curvature.hessian_extremes(samples=SAMPLES)
         with bar(f"convexity of {name}") as tell:
             maps.append(
                 ls.scan(
-                    objective, ls.Plane(objective.center, dx, dy), MAP, quantities=(extremes,),
-                    journal=folder / f"{name}.sqlite", progress=tell,
-                )  # fmt: skip
+                    objective,
+                    ls.Plane(objective.center, dx, dy),
+                    MAP,
+                    quantities=(extremes,),
+                    journal=folder / f"{name}.sqlite",
+                    progress=tell,
+                )
             )
     labels = list(NETWORKS)
     ls.draw.save(ls.draw.whole(wholes, labels=labels), folder / "whole_surface.png")

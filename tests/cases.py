@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscope import Objective, Plane, directions
+from landscope import Objective, Plane, directions, losses
 
 CLASSES = 3
 
@@ -71,6 +71,36 @@ class Tied(nn.Module):
         return torch.as_tensor(self.last(self.frozen(hidden)[:, order]))
 
 
+class Attentive(nn.Module):
+    """One block of a transformer: layer norms, fused attention of two heads, a wider layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(4), nn.LayerNorm(4)
+        self.queries = nn.Linear(4, 12)
+        self.wide = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        heads = self.queries(self.first(tokens)).unflatten(2, (3, 2, 2)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(*heads.unbind())
+        hidden = tokens + seen.transpose(1, 2).flatten(2)
+        hidden = hidden + self.wide(self.second(hidden))
+        return torch.as_tensor(self.last(hidden.mean(dim=1)))
+
+
+class Recurrent(nn.Module):
+    """An LSTM whose last hidden state is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.LSTM(3, 4, batch_first=True)
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.as_tensor(self.last(self.layers(rows)[0][:, -1]))
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -115,6 +145,20 @@ def dropout(*, rows: int = 23) -> Case:
     return _case("dropout", model.train(), (rows, 4))
 
 
+def transformer(*, rows: int = 19) -> Case:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Attentive()
+    return _case("transformer", model, (rows, 5, 4))
+
+
+def lstm(*, rows: int = 19) -> Case:
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        model = Recurrent()
+    return _case("lstm", model, (rows, 5, 3))
+
+
 CASES: tuple[Callable[[], Case], ...] = (mlp, batch_norm_cnn, odd)
 
 
@@ -129,6 +173,25 @@ def quadratic() -> tuple[Quadratic, Tensor, Tensor]:
     rows = torch.randn(11, 5, generator=seeded(6), dtype=torch.float64)
     right = torch.randn(11, generator=seeded(7), dtype=torch.float64)
     return Quadratic(5).double(), rows, right
+
+
+class Place(nn.Module):
+    """Parameters that stand for nothing but a place."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(size, generator=seeded(8), dtype=torch.float64))
+
+
+def curved(matrix: Tensor, **options: Any) -> Objective:
+    """An objective w'Mw / 2, whose Hessian is a given symmetric matrix everywhere."""
+
+    def bowl(model: nn.Module, batch: Tensor) -> Tensor:
+        w = model.get_parameter("w")
+        return 0.5 * (w @ matrix.to(w) @ w).expand(len(batch))
+
+    data = [torch.zeros(2, 1), torch.zeros(1, 1)]
+    return Objective(Place(len(matrix)), losses.custom(bowl), [*data, data[0]], **options)
 
 
 def plane(objective: Objective, *, seed: int = 0) -> Plane:

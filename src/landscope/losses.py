@@ -288,6 +288,7 @@ def one_by_one(loss: Loss, outputs: Any, targets: Any) -> Terms:
     return Terms(torch.cat([p.values for p in parts]), torch.cat([p.weights for p in parts]))
 
 
+@torch.no_grad()
 def note_unless_mean(loss: Loss, outputs: Any, targets: Any) -> str | None:
     """Return a remark when a loss that gives one number a batch is not the mean over samples."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or len(outputs) < 2:

@@ -66,7 +66,7 @@ def curvature(
         total = measures.trace(hessian, seed=seed)
         tell.title("spectrum")
         density = measures.spectrum(hessian, vectors=vectors, seed=seed)
-    runs.keep_vectors(dict(zip("xyz", pairs.vectors, strict=False)), objective.center, folder)
+    runs.keep_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
     told = {
         "target": target,
         "kind": kind.value,

@@ -161,7 +161,7 @@ class Objective:
 
     def gradient(self, params: Mapping[str, Tensor] | None = None) -> Params:
         """Return the gradient of the mean loss (with the penalty), one tensor a parameter."""
-        with self.session() as session:
+        with torch.inference_mode(mode=False), torch.enable_grad(), self.session() as session:
             return session.gradient(params)
 
     def check_one_data_set(self) -> None:

@@ -16,7 +16,7 @@ from landscope import zoo
 from landscope.errors import TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective import Objective
-from landscope.params import Params, like, parameters
+from landscope.params import Params, copied, like, parameters
 
 _FORM = "expected file.py:function, package.module:function, or zoo:NAME"
 
@@ -85,7 +85,7 @@ def initialization(
         return None
     given = dict(_argument(text) for text in arguments)
     model = zoo.initial(name, seed=given.get("seed", 0))
-    return None if model is None else like(made.center, parameters(model))
+    return None if model is None else copied(like(made.center, parameters(model)))
 
 
 def reloaded(made: Objective, checkpoint: str | os.PathLike[str]) -> Objective:

