@@ -20,10 +20,11 @@ MODULES = [m.name for m in pkgutil.walk_packages(landscope.__path__, "landscope.
 def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(code) == 2  # ten lines for one's own model, and what it costs: in this order
+    assert len(code) == 3  # one's own model, what it costs, what it hides: in this order
     exec(compile("\n".join(code), "README.md", "exec"), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "contour.png", "error.png", "landscape.nc", "page.html", "scan.sqlite",
+        "averaged.png", "contour.png", "error.png", "landscape.nc", "page.html", "scan.sqlite",
+        "whole.png",
     ]  # fmt: skip
 
 
@@ -37,9 +38,8 @@ def test_every_command_of_the_readme_exists() -> None:
     from landscope.cli import app
 
     known = {c.name or str(c.callback and c.callback.__name__) for c in app.registered_commands}
-    named = set(
-        re.findall(r"landscope (demo|scan|cost|plot|page|info|export|import|zoo)\b", README)
-    )
+    blocks = "\n".join(README.split("```")[1::2])
+    named = set(re.findall(r"(?:^|; )landscope (\w+)", blocks, re.MULTILINE))
     assert named
     assert named <= known
 

@@ -24,8 +24,8 @@ from landscope import errors
 SOURCE = Path(str(landscope.__file__)).parent
 PUBLIC = {
     "Adaptive", "Calibrated", "Cost", "Grid", "Journal", "Landscape", "Line", "Objective", "Plane",
-    "Volume", "__version__", "curvature", "directions", "draw", "engines", "errors",
-    "estimate", "formats", "load", "loss_stderr", "losses",
+    "Volume", "__version__", "curvature", "directions", "draw", "engines",
+    "ensemble", "errors", "estimate", "formats", "load", "loss_stderr", "losses",
     "neighborhood_average", "params", "representativeness", "scan", "zoo",
 }  # fmt: skip
 FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other

@@ -160,3 +160,24 @@ def test_wrong_words_get_a_sentence(
     assert answer.code == 1
     assert sentence in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_scan_with_averages_and_error_bars_draws_them(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    words = ("--average", 0.1, "--error-bars", "--out", tmp_path / "run")
+    answer = command("scan", target, "--x=-1:1:5", *words)
+    assert answer.code == 0, answer.err
+    data = ls.load(tmp_path / "run" / "landscape.nc").data
+    assert {"averaged_loss", "averaged_loss_stderr", "loss_stderr"} <= set(data)
+    assert data["averaged_loss"].attrs["units"] == data["loss"].attrs["units"] == "nat"
+    assert (tmp_path / "run" / "averaged.png").is_file()
+
+
+def test_whole_scans_planes_as_small_multiples(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    words = ("--planes", 2, "--resolution", 5, "--surfaces", 2, "--out", tmp_path / "run")
+    answer = command("whole", target, *words)
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "run" / "surfaces.png").is_file()

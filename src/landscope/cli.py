@@ -119,6 +119,13 @@ def scan(
         int | None,
         typer.Option(help="Draw so many samples (600, say); all are evaluated at 36 points only."),
     ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(help="Average the loss over so large a neighborhood too (0.1, say)."),
+    ] = None,
+    error_bars: Annotated[
+        bool, typer.Option("--error-bars", help="Standard errors of the loss, over the samples.")
+    ] = False,
     budget: Annotated[
         str | None, typer.Option(help="Time for all of it, such as 60s, 5m, 2h: the best picture.")
     ] = None,
@@ -143,6 +150,7 @@ def scan(
         "toward": toward, "directions": directions, "same": same, "normalize": normalize,
         "ignore": ignore, "orthogonal": orthogonal, "over": over, "seed": seed, "set": set_,
         "adaptive": adaptive, "tolerance": tolerance, "samples": samples, "budget": budget,
+        "average": average, "error_bars": error_bars,
     }  # fmt: skip
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     slice_ = options.recipe(asked).slice(objective, len(spans))
@@ -151,6 +159,7 @@ def scan(
             objective, slice_, options.sampler(asked), out,
             asked=asked, title=title or target, progress=progress, budget=budget,
             engine=options.engine(engine, workers, address, gpus), terms=options.terms(samples),
+            quantities=options.quantities(average, error_bars=error_bars),
         )  # fmt: skip
     report.tell(land, out)
     if len(land.dims) < 3:

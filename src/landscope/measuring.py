@@ -160,6 +160,9 @@ def whole(
     planes: Annotated[int, typer.Option(min=2, help="Random planes.")] = 10,
     radius: Annotated[float, typer.Option(help="How far, in lengths of random directions.")] = 1.0,
     resolution: Annotated[int, typer.Option(min=5, help="Points of each profile.")] = 21,
+    surfaces: Annotated[
+        int, typer.Option(help="Scan so many random planes whole, and draw them side by side.")
+    ] = 0,
     seed: Seed = 0,
     set_: Arguments = None,
     engine: Engine = Where.local,
@@ -174,7 +177,7 @@ def whole(
     and numbers. After Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope import draw, runs, targets
-    from landscope.analysis.whole import representativeness
+    from landscope.analysis.whole import ensemble, representativeness
     from landscope.progress import bar, counted
 
     arguments = set_ or ()
@@ -199,5 +202,12 @@ def whole(
         "initialization": None if found.initialization is None else found.initialization.tolist(),
     }
     runs.write_json(folder / "whole.json", told)
-    picture = draw.save(draw.profiles(found), folder / "whole.png")
-    report.tell_files([folder / "whole.json", picture])
+    files = [folder / "whole.json", draw.save(draw.profiles(found), folder / "whole.png")]
+    if surfaces:
+        with report.stoppable(out), bar(f"surfaces {target}") as progress:
+            lands = ensemble(
+                objective, surfaces, engine=options.engine(engine, workers, address, gpus),
+                folder=folder / "surfaces", seed=seed, progress=progress,
+            )  # fmt: skip
+        files.append(draw.save(draw.side_by_side(lands), folder / "surfaces.png"))
+    report.tell_files(files)

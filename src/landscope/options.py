@@ -16,6 +16,7 @@ from landscope.errors import EngineError, SamplerError
 if TYPE_CHECKING:
     from landscope.calibration import Calibrated
     from landscope.engines import Engine
+    from landscope.engines import Quantity as Quantity_
     from landscope.recipes import Recipe
     from landscope.sampling import Sampler
 
@@ -193,6 +194,14 @@ def engine(where: Where, workers: int | None, address: str | None, gpus: float) 
     if address is not None or gpus:
         raise EngineError("--address and --gpus are for a cluster: add --engine ray.")
     return Local(workers=workers)
+
+
+def quantities(average: float | None, *, error_bars: bool) -> list[Quantity_]:
+    """Return what to measure beside the loss."""
+    from landscope.analysis.averages import loss_stderr, neighborhood_average
+
+    found: list[Quantity_] = [] if average is None else [neighborhood_average(average)]
+    return [*found, loss_stderr] if error_bars else found
 
 
 def terms(samples: int | None) -> Calibrated | None:

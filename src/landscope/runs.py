@@ -291,9 +291,14 @@ def pictures(
     from landscope import draw
 
     place = Path(folder)
+    extra = []
+    if "averaged_loss" in land.data and quantity is None:
+        beside = draw.quantities(land, ("loss", "averaged_loss"), scale=scale)
+        extra = [draw.save(beside, place / f"averaged.{kind}")]
     if len(land.dims) == 1:
         scales = [scale] if scale else ["linear", "log"] if _positive(land) else ["linear"]
-        return [draw.save(draw.line(land, scale=s), place / f"line_{s}.{kind}") for s in scales]
+        lines = [draw.save(draw.line(land, scale=s), place / f"line_{s}.{kind}") for s in scales]
+        return lines + extra
     renderers: dict[str, Callable[..., Any]] = {
         "surface": draw.surface,
         "contour": draw.contour,
@@ -306,7 +311,7 @@ def pictures(
     return [
         draw.save(render(land, quantity=quantity, scale=scale), place / f"{name}{stem}.{kind}")
         for name, render in renderers.items()
-    ]
+    ] + extra
 
 
 def _positive(land: Landscape) -> bool:
