@@ -203,3 +203,17 @@ def test_filters_that_are_zero_stay_zero() -> None:
     assert math.isfinite(found.adaptive)
     assert found.adaptive == pytest.approx(0.0, abs=1e-6), "its last layer is zero"
     assert found.epsilon > 0
+
+
+def test_a_loss_that_overflows_in_the_ball_rises_without_bounds() -> None:
+    class Steep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2, 2))
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return torch.exp(1e4 * (rows @ self.w).square()).sum(dim=1) - 2.0
+
+    data = torch.ones(3, 2), torch.zeros(3)
+    found = ls.curvature.sharpness(ls.Objective(Steep(), nn.MSELoss(), data), radius=1.0, count=1)
+    assert found.epsilon == np.inf

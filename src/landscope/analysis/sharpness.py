@@ -34,7 +34,8 @@ class Sharpness:
         largest_residual: |Hv - largest v|.
         trace: of the Hessian.
         trace_stderr: its standard error.
-        epsilon: the highest rise of the loss found within Euclidean distance ``radius``.
+        epsilon: the highest rise of the loss found within Euclidean distance ``radius``; infinity
+            where it overflows there.
         adaptive: the same within ``adaptive_radius``, where each filter is measured by its norm,
             so that rescaling a filter does not change it.
         widths: how far one can go along random filter-normalized directions until the loss has
@@ -151,7 +152,7 @@ def _to_radius(delta: Params, sizes: Params, radius: float) -> Params:
 
 def _loss(objective: Objective, point: Params, step: Params) -> float:
     found = objective.loss(_moved(point, step))
-    return found if math.isfinite(found) else -math.inf
+    return math.inf if math.isnan(found) else found  # beyond all bounds, then
 
 
 def _moved(point: Params, step: Params) -> Params:
