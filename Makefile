@@ -28,6 +28,7 @@ bench: $(VENV)/.dev  ## measure what surfaces cost; on a quiet machine, about ha
 	$(BIN)/python -m benchmarks.surfaces
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.estimates
+	$(BIN)/python -m benchmarks.curvature digits_resnet8
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from landscope.adaptive import Adaptive
     from landscope.analysis import curvature
     from landscope.analysis.averages import loss_stderr, neighborhood_average
-    from landscope.analysis.whole import ensemble, representativeness
+    from landscope.analysis.ensembles import ensemble
+    from landscope.analysis.whole import representativeness
     from landscope.calibration import Calibrated
     from landscope.cost import Cost, estimate
     from landscope.journal import Journal
@@ -39,7 +40,7 @@ _HOMES = {
     "Objective": "objective",
     "Plane": "slices",
     "Volume": "slices",
-    "ensemble": "analysis.whole",
+    "ensemble": "analysis.ensembles",
     "estimate": "cost",
     "load": "landscape",
     "loss_stderr": "analysis.averages",

@@ -177,7 +177,8 @@ def whole(
     and numbers. After Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope import draw, runs, targets
-    from landscope.analysis.whole import ensemble, representativeness
+    from landscope.analysis.ensembles import ensemble
+    from landscope.analysis.whole import representativeness
     from landscope.progress import bar, counted
 
     arguments = set_ or ()

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -20,18 +19,16 @@ from torch import Tensor
 
 from landscope import directions as directions_
 from landscope import params as params_
-from landscope.adaptive import Adaptive
 from landscope.analysis.eigen import Extremes, extremes
+from landscope.analysis.ensembles import own_seed, place
 from landscope.analysis.hessian import Hessian
 from landscope.engines import Engine
 from landscope.errors import ParamsError
-from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm
-from landscope.progress import Progress
-from landscope.sampling import Grid, Sampler
+from landscope.sampling import Grid
 from landscope.scanning import scan
-from landscope.slices import Line, Plane
+from landscope.slices import Line
 
 _QUANTILE = 1.959964  # of the normal distribution: 95% on both sides together
 _ROUNDING = 1e-5  # of a loss: what a scan promises; what is lower by less is not lower
@@ -217,7 +214,7 @@ def representativeness(
         center = like(center, params)
     objective.probe()
     found = [
-        directions_.random(params_.copied(center), 2, seed=_own(seed, k)) for k in range(planes)
+        directions_.random(params_.copied(center), 2, seed=own_seed(seed, k)) for k in range(planes)
     ]
     drawn = [direction for pair in found for direction in pair]
     lengths = [norm(direction) for direction in drawn]
@@ -249,7 +246,7 @@ def representativeness(
     for k, way in enumerate(ways):
         if progress is not None:
             progress(k, count)
-        profiles.append(_profile(objective, Line(center, way), grid, engine, _place(folder, k)))
+        profiles.append(_profile(objective, Line(center, way), grid, engine, place(folder, k)))
     if progress is not None:
         progress(count, count)
     random, rest = np.array(profiles[: len(drawn)]), profiles[len(drawn) :]
@@ -267,59 +264,6 @@ def representativeness(
         unit=unit,
         size=hessian.shape[0],
     )
-
-
-def ensemble(
-    objective: Objective,
-    count: int = 9,
-    sampler: Sampler | None = None,
-    *,
-    axes: int = 2,
-    engine: Engine | None = None,
-    folder: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    progress: Callable[[Progress], None] | bool | None = None,
-) -> list[Landscape]:
-    """Return the landscapes over several random planes (or lines) through the center.
-
-    Draw planes as small multiples on one scale, ``ls.draw.side_by_side(lands)``, and lines as a
-    band, ``ls.draw.band(lands)``: what differs among them is chance, not the network.
-
-    Args:
-        objective: what to evaluate.
-        count: how many.
-        sampler: at which points: ``Adaptive(resolution=31)`` if not given, for lines ``Grid(31)``.
-        axes: 2 for planes, 1 for lines.
-        engine: as in ``ls.scan``.
-        folder: keeps a journal of each, so that the same call goes on where it stopped.
-        seed: of the directions; each plane has its own.
-        progress: as in ``ls.scan``, for each in turn.
-
-    Raises:
-        ParamsError: when there is none to make, or axes is not 1 or 2.
-
-    Cost: a scan each.
-
-    Example:
-        >>> import torch, landscope as ls
-        >>> data = torch.randn(20, 4), torch.randint(3, (20,))
-        >>> objective = ls.Objective(torch.nn.Linear(4, 3), torch.nn.CrossEntropyLoss(), data)
-        >>> lands = ls.ensemble(objective, 3, ls.Grid(5), axes=1)
-        >>> axes = ls.draw.band(lands)
-    """
-    if count < 1 or axes not in (1, 2):
-        raise ParamsError(f"count={count}, axes={axes}; expected 1 or more, and 1 or 2 axes.")
-    if sampler is None:
-        sampler = Adaptive(resolution=31) if axes == 2 else Grid(31)
-    found = []
-    for k in range(count):
-        drawn = directions_.random(objective.center, axes, seed=_own(seed, k))
-        where = Plane(objective.center, *drawn) if axes == 2 else Line(objective.center, *drawn)
-        journal = _place(folder, k, "slice")
-        land = scan(objective, where, sampler, engine=engine, journal=journal, progress=progress)
-        title = f"random {'plane' if axes == 2 else 'direction'} {k + 1}"
-        found.append(Landscape(land.data.assign_attrs(title=title), land.seconds))
-    return found
 
 
 def shares(count: int, total: int) -> tuple[float, float]:
@@ -340,18 +284,6 @@ def _profile(
     land = scan(objective, line, grid, engine=engine, journal=journal)
     found: np.ndarray = np.asarray(land.data[land.quantity].values)
     return found
-
-
-def _own(seed: int, k: int) -> int:
-    """Return the seed of the k-th plane: no two calls with small seeds share one."""
-    return seed * 1_000_003 + k
-
-
-def _place(folder: str | os.PathLike[str] | None, k: int, name: str = "profile") -> Path | None:
-    if folder is None:
-        return None
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder) / f"{name}_{k}.sqlite"
 
 
 def _on_plane(hessian: Hessian, dx: Params, dy: Params) -> tuple[list[float], float]:
@@ -399,4 +331,5 @@ def _number(count: int) -> str:
     return "None" if count == 0 else str(count)
 
 
-_percent = partial("{:.0%}".format)
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"
