@@ -181,3 +181,16 @@ def test_whole_scans_planes_as_small_multiples(
     answer = command("whole", target, *words)
     assert answer.code == 0, answer.err
     assert (tmp_path / "run" / "surfaces.png").is_file()
+
+
+def test_info_tells_what_was_measured(command: Command, target: str, tmp_path: Path) -> None:
+    command("curvature", target, "--vectors", 1, "--out", tmp_path / "c")
+    command("whole", target, "--planes", 2, "--resolution", 5, "--out", tmp_path / "w")
+    answer = command("info", tmp_path / "c")
+    told = json.loads((tmp_path / "c" / "curvature.json").read_text())
+    assert answer.code == 0, answer.err
+    assert f"{told['trace']:.6g}" in answer.out
+    assert f"{told['eigenvalues'][0]:.6g}" in answer.out
+    answer = command("info", tmp_path / "w")
+    assert json.loads((tmp_path / "w" / "whole.json").read_text())["verdict"][0] in answer.out
+    assert json.loads((tmp_path / "w" / "run.json").read_text())["asked"]["planes"] == 2

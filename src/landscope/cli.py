@@ -247,7 +247,12 @@ def info(run: Run) -> None:
     """Tell what a run holds: its grid, its values, its shape, where it comes from."""
     from landscope import runs
 
-    report.tell(runs.opened(run), run)
+    measured = [run / name for name in (measuring.CURVATURE, measuring.WHOLE)]
+    measured = [path for path in measured if path.is_file()]
+    if not measured or (run / runs.LANDSCAPE).is_file():
+        report.tell(runs.opened(run), run)
+    for path in measured:
+        report.tell_numbers(path)
     asked = runs.noted(run)
     for name in ("finished", "machine", "threads"):
         if name in asked:

@@ -5,6 +5,7 @@ Whatever is heavy (torch, matplotlib) is imported inside the commands, so that `
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,8 @@ from landscope.options import (
     Where,
     Workers,
 )  # fmt: skip
+
+CURVATURE, WHOLE = "curvature.json", "whole.json"  # what the commands find, in their run's folder
 
 Engine = Annotated[Where, typer.Option(help="Who evaluates.")]
 
@@ -53,6 +56,7 @@ def curvature(
     from landscope.analysis import curvature as measures
     from landscope.progress import products_bar
 
+    began = time.perf_counter()
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     objective.probe()
     folder = runs.made(out)
@@ -84,14 +88,20 @@ def curvature(
         "product_error": hessian.error,
         "spectrum": {"nodes": density.nodes.tolist(), "weights": density.weights.tolist()},
     }
-    runs.write_json(folder / "curvature.json", told)
+    runs.write_json(folder / CURVATURE, told)
+    asked = {
+        "command": "curvature", "target": target, "checkpoint": checkpoint, "count": count,
+        "kind": kind, "select": select, "samples": samples, "vectors": vectors, "seed": seed,
+        "set": set_,
+    }  # fmt: skip
+    runs.note(folder, asked, seconds=time.perf_counter() - began)
     report.say(f"{target}: {kind.value} of {hessian.shape[0]:,} parameters, {hessian.route}")
     for value, residual in zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True):
         report.say(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
     report.say(f"  trace       {total.estimate:12.6g}  +- {total.stderr:.1g}")
     report.say(f"  products    {hessian.count:>12,}")
     axes = draw.spectrum(density)
-    report.tell_files([folder / "curvature.json", draw.save(axes, folder / "spectrum.png")])
+    report.tell_files([folder / CURVATURE, draw.save(axes, folder / "spectrum.png")])
 
 
 def convexity(
@@ -181,7 +191,7 @@ def whole(
     from landscope.analysis.whole import representativeness
     from landscope.progress import bar, counted
 
-    arguments = set_ or ()
+    began, arguments = time.perf_counter(), set_ or ()
     objective = targets.objective(target, arguments=arguments, checkpoint=checkpoint)
     start = targets.initialization(target, objective, arguments, checkpoint, initialization)
     folder = runs.made(out)
@@ -202,8 +212,14 @@ def whole(
         "steepest": found.steepest.tolist(),
         "initialization": None if found.initialization is None else found.initialization.tolist(),
     }
-    runs.write_json(folder / "whole.json", told)
-    files = [folder / "whole.json", draw.save(draw.profiles(found), folder / "whole.png")]
+    runs.write_json(folder / WHOLE, told)
+    asked = {
+        "command": "whole", "target": target, "checkpoint": checkpoint, "planes": planes,
+        "initialization": initialization, "radius": radius, "resolution": resolution,
+        "surfaces": surfaces, "seed": seed, "set": set_,
+    }  # fmt: skip
+    runs.note(folder, asked, seconds=time.perf_counter() - began)
+    files = [folder / WHOLE, draw.save(draw.profiles(found), folder / "whole.png")]
     if surfaces:
         with report.stoppable(out), bar(f"surfaces {target}") as progress:
             lands = ensemble(

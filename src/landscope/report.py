@@ -6,6 +6,7 @@ Whatever is heavy (torch, numpy) is imported inside the functions, so that ``--h
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,19 @@ def tell_shape(shape: Shape) -> None:
     at = ", ".join(f"{c:g}" for c in shape.at)
     say(f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)")
     say(f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards")
+
+
+def tell_numbers(path: Path) -> None:
+    """Tell the single numbers and texts of a JSON file."""
+    told = json.loads(path.read_text())
+    say(str(path))
+    for name, value in told.items():
+        if isinstance(value, int | float | str):
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            say(f"  {name:<30}  {text}")
+        elif name in ("verdict", "eigenvalues"):
+            for line in value:
+                say(f"  {name:<30}  {line:.6g}" if isinstance(line, float) else f"  {line}")
 
 
 def tell_files(files: list[Path]) -> None:
