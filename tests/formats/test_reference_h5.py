@@ -141,7 +141,7 @@ def test_flat_index_k_of_a_surface_belongs_to_x_k_mod_nx_and_y_k_div_nx() -> Non
 
 def test_a_surface_is_read_with_names_units_and_source() -> None:
     land = reference_h5.read_surface(SQUARE)
-    assert set(land.data) == {"loss", "accuracy", "hessian_min", "hessian_max"}
+    assert set(land.data) == {"loss", "accuracy", "hessian_min", "hessian_max", "convexity"}
     assert land.quantity == "loss"
     assert land.data["accuracy"].attrs["units"] == "%"
     assert "sum over the batches" in land.data["hessian_max"].attrs["long_name"]
