@@ -133,7 +133,7 @@ def eigenpairs(
     start = random_vector(hessian.shape[0], _like(hessian), seed)
     goal = _Goal(wanted, limits, count=count, most=most)
     space, places, converged = _grown(hessian, start, goal, seed)
-    values, residuals, coefficients = space.ritz()
+    values, residuals, coefficients = _ritz(space, hessian)
     rows = _signed(space.vectors(coefficients[:, places]))
     stderr = _spread(hessian, rows)
     return Eigenpairs(
@@ -181,7 +181,7 @@ def extremes(
     first = random_vector(hessian.shape[0], _like(hessian), seed) if start is None else start
     goal = _Goal(wanted, limits, count=2, most=most)
     space, places, converged = _grown(hessian, first, goal, seed)
-    values, residuals, coefficients = space.ritz()
+    values, residuals, coefficients = _ritz(space, hessian)
     low, high = places
     return Extremes(
         float(values[low]),
@@ -225,7 +225,7 @@ def _grown(
                 "a Hessian product is not finite: the loss overflows at this point, or the model"
                 " divides by zero there. Look at objective.loss(params) and .gradient(params)."
             ) from error
-        values, residuals, _ = space.ritz()
+        values, residuals, _ = _ritz(space, hessian)
         places = goal.wanted(values)
         bounds = goal.limits(values, places).clamp(min=eps * float(values.abs().max()))
         enough = space.exhausted or len(values) > len(places)
@@ -235,6 +235,13 @@ def _grown(
             return space, places, space.exhausted
         if space.full:
             space.restart(_kept(len(values), places))
+
+
+def _ritz(space: Krylov, hessian: Hessian) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Ritz values, residuals and coefficients; no residual is less than rounding."""
+    values, residuals, coefficients = space.ritz()
+    rounding = torch.finfo(hessian.dtype).eps * float(values.abs().max())
+    return values, residuals.clamp(min=rounding), coefficients
 
 
 def _kept(size: int, places: Sequence[int]) -> Tensor:
