@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 import landscope as ls
 from landscope.analysis import hessian as hessian_
+from landscope.analysis import kernels as kernels_
 from landscope.analysis import routes
 from landscope.analysis.eigen import extremes
 from landscope.analysis.hessian import Hessian
@@ -104,7 +105,7 @@ def _as_before() -> Iterator[None]:
     yield
     Once.fails.clear()
     assert kernels() == before
-    assert routes._native.users == 0
+    assert kernels_.NATIVE.users == 0
 
 
 # --------------------------------------------------------------------------------- exact ones
@@ -300,7 +301,7 @@ def test_a_lack_of_memory_is_no_reason_to_change_the_route(
 
     hessian = Hessian(cases.mlp().objective())
     with monkeypatch.context() as patch:
-        patch.setattr(routes, "_hessian_of", full)
+        patch.setattr(routes, "hessian_of", full)
         with pytest.raises(torch.OutOfMemoryError):
             hessian @ torch.ones(67)
     assert (hessian @ torch.ones(67)).shape == (67,)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -20,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscope import batches as batches_
+from landscope.analysis import kernels
+from landscope.analysis.derivatives import Map, again, hessian_of, jacobian, joined, transposed
 from landscope.errors import ObjectiveError
 from landscope.losses import Loss
 from landscope.params import Params
@@ -37,9 +37,6 @@ PLAIN, NATIVE, DIFFERENCES = (
 )
 _STEPS = tuple(4.0**k for k in range(-4, 3))  # over the usual step, to choose from
 _MEMORY_WORDS = ("memory", "alloc")
-
-Map = Callable[[Tensor], Tensor]
-"""A linear map of vectors [p], of the sum over a batch."""
 
 
 @final
@@ -118,7 +115,7 @@ class Passes:
             return torch.zeros_like(vector)
         if self.penalty is None:
             value = self.session.penalty(self.session.current())
-            self.penalty = _hessian_of(value, self.leaves)
+            self.penalty = hessian_of(value, self.leaves)
         return self.penalty(vector)
 
     @property
@@ -136,8 +133,10 @@ class Passes:
             self.session.batch_terms(batch)
         for route in (PLAIN, NATIVE):
             try:
-                with self._kernels(route) if route == NATIVE else _native.lock:
-                    if route == PLAIN and _native.users:  # it would be tried with their kernels
+                with self._kernels(route) if route == NATIVE else kernels.NATIVE.lock:
+                    if (
+                        route == PLAIN and kernels.NATIVE.users
+                    ):  # it would be tried with their kernels
                         continue
                     self.route = route
                     _, map_ = self._map(batch)
@@ -151,7 +150,7 @@ class Passes:
         self.route = DIFFERENCES
 
     def _kernels(self, route: str) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext() if route == PLAIN else _native
+        return contextlib.nullcontext() if route == PLAIN else kernels.NATIVE
 
     def _map(self, batch: Any) -> tuple[float, Map]:
         """Return the weight of a batch's terms and the map of their sum."""
@@ -162,13 +161,13 @@ class Passes:
         if self.kind == "fisher":
             return self._fisher(batch)
         terms = self.session.batch_terms(batch)
-        return float(terms.weights.sum()), _hessian_of(terms.values.sum(), self.leaves)
+        return float(terms.weights.sum()), hessian_of(terms.values.sum(), self.leaves)
 
     def _gauss_newton(self, batch: Any) -> tuple[float, Map]:
         outputs, targets = self.session.outputs(batch)
         flat = [t for t in batches_.tensors(outputs) if t.requires_grad]
         weight, curved = self._outer(outputs, targets)
-        pushed, pulled = _jacobian(flat, self.leaves)
+        pushed, pulled = jacobian(flat, self.leaves)
         return weight, lambda v: pulled(curved(pushed(v)))
 
     def _outer(self, outputs: Any, targets: Any) -> tuple[float, Callable[[Any], Any]]:
@@ -184,12 +183,12 @@ class Passes:
             return nodes[-1]
 
         terms = loss(batches_.mapped(cut, outputs), targets)
-        slopes = _again(grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True))
-        return float(terms.weights.sum()), lambda tangents: _transposed(slopes, nodes, tangents)
+        slopes = again(grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True))
+        return float(terms.weights.sum()), lambda tangents: transposed(slopes, nodes, tangents)
 
     def _fisher(self, batch: Any) -> tuple[float, Map]:
         terms = self.session.single_terms(batch)
-        pushed, pulled = _jacobian([terms.values], self.leaves)
+        pushed, pulled = jacobian([terms.values], self.leaves)
         weights = terms.weights.detach()
         inverse = torch.where(weights != 0, 1.0 / weights, 0.0)
         return float(weights.sum()), lambda v: pulled([pushed(v)[0] * inverse])
@@ -224,7 +223,7 @@ class Passes:
             if self.kind == "fisher":
                 terms = self.session.single_terms(batch)
                 inverse = torch.where(terms.weights != 0, 1.0 / terms.weights.detach(), 0.0)
-                return _flat(
+                return joined(
                     grad([terms.values], self.leaves, [pushed[0] * inverse], allow_unused=True),
                     self.leaves,
                 )
@@ -233,7 +232,7 @@ class Passes:
             pairs = zip(whole, pushed, strict=True)
             flat, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
             curved = self._outer(outputs, targets)[1](moved)
-            return _flat(grad(flat, self.leaves, curved, allow_unused=True), self.leaves)
+            return joined(grad(flat, self.leaves, curved, allow_unused=True), self.leaves)
 
     def _choose_step(self, batch: Any, unit: Tensor) -> None:
         """Choose the step at which two neighboring steps differ least: that is also the error."""
@@ -265,7 +264,7 @@ class Passes:
         self._shift(unit, step)
         with self._kernels(NATIVE):
             total = self.session.batch_terms(batch).values.sum()
-        return _flat(grad(total, self.leaves, allow_unused=True), self.leaves).double()
+        return joined(grad(total, self.leaves, allow_unused=True), self.leaves).double()
 
     @torch.no_grad()
     def _outputs_of(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
@@ -278,118 +277,6 @@ class Passes:
     def _terms_of(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
         self._shift(unit, step)
         return [self.session.single_terms(batch).values]
-
-
-@final
-class _Native:
-    """Torch's plain kernels, for as long as any thread is inside: the choice is global."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.users = 0
-        self._chosen = contextlib.ExitStack()
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if self.users == 0:
-                self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
-                self._chosen.enter_context(_without(torch.backends.cudnn))
-                self._chosen.enter_context(_without(torch.backends.mkldnn))
-            self.users += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.users -= 1
-            if self.users == 0:
-                self._chosen.close()
-
-
-_native = _Native()
-
-
-@contextlib.contextmanager
-def _without(backend: Any) -> Iterator[None]:
-    """Leave a backend out; its own ``flags()`` also sets TF32, and warns of that."""
-    before = backend.enabled
-    backend.enabled = False
-    try:
-        yield
-    finally:
-        backend.enabled = before
-
-
-def _hessian_of(value: Tensor, leaves: Sequence[Tensor]) -> Map:
-    """Return v -> H v for the Hessian of a number."""
-    if not value.requires_grad:
-        return torch.zeros_like
-    slopes = _again(grad(value, leaves, create_graph=True, allow_unused=True))
-    return lambda v: _flat(_transposed(slopes, leaves, _split(v, leaves)), leaves)
-
-
-def _jacobian(
-    outputs: Sequence[Tensor], leaves: Sequence[Tensor]
-) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Sequence[Tensor]], Tensor]]:
-    """Return v -> J v and u -> J' u.
-
-    J' u is linear in u, so differentiating it by u gives J v (Pearlmutter's trick, twice).
-    """
-    dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
-    pulled = _again(grad(outputs, leaves, dummies, create_graph=True, allow_unused=True))
-
-    def push(v: Tensor) -> list[Tensor]:
-        return _transposed(pulled, dummies, _split(v, leaves))
-
-    def pull(u: Sequence[Tensor]) -> Tensor:
-        return _flat(grad(outputs, leaves, list(u), retain_graph=True, allow_unused=True), leaves)
-
-    return push, pull
-
-
-def _again(slopes: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """Return derivatives that can be differentiated again, or say that they cannot.
-
-    What is marked ``once_differentiable`` raises in ``backward()``, but ``grad(..., inputs)`` goes
-    around it in silence, as if the derivative were zero.
-
-    Raises:
-        RuntimeError: so.
-    """
-    nodes: list[Any] = [t.grad_fn for t in slopes if t is not None]
-    seen = set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name() == "torch::autograd::Error":
-            raise RuntimeError("a function in it is marked once_differentiable")
-        nodes += [following for following, _ in node.next_functions]
-    return slopes
-
-
-def _transposed(
-    values: Sequence[Tensor | None], inputs: Sequence[Tensor], weights: Sequence[Tensor]
-) -> list[Tensor]:
-    """Return the derivative of sum(values x weights) by the inputs; zeros where there is none."""
-    pairs = [
-        (t, w) for t, w in zip(values, weights, strict=True) if t is not None and t.requires_grad
-    ]
-    if not pairs:
-        return [torch.zeros_like(t) for t in inputs]
-    tensors, given = zip(*pairs, strict=True)
-    found = grad(tensors, inputs, given, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
-
-
-def _split(vector: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    parts = vector.split([t.numel() for t in leaves])
-    return [part.reshape(t.shape) for part, t in zip(parts, leaves, strict=True)]
-
-
-def _flat(parts: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> Tensor:
-    pairs = zip(parts, leaves, strict=True)
-    found = [(torch.zeros_like(t) if g is None else g).reshape(-1) for g, t in pairs]
-    return torch.cat(found)
 
 
 @final
