@@ -315,3 +315,33 @@ def test_data_do_not_count_as_memory_of_the_graphs_that_see_them() -> None:
     hessian._passes.budget = 4000 * 4 * 8  # as much as the data
     hessian @ torch.ones(5)
     assert len(hessian._passes.kept) == 4
+
+
+def test_without_memory_batches_are_halved_and_products_stay_the_same() -> None:
+    class Hungry(nn.Module):
+        """Has memory for five rows."""
+
+        sizes: ClassVar[list[int]] = []
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            self.sizes.append(len(rows))
+            if len(rows) > 5:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return torch.tanh(self.layer(rows))
+
+    model = Hungry()
+    data = torch.randn(23, 4, generator=seeded(0)), torch.randint(3, (23,), generator=seeded(1))
+    case = Case("hungry", model.double(), data[0].double(), data[1])
+    hessian = Hessian(case.objective(batch_size=20, precision="float64"))
+    found = hessian @ torch.eye(15, dtype=torch.float64)
+    small = Hessian(case.objective(batch_size=5, precision="float64"))
+    torch.testing.assert_close(found, small @ torch.eye(15, dtype=torch.float64))
+    assert max(Hungry.sizes) == 20
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        Hessian(case.objective(batch_size=23, precision="float64", buffers="recompute")) @ (
+            torch.ones(15)
+        )

@@ -76,7 +76,33 @@ class Passes:
             self._statistics = {n: b.detach().clone() for n, b in buffers}
 
     def product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        """Return products of the mean loss with vectors [p]."""
+        """Return products of the mean loss with vectors [p].
+
+        Where memory does not suffice batches are halved, and graphs no longer kept.
+        """
+        while True:
+            try:
+                return self._product(vectors)
+            except RuntimeError as error:
+                if not _is_memory(error) or not self._halve():
+                    raise
+
+    def _halve(self) -> bool:
+        """Halve the batches and keep no graphs; False when they cannot get smaller."""
+        name, batches = next(iter(self.session.data.items()))
+        if isinstance(batches, batches_.Batches) and batches.streamed:
+            return False
+        held = list(batches)
+        rows = max((batches_.count_rows(batch) or 1 for batch in held), default=1)
+        whole = getattr(self.session.loss, "per_batch", False) or self.session.recompute
+        finer = None if whole or rows < 2 else batches_.rebatched(held, rows // 2)
+        if finer is None:
+            return False
+        self.session.data = {name: finer}
+        self.kept, self._whole, self.budget = [], False, 0.0
+        return True
+
+    def _product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         totals = [torch.zeros_like(v, dtype=torch.float64) for v in vectors]
         mass = 0.0
         for weight, images in self.by_batch(vectors):
