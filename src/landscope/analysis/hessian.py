@@ -102,7 +102,7 @@ class Hessian:
             self.samples, self._data = _drawn(objective, samples, seed)
             self.fraction = 1.0 if self.samples is None else self.samples / _rows(objective)
             self._passes = routes.Passes(
-                objective.twin().owned(self._data), list(self.template), kind, self._budget()
+                _twin(objective).owned(self._data), list(self.template), kind, self._budget()
             )
         self.params = self._place(params)
 
@@ -192,7 +192,7 @@ class Hessian:
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
         finer = batches_.rebatched(_mixed(together, order), max(rows // _CLUSTERS, 1)) or together
         names = list(self.template)
-        passes = routes.Passes(self.objective.twin().owned({name: finer}), names, self.kind, 0.0)
+        passes = routes.Passes(_twin(self.objective).owned({name: finer}), names, self.kind, 0.0)
         passes.move(self.params)
         return passes
 
@@ -246,6 +246,18 @@ def _apart(objective: Objective) -> Iterator[None]:
         torch.enable_grad(),
     ):
         yield
+
+
+def _twin(objective: Objective) -> Objective:
+    """Return the objective with a model of its own, which may stay at a point."""
+    try:
+        return objective.twin()
+    except Exception as error:  # a user's model may raise anything when it is copied
+        raise ObjectiveError(
+            f"the model cannot be copied ({type(error).__name__}: {error}), which curvature needs"
+            " so that yours stays as it is: keep computed tensors, locks and open files out of its"
+            " attributes."
+        ) from error
 
 
 def _unfit(v: Any, expected: str) -> ParamsError:
