@@ -262,3 +262,16 @@ def test_traces_that_cannot_be_asked_for_are_refused(options: dict[str, Any]) ->
 def test_spectra_that_cannot_be_asked_for_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ParamsError, match=r"vectors=.*; expected at least 1 vector"):
         spectrum(operator([1.0, 2.0]), **options)
+
+
+def test_the_error_of_a_moment_is_its_spread_over_seeds() -> None:
+    values = torch.linspace(-1, 3, 120, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(120, 120, generator=seeded(3), dtype=torch.float64))[0]
+    hessian = Hessian(cases.curved(turn @ torch.diag(values) @ turn.T, precision="float64"))
+    found = [spectrum(hessian, vectors=6, steps=12, outliers=0, seed=100 * k) for k in range(60)]
+    for power in (1, 2):
+        moments = np.array([one.moment(power) for one in found])
+        told = np.array([one.moment_stderr(power) for one in found])
+        assert np.sqrt((told**2).mean()) == pytest.approx(moments.std(), rel=0.35)
+    single = spectrum(hessian, vectors=1, steps=5, outliers=0)
+    assert np.isnan(single.moment_stderr(1))

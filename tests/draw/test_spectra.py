@@ -27,7 +27,8 @@ def spectrum_of(bulk: int, outliers: list[float], *, found: int | None = None) -
     density = humps.mean(axis=1) / (width * math.sqrt(2 * math.pi))
     weights = np.full(len(values), 1 / len(values))
     singly = np.sort(outliers[:found])
-    return Spectrum(values, weights, singly, grid, density, width, len(values), products=60)
+    origin = np.zeros(len(values), dtype=int)
+    return Spectrum(values, weights, singly, grid, density, width, len(values), 60, origin)
 
 
 @pytest.fixture

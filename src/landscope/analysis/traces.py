@@ -57,6 +57,7 @@ class Spectrum:
         width: see density.
         size: how many eigenvalues there are, p.
         products: that it took.
+        origin: which random vector each node is of, shape [m]; -1 for one that was found singly.
     """
 
     nodes: np.ndarray
@@ -67,10 +68,20 @@ class Spectrum:
     width: float
     size: int
     products: int
+    origin: np.ndarray
 
     def moment(self, power: int) -> float:
         """Return the mean of eigenvalue ** power; ``moment(1)`` is the trace over p."""
         return float((self.weights * self.nodes**power).sum())
+
+    def moment_stderr(self, power: int) -> float:
+        """Return the standard error of a moment over the random vectors; NaN for a single one."""
+        drawn = np.unique(self.origin[self.origin >= 0])
+        parts = self.weights * self.nodes**power * len(drawn)
+        means = [float(parts[self.origin == k].sum()) for k in drawn]
+        if len(means) < 2:
+            return float("nan") if means else 0.0
+        return float(np.std(means, ddof=1)) / math.sqrt(len(means))
 
 
 def trace(
@@ -178,7 +189,8 @@ def spectrum(
         ritz, _, coefficients = space.ritz()
         nodes.append(ritz.numpy())
         weights.append((coefficients[0] ** 2).numpy() * left / size / vectors)
-    found = np.concatenate(nodes), np.concatenate(weights)
+    origin = np.repeat(np.arange(len(nodes)) - 1, [len(n) for n in nodes])
+    found = np.concatenate(nodes), np.concatenate(weights), origin
     return _spectrum(*found, values, width=width, size=size, products=hessian.count - before)
 
 
@@ -220,6 +232,7 @@ def _outside(vector: Tensor, rows: Tensor) -> Tensor:
 def _spectrum(
     nodes: np.ndarray,
     weights: np.ndarray,
+    origin: np.ndarray,
     outliers: np.ndarray,
     *,
     width: float | None,
@@ -227,7 +240,7 @@ def _spectrum(
     products: int,
 ) -> Spectrum:
     order = np.argsort(nodes)
-    nodes, weights = nodes[order], weights[order] / weights.sum()
+    nodes, weights, origin = nodes[order], weights[order] / weights.sum(), origin[order]
     span, scale = float(np.ptp(nodes)), float(np.abs(nodes).max())
     if span <= 1e-9 * scale:  # one eigenvalue, and its rounding
         span = max(scale, 1.0)
@@ -238,7 +251,7 @@ def _spectrum(
     for node, weight in zip(nodes, weights, strict=True):
         density += weight * np.exp(-0.5 * ((grid - node) / wide) ** 2)
     density /= wide * math.sqrt(2 * math.pi)
-    return Spectrum(nodes, weights, np.sort(outliers), grid, density, wide, size, products)
+    return Spectrum(nodes, weights, np.sort(outliers), grid, density, wide, size, products, origin)
 
 
 def _signs(size: int, count: int, generator: torch.Generator, hessian: Hessian) -> Tensor:
