@@ -32,6 +32,7 @@ def test_axes_are_read_from_their_texts_and_none_is_the_plane_of_the_paper(
     ("texts", "told"),
     [
         ((None, "0:1:2", None), "--y is given without --x"),
+        ((None, None, "0:1:2"), "--z is given without --x"),
         (("0:1:2", None, "0:1:2"), "--z is given without --y"),
         (("0:1", None, None), "axis '0:1'; expected first:last:points"),
         (("0:1:2.5", None, None), "axis '0:1:2.5'; expected"),

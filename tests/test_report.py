@@ -33,7 +33,7 @@ def test_grid_values_shape_source_and_time_are_told(
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
         f"{tmp_path}: x from -1 to 1 in 3, y from 0 to 4 in 2",
-        "  loss            1 to 2, 1 holes",
+        "  loss            1 to 2, 1 hole",
         "  accuracy        nothing finite %, 6 holes",
     ]
     assert [line.split()[0] for line in lines[3:]] == ["basin", "not", "model", "time"]

@@ -140,7 +140,8 @@ def spans(*axes: str | None) -> list[tuple[float | None, float | None, int]]:
     """
     given = [axis for axis in axes if axis is not None] or ["-1:1:51"] * 2
     if axes[0] is None and any(axes):
-        raise SamplerError("--y is given without --x: name the axes in order.")
+        later = "y" if axes[1] is not None else "z"
+        raise SamplerError(f"--{later} is given without --x: name the axes in order.")
     if axes[1] is None and axes[2] is not None:
         raise SamplerError("--z is given without --y: name the axes in order.")
     return [_span(text) for text in given]

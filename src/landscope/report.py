@@ -35,7 +35,10 @@ def tell(land: Landscape, run: Path) -> None:
         spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
         units = f" {variable.attrs['units']}" if variable.attrs.get("units") else ""
         holes = values.size - finite.size
-        say(f"  {name!s:<14}  {spread}{units}" + (f", {holes} holes" if holes else ""))
+        say(
+            f"  {name!s:<14}  {spread}{units}"
+            + (f", {holes} hole{'s' * (holes > 1)}" if holes else "")
+        )
     if len(land.dims) < 3:
         from landscope.analysis.shape import shape
 
