@@ -78,7 +78,7 @@ def random(
         if not tensor.is_floating_point() or (layout.vector and ignore == "biasbn"):
             drawn = [torch.zeros_like(tensor, requires_grad=False) for _ in range(count)]
         else:
-            draws = torch.stack([_normal(seed, k, name, tensor) for k in range(count)])
+            draws = torch.stack([standard_normal(seed, k, name, tensor) for k in range(count)])
             make = _along_vector if layout.vector else _along_filters
             drawn = make(draws, tensor.detach().double().cpu(), layout, normalize, orthogonal)
         for column, direction in zip(columns, drawn, strict=True):
@@ -266,8 +266,8 @@ def _unit(rows: Tensor) -> Tensor:
     return torch.where(norms > 0, rows / norms, 0.0)
 
 
-def _normal(seed: int, index: int, name: str, tensor: Tensor) -> Tensor:
-    """Draw standard normal numbers on the CPU from the stream of (seed, index, name)."""
+def standard_normal(seed: int | str, index: int, name: str, tensor: Tensor) -> Tensor:
+    """Return standard normal numbers, float64 on the CPU, of the stream (seed, index, name)."""
     key = hashlib.blake2b(f"{seed}/{index}/{name}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)

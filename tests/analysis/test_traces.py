@@ -30,6 +30,7 @@ class Matrix:
     def __init__(self, matrix: Tensor) -> None:
         self.matrix, self.shape, self.count = matrix, tuple(matrix.shape), 0
         self.dtype, self.device = matrix.dtype, matrix.device
+        self.like = matrix.new_empty(0)
 
     def __matmul__(self, v: Tensor) -> Tensor:
         self.count += 1 if v.ndim == 1 else v.shape[1]

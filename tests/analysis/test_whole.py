@@ -367,3 +367,11 @@ def test_a_loss_that_is_random_is_a_sentence_before_anything_is_computed() -> No
 
     with pytest.raises(DeterminismError, match="dropout"):
         ls.representativeness(cases.dropout().objective(), 2, progress=tell)
+
+
+def test_parameters_that_hold_nan_are_a_sentence() -> None:
+    case = cases.mlp()
+    with torch.no_grad():
+        next(case.model.parameters())[0, 0] = float("nan")
+    with pytest.raises(ParamsError, match="hold NaN or infinity"):
+        ls.representativeness(case.objective(), 2, resolution=5)

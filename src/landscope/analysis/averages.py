@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal, final
@@ -10,6 +9,7 @@ from typing import Literal, final
 import numpy as np
 import torch
 
+from landscope.directions import standard_normal
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective import Objective
 from landscope.params import Params, like
@@ -34,7 +34,7 @@ class NeighborhoodAverage:
         pairs = []
         with objective.session() as session:
             for k in range(self.samples // 2):
-                noise = {n: s * _normal(self.seed, k, n, params[n]) for n, s in scales.items()}
+                noise = {n: s * self._drawn(k, n, s) for n, s in scales.items()}
                 both = []
                 for sign in (self.sigma, -self.sigma):
                     moved = {n: params[n] + sign * noise[n] for n in noise}
@@ -43,6 +43,10 @@ class NeighborhoodAverage:
                 pairs.append(sum(both) / 2)
         stderr = float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) * _widened(len(pairs))
         return {"averaged_loss": float(np.mean(pairs)), "averaged_loss_stderr": stderr}
+
+    def _drawn(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
+        """Return noise of a stream apart from that of random directions."""
+        return standard_normal(f"around/{self.seed}", index, name, like_).to(like_)
 
 
 def neighborhood_average(
@@ -154,10 +158,3 @@ def _scales(params: Params, metric: Metric) -> dict[str, torch.Tensor]:
             wide.reshape(tensor.shape) if layout.vector else layout.from_rows(wide, tensor.shape)
         )
     return found
-
-
-def _normal(seed: int, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
-    """Draw standard normal numbers on the CPU from the stream of (seed, index, name)."""
-    key = hashlib.blake2b(f"around/{seed}/{index}/{name}".encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
-    return torch.randn(like_.shape, generator=generator, dtype=torch.float64).to(like_)

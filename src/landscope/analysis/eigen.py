@@ -130,7 +130,7 @@ def eigenpairs(
         return tolerance * values[list(places)].abs().clamp(min=0.01 * scale)
 
     before = hessian.count
-    start = random_vector(hessian.shape[0], _like(hessian), seed)
+    start = random_vector(hessian.shape[0], hessian.like, seed)
     goal = _Goal(wanted, limits, count=count, most=most)
     space, places, converged = _grown(hessian, start, goal, seed)
     values, residuals, coefficients = _ritz(space, hessian)
@@ -178,7 +178,7 @@ def extremes(
         scale = float(values.abs().max())
         return _SAFE * tolerance * values[list(places)].abs().clamp(min=FLOOR * scale)
 
-    first = random_vector(hessian.shape[0], _like(hessian), seed) if start is None else start
+    first = random_vector(hessian.shape[0], hessian.like, seed) if start is None else start
     goal = _Goal(wanted, limits, count=2, most=most)
     space, places, converged = _grown(hessian, first, goal, seed)
     values, residuals, coefficients = _ritz(space, hessian)
@@ -221,10 +221,7 @@ def _grown(
         try:
             space.grow()
         except FloatingPointError as error:
-            raise NumericsError(
-                "a Hessian product is not finite: the loss overflows at this point, or the model"
-                " divides by zero there. Look at objective.loss(params) and .gradient(params)."
-            ) from error
+            raise not_finite() from error
         values, residuals, _ = _ritz(space, hessian)
         places = goal.wanted(values)
         bounds = goal.limits(values, places).clamp(min=eps * float(values.abs().max()))
@@ -235,6 +232,15 @@ def _grown(
             return space, places, space.exhausted
         if space.full:
             space.restart(_kept(len(values), places))
+
+
+def not_finite() -> NumericsError:
+    """Return what to say of a product that holds NaN or infinity."""
+    return NumericsError(
+        "a Hessian product is not finite: the loss overflows at this point, the model divides by"
+        " zero there, or the parameters hold NaN. Look at objective.loss(params) and"
+        " objective.gradient(params)."
+    )
 
 
 def _ritz(space: Krylov, hessian: Hessian) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,10 +289,6 @@ def _spread(hessian: Hessian, rows: Tensor) -> Tensor:
     if hessian.samples is None:
         return torch.zeros(len(rows), dtype=torch.float64)
     return torch.tensor([hessian.along(row)[1] for row in rows], dtype=torch.float64)
-
-
-def _like(hessian: Hessian) -> Tensor:
-    return torch.empty(0, dtype=hessian.dtype, device=hessian.device)
 
 
 def _check(hessian: Hessian, count: int, which: str) -> None:

@@ -22,6 +22,7 @@ from landscope import params as params_
 from landscope.analysis import routes
 from landscope.borrow import products, undisturbed
 from landscope.errors import ObjectiveError, ParamsError
+from landscope.losses import Loss
 from landscope.objective import Objective
 from landscope.params import Params, check_like, copied
 
@@ -121,6 +122,11 @@ class Hessian:
     def device(self) -> torch.device:
         """Where products are made."""
         return next(iter(self.template.values())).device
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor in the precision and on the device of products."""
+        return torch.empty(0, dtype=self.dtype, device=self.device)
 
     def at(self, params: Mapping[str, Tensor]) -> Hessian:
         """Move this operator to another point, and return it: its count of products goes on."""
@@ -286,7 +292,7 @@ def _check(objective: Any, kind: Any) -> None:
             "precision='bfloat16' has too few digits for second derivatives: make the objective"
             " with precision='float32' or 'float64'."
         )
-    if kind == "ggn" and not isinstance(objective.loss_terms, routes.Loss):
+    if kind == "ggn" and not isinstance(objective.loss_terms, Loss):
         raise ObjectiveError(
             "kind='ggn' needs a loss of outputs and targets; a custom function of model and batch"
             " does not say what the outputs are: use kind='hessian' or 'fisher'."

@@ -8,14 +8,12 @@ from typing import Any, final
 from torch import Tensor
 
 from landscope.analysis.eigen import extremes
-from landscope.analysis.hessian import WIDE, Hessian
+from landscope.analysis.hessian import Hessian
 from landscope.analysis.krylov import random_vector
 from landscope.engines.chains import Chained
 from landscope.errors import NumericsError
 from landscope.objective import Objective
 from landscope.params import Params
-
-__all__ = ["WIDE", "HessianExtremes", "hessian_extremes"]
 
 _OTHERS = 0.3  # length of the random part of a start, beside two unit eigenvectors
 _TOLERANCE = 0.01  # what a map can show; the 2018 scripts ask for the same

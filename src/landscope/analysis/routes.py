@@ -28,8 +28,6 @@ from landscope.losses import Loss
 from landscope.params import Params
 from landscope.session import Session
 
-__all__ = ["Loss", "Passes"]
-
 PLAIN, NATIVE, DIFFERENCES = (
     "double backward",
     "double backward, math attention and native recurrent kernels",

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscope.analysis.eigen import _like
+from landscope.analysis.eigen import not_finite
 from landscope.analysis.hessian import Hessian
 from landscope.analysis.krylov import Krylov, random_vector
-from landscope.errors import NumericsError, ParamsError
+from landscope.errors import ParamsError
 
 _LEAST = 16  # random vectors before a standard error is believed
 _ROUND = 4  # vectors between two looks at it: looking at each would stop at lucky moments
@@ -120,7 +120,7 @@ def trace(
         )
     size, before = hessian.shape[0], hessian.count
     generator = torch.Generator().manual_seed(seed)
-    range_ = _like(hessian).new_zeros(size, 0)
+    range_ = hessian.like.new_zeros(size, 0)
     fixed = 0.0
     if sketch:
         image = _finite(hessian @ _signs(size, min(sketch, size), generator, hessian))
@@ -181,7 +181,7 @@ def spectrum(
     left = size - len(values)
     nodes, weights = [values], [np.full(len(values), 1.0 / size)]
     for k in range(vectors if left else 0):
-        vector = _outside(random_vector(size, _like(hessian), seed + 1 + k), rows)
+        vector = _outside(random_vector(size, hessian.like, seed + 1 + k), rows)
         space = Krylov(
             lambda v: _outside(hessian @ v, rows), vector, most=min(steps, left), seed=seed
         )
@@ -198,9 +198,9 @@ def _outer(hessian: Hessian, steps: int, most: int, seed: int) -> tuple[np.ndarr
     """Return eigenvalues at the ends that ``steps`` products settle, and their vectors, rows."""
     size = hessian.shape[0]
     if not most:
-        return np.zeros(0), _like(hessian).new_zeros(0, size)
+        return np.zeros(0), hessian.like.new_zeros(0, size)
     space = Krylov(
-        lambda v: hessian @ v, random_vector(size, _like(hessian), seed), most=min(steps, size)
+        lambda v: hessian @ v, random_vector(size, hessian.like, seed), most=min(steps, size)
     )
     _grow(space)
     values, residuals, coefficients = space.ritz()
@@ -219,7 +219,7 @@ def _grow(space: Krylov) -> None:
             if space.off == 0.0:
                 return
     except FloatingPointError as error:
-        raise _not_finite() from error
+        raise not_finite() from error
 
 
 def _outside(vector: Tensor, rows: Tensor) -> Tensor:
@@ -262,12 +262,5 @@ def _signs(size: int, count: int, generator: torch.Generator, hessian: Hessian) 
 
 def _finite(tensor: Tensor) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
-        raise _not_finite()
+        raise not_finite()
     return tensor
-
-
-def _not_finite() -> NumericsError:
-    return NumericsError(
-        "a Hessian product is not finite: the loss overflows at this point, or the model divides by"
-        " zero there. Look at objective.loss(params) and .gradient(params)."
-    )

@@ -218,6 +218,8 @@ def representativeness(
     ]
     drawn = [direction for pair in found for direction in pair]
     lengths = [norm(direction) for direction in drawn]
+    if not all(map(math.isfinite, lengths)):
+        raise ParamsError("the parameters hold NaN or infinity: there is no surface around them.")
     if not min(lengths) > 0:
         raise ParamsError(
             "random directions from here are zero: they move filters, tensors of two dimensions or"
