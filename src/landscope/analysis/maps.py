@@ -90,8 +90,8 @@ def hessian_extremes(
         near 0 where what bends downwards is small beside what bends upwards; ``hessian_min``
         tells whether anything bends downwards at all) and ``hessian_products``, what it cost.
 
-    Cost: 12 to 20 products a point on digits networks, each a backward pass or two over the data. A point starts from
-    the eigenvectors of its neighbor (see :mod:`landscope.engines.chains`).
+    Cost: 12 to 20 products a point on digits networks, each a backward pass or two over the data.
+    A point starts from the eigenvectors of its neighbor (see :mod:`landscope.engines.chains`).
 
     Source: Li et al. 2018, arXiv 1712.09913, section 6 and Figure 7.
 
