@@ -29,8 +29,8 @@ PUBLIC = {
     "neighborhood_average", "params", "representativeness", "scan", "zoo",
 }  # fmt: skip
 FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other
-    "errors", "extras", "_version", "files", "params", "fingerprint", "losses", "batches",
-    "borrow", "session", "objective", "analysis.derivatives", "analysis.kernels",
+    "errors", "extras", "_version", "files", "params", "fingerprint", "terms", "tokens", "losses",
+    "batches", "borrow", "session", "objective", "analysis.derivatives", "analysis.kernels",
     "analysis.routes", "analysis.hessian", "analysis.krylov", "analysis.eigen", "analysis.traces",
     "directions", "slices", "sampling", "splines", "rounds", "filling", "adaptive", "calibration",
     "journal", "landscape", "engines.*", "spans", "cost", "budgets", "assembly", "progress",

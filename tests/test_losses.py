@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from landscope import losses
 from landscope.errors import ObjectiveError
-from landscope.losses import Loss, Terms
 from landscope.params import Params
+from landscope.terms import Loss, Terms
 
 torch_rng = torch.Generator().manual_seed(11)
 

@@ -1,8 +1,7 @@
 """Losses and metrics as single terms, so that means are over terms and never over batches.
 
-A term is what a loss averages over: a sample, or a token or pixel where the loss has one value for
-each. A torch loss module knows how to give its single terms (``reduction="none"``); what else a
-user may pass becomes terms in :func:`of`.
+A torch loss module knows how to give its single terms (``reduction="none"``); what else a user may
+pass becomes terms in :func:`of`. Those of sequence models are in :mod:`landscope.tokens`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,23 @@ from torch.nn.modules.loss import _Loss
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
 from landscope.params import Params
+from landscope.terms import Loss, Terms, narrow
+from landscope.tokens import perplexity, token_accuracy, tokens
+
+__all__ = [
+    "Custom",
+    "WeightDecay",
+    "accuracy",
+    "custom",
+    "of",
+    "perplexity",
+    "softmax_mse",
+    "token_accuracy",
+    "tokens",
+    "weight_decay",
+]
 
 _CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
-_NARROW = 64  # classes
 _UNITS = {
     nn.CrossEntropyLoss: "nat",
     nn.NLLLoss: "nat",
@@ -32,50 +45,6 @@ _UNITS = {
     nn.BCELoss: "nat",
     nn.KLDivLoss: "nat",
 }
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """Single terms of one batch; the mean over terms is sum(values) / sum(weights).
-
-    Args:
-        values: shape (n,), what each term adds: weight x loss.
-        weights: shape (n,), what each term counts: 1 for most, 0 for one that is ignored.
-    """
-
-    values: Tensor
-    weights: Tensor
-
-    @staticmethod
-    def even(values: Tensor) -> Terms:
-        """Return terms that count alike."""
-        flat = values.reshape(-1)
-        return Terms(flat, torch.ones_like(flat))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Loss:
-    """A loss or a metric as a function (outputs, targets) -> Terms.
-
-    Args:
-        name: for people.
-        function: from outputs and targets of a batch to its terms.
-        units: of the mean, e.g. "nat" or "%"; "" where unknown.
-        identity: a fingerprint; differs when the loss differs.
-        per_batch: True when the function gives one mean a batch rather than its terms.
-    """
-
-    name: str
-    function: Callable[[Any, Any], Terms]
-    units: str = ""
-    identity: str = ""
-    per_batch: bool = False
-
-    def __call__(self, outputs: Any, targets: Any) -> Terms:
-        """Return the terms of a batch."""
-        return self.function(outputs, targets)
 
 
 @final
@@ -194,21 +163,13 @@ def _single(module: Any) -> Any:
 def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms:
     if module.state_dict():  # class weights follow the outputs to their device and precision
         single = copy.deepcopy(single).to(outputs)
-    if isinstance(module, nn.CrossEntropyLoss) and _is_narrow(outputs, targets):
-        # Over rows side by side a CPU takes the exponentials of few classes six times as fast.
+    if isinstance(module, nn.CrossEntropyLoss) and narrow(outputs, targets):
         values = single(outputs.t().contiguous()[None], targets[None])[0]
     else:
         values = single(outputs, targets)
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
         return _class_terms(module, values, targets)
     return _row_terms(values, module.reduction)
-
-
-def _is_narrow(outputs: Tensor, targets: Tensor) -> bool:
-    """Whether outputs are rows of few classes, on a CPU, with one class a row as target."""
-    if outputs.device.type != "cpu" or outputs.ndim != 2 or targets.ndim != 1:
-        return False
-    return outputs.shape[1] <= _NARROW < outputs.shape[0] and len(targets) == len(outputs)
 
 
 def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:

@@ -19,9 +19,10 @@ from landscope import params as params_
 from landscope.batches import Batches
 from landscope.borrow import Borrowed, borrowed, products, undisturbed
 from landscope.errors import DeterminismError, ObjectiveError
-from landscope.losses import Custom, Loss
+from landscope.losses import Custom
 from landscope.params import Params
 from landscope.session import Session
+from landscope.terms import Loss
 
 PRECISIONS = {
     "float32": torch.float32,

@@ -18,8 +18,9 @@ from landscope import batches, losses
 from landscope import params as params_
 from landscope.borrow import Borrowed, without
 from landscope.errors import CallError, ObjectiveError, ParamsError
-from landscope.losses import Custom, Loss, Terms
+from landscope.losses import Custom
 from landscope.params import Params
+from landscope.terms import Loss, Terms
 
 
 @final
@@ -93,7 +94,12 @@ class Session:
     def means(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """Return loss and metrics from what :meth:`sums` gave for all batches."""
         pairs = zip(("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True)
-        return {prefix + name: _mean(value, weight, name) for name, (value, weight) in pairs}
+        means = {name: _mean(value, weight, name) for name, (value, weight) in pairs}
+        return {prefix + name: self._told(name, mean) for name, mean in means.items()}
+
+    def _told(self, name: str, mean: float) -> float:
+        """Return what a metric tells of the mean over its terms; a loss tells the mean."""
+        return self.metrics[name].finish(mean) if name in self.metrics else mean
 
     def add_penalty(self, found: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
         """Add the penalty to the loss, at a point (where it has no entry, where the model is)."""
@@ -111,7 +117,8 @@ class Session:
         values, counts = torch.cat(parts, dim=2).unbind(dim=1)  # each (names, rows)
         first = weights[:1]
         means = ((values @ first.T) / (counts @ first.T)).flatten().tolist()
-        found = dict(zip(("loss", *self.metrics), means, strict=True))
+        pairs = zip(("loss", *self.metrics), means, strict=True)
+        found = {name: self._told(name, mean) for name, mean in pairs}
         others = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
         found |= {f"loss~{k}": value for k, value in enumerate(others, start=1)}
         if self.penalty is not None:
@@ -253,7 +260,8 @@ class Session:
         outputs, targets = self.outputs(batch)
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
-        return [first, *(metric(outputs, targets) for metric in others)]
+        same = loss.function
+        return [first, *(first if m.function is same else m(outputs, targets) for m in others)]
 
     def outputs(self, batch: Any) -> tuple[Any, Any]:
         """Return outputs and targets of a batch, where the model stands now."""

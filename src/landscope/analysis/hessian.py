@@ -22,9 +22,9 @@ from landscope import params as params_
 from landscope.analysis import routes
 from landscope.borrow import products, undisturbed
 from landscope.errors import ObjectiveError, ParamsError
-from landscope.losses import Loss
 from landscope.objective import Objective
 from landscope.params import Params, check_like, copied
+from landscope.terms import Loss
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -24,9 +24,9 @@ from landscope import batches as batches_
 from landscope.analysis import kernels
 from landscope.analysis.derivatives import Map, again, hessian_of, jacobian, joined, transposed
 from landscope.errors import ObjectiveError
-from landscope.losses import Loss
 from landscope.params import Params
 from landscope.session import Session
+from landscope.terms import Loss
 
 PLAIN, NATIVE, DIFFERENCES = (
     "double backward",
