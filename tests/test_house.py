@@ -32,10 +32,10 @@ FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use ea
     "errors", "extras", "_version", "files", "params", "fingerprint", "terms", "tokens", "losses",
     "batches", "borrow", "session", "objective", "analysis.derivatives", "analysis.kernels",
     "analysis.routes", "analysis.hessian", "analysis.krylov", "analysis.eigen", "analysis.traces",
-    "directions", "slices", "sampling", "splines", "rounds", "filling", "adaptive", "calibration",
-    "journal", "landscape", "engines.*", "spans", "cost", "budgets", "assembly", "progress",
-    "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*", "runs", "recipes", "targets", "demo",
-    "options", "report", "measuring", "cli",
+    "scaling", "seeded", "directions", "slices", "displaced", "sampling", "splines", "rounds",
+    "filling", "adaptive", "calibration", "journal", "landscape", "engines.*", "spans", "cost",
+    "budgets", "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*",
+    "runs", "recipes", "targets", "demo", "options", "report", "measuring", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
 

@@ -25,11 +25,13 @@ class Borrowed:
 
     Args:
         model: the user's module.
-        device: where it is used.
+        device: where it is used; None leaves each tensor where it is.
         dtype: of its floating-point tensors in use; None leaves each as it is.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, model: nn.Module, device: torch.device | None, dtype: torch.dtype | None
+    ) -> None:
         self.model, self.device, self.dtype = model, device, dtype
         self.tensors = dict(named_tensors(model))
         self._buffers = {id(b) for b in model.buffers()}
@@ -64,10 +66,10 @@ class Borrowed:
                 self._copies[0].append(tensor.data)
                 self._copies[1].append(source)
             elif key in given:
-                tensor.data = given[key].detach().to(self.device, self._kind(data))
+                tensor.data = given[key].detach().to(self.device or data.device, self._kind(data))
                 shared = shared and tensor.data_ptr() == given[key].data_ptr()
             elif key in self._moved:
-                tensor.data = data.to(self.device, self._kind(data))
+                tensor.data = data.to(self.device or data.device, self._kind(data))
         self._moved = set(given)
         self._last = params if shared else None
         self._at = self._places(params)
@@ -89,7 +91,7 @@ class Borrowed:
 
 @contextmanager
 def borrowed(
-    model: nn.Module, device: torch.device, dtype: torch.dtype | None
+    model: nn.Module, device: torch.device | None, dtype: torch.dtype | None
 ) -> Iterator[Borrowed]:
     """Lend a model out; afterwards tensors, flags, random states and threads are as before."""
     with undisturbed():

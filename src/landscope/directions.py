@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -18,9 +18,29 @@ from landscope.analysis.eigen import Which, eigenpairs
 from landscope.analysis.hessian import Hessian
 from landscope.errors import DirectionError
 from landscope.params import Layout, Params, check_like, like, unflatten, wrap
+from landscope.scaling import (
+    Ignore,
+    Normalize,
+    check_choice,
+    check_choices,
+    moving,
+    rescaled,
+    unit,
+)
+from landscope.seeded import Seeded, seeded
 
-Normalize = Literal["filter", "layer", "weight", "dfilter", "dlayer"]
-Ignore = Literal["biasbn"]
+__all__ = [
+    "Ignore",
+    "Normalize",
+    "Seeded",
+    "between",
+    "eigenvectors",
+    "from_vectors",
+    "normalized",
+    "random",
+    "seeded",
+    "standard_normal",
+]
 
 
 def random(
@@ -30,6 +50,7 @@ def random(
     normalize: Normalize | None = "filter",
     ignore: Ignore | None = "biasbn",
     orthogonal: bool = True,
+    select: str | Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Params]:
     """Return random Gaussian directions, normalized tensor by tensor.
@@ -51,14 +72,18 @@ def random(
             orthogonality both hold exactly. A filter with fewer weights than directions has no
             room for this: the directions beyond are made orthogonal over its whole tensor and get
             the norm of the tensor; zero filters stay zero.
+        select: name patterns such as ``"*lora*"`` or ``["layer3.*", "fc.*"]``: only these move;
+            all if None.
         seed: of the random numbers. Each tensor has its own stream, so the same name gets the
             same numbers in any selection of parameters.
 
     Returns:
-        ``count`` Params on the device and in the dtype of ``params``; integer entries are zero.
+        ``count`` Params on the device and in the dtype of ``params``; integer entries are zero, and
+        so are buffers that are no statistics, such as rotary frequencies.
 
     Raises:
         DirectionError: for an unknown ``normalize`` or ``ignore``, or a count below 1.
+        ParamsError: when ``select`` matches no name.
 
     Example:
         >>> from torch import nn
@@ -67,15 +92,13 @@ def random(
         >>> dx["weight"].shape
         torch.Size([3, 8])
     """
-    _check_choice("normalize", normalize, get_args(Normalize))
-    _check_choice("ignore", ignore, get_args(Ignore))
-    if count < 1:
-        raise DirectionError(f"count={count}; expected 1 or more directions.")
+    check_choices(count, normalize, ignore)
     known = wrap(params)
+    moved = moving(known, ignore, select)
     columns: list[dict[str, Tensor]] = [{} for _ in range(count)]
     for name, tensor in known.items():
         layout = known.layout(name)
-        if not tensor.is_floating_point() or (layout.vector and ignore == "biasbn"):
+        if name not in moved:
             drawn = [torch.zeros_like(tensor, requires_grad=False) for _ in range(count)]
         else:
             draws = torch.stack([standard_normal(seed, k, name, tensor) for k in range(count)])
@@ -163,7 +186,7 @@ def normalized(
         DirectionError: for an unknown ``normalize``.
         ParamsError: when direction and params do not fit.
     """
-    _check_choice("normalize", normalize, get_args(Normalize))
+    check_choice("normalize", normalize, get_args(Normalize))
     check_like(direction, params, "direction")
     known = wrap(params)
     scaled = {}
@@ -174,7 +197,7 @@ def normalized(
         else:
             rows, weights = layout.rows(given.double()), layout.rows(tensor.detach().double())
             weighted = rows * weights if normalize == "weight" else rows
-            scaled_rows = _rescale(weighted, weights, normalize)
+            scaled_rows = rescaled(weighted, weights, normalize)
             scaled[name] = layout.from_rows(scaled_rows, tensor.shape).to(given)
     return like(known, scaled)
 
@@ -190,7 +213,7 @@ def _along_vector(
     room = min(len(draws), tensor.numel())
     _orthogonalize(flat[:room])
     flat[room:] = 0.0
-    scaled = _unit(flat) * tensor.norm()
+    scaled = unit(flat) * tensor.norm()
     return list(scaled.reshape(draws.shape))
 
 
@@ -204,26 +227,10 @@ def _along_filters(
     room = min(len(rows), weights.shape[1]) if orthogonal else len(rows)
     if orthogonal:
         _orthogonalize(rows[:room])
-    scaled = torch.stack([_rescale(r, weights, normalize) for r in rows])
+    scaled = torch.stack([rescaled(r, weights, normalize) for r in rows])
     if room < len(rows):
         _orthogonalize_tensors(scaled, rows, room, weights, normalize)
     return [layout.from_rows(r, tensor.shape) for r in scaled]
-
-
-def _rescale(rows: Tensor, weights: Tensor, normalize: Normalize | None) -> Tensor:
-    """Give rows [f, w] the norms that ``normalize`` asks for; a zero row stays zero."""
-    match normalize:
-        case "filter":
-            sizes: Tensor = weights.norm(dim=1, keepdim=True)
-            return sizes * _unit(rows)
-        case "layer":
-            size: Tensor = weights.norm()
-            return size * _unit(rows.reshape(1, -1)).reshape(rows.shape)
-        case "dfilter":
-            return _unit(rows)
-        case "dlayer":
-            return _unit(rows.reshape(1, -1)).reshape(rows.shape)
-    return rows
 
 
 def _orthogonalize_tensors(
@@ -244,7 +251,7 @@ def _orthogonalize_tensors(
         }
         last = whole[k] if k < row.count_nonzero() else torch.zeros_like(whole[k])
         if normalize in target:
-            last = _unit(last) * target[normalize]
+            last = unit(last) * target[normalize]
         scaled[k] = last.reshape(rows[k].shape)
 
 
@@ -261,19 +268,8 @@ def _orthogonalize(rows: Tensor, first: int = 1) -> None:
                 rows[j] -= torch.where(length > 0, share, 0.0) * rows[i]
 
 
-def _unit(rows: Tensor) -> Tensor:
-    norms = rows.norm(dim=-1, keepdim=True)
-    return torch.where(norms > 0, rows / norms, 0.0)
-
-
 def standard_normal(seed: int | str, index: int, name: str, tensor: Tensor) -> Tensor:
     """Return standard normal numbers, float64 on the CPU, of the stream (seed, index, name)."""
     key = hashlib.blake2b(f"{seed}/{index}/{name}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-
-
-def _check_choice(what: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        listed = ", ".join(repr(c) for c in choices)
-        raise DirectionError(f"{what}={value!r}; expected one of {listed} or None.")

@@ -22,7 +22,7 @@ def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> 
     for name, tensor in dict(tensors).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

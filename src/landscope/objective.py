@@ -68,6 +68,10 @@ class Objective:
         batch_size: rows a batch, when data are tensors.
         cache: keep the data on the device: True, False, or ``"auto"`` when it fits in half of
             the free memory.
+        in_place: for models that fill the memory: no tensor is copied, each stays on its device
+            and in its precision, and ``center`` are the model's own parameters. A scan moves these
+            along the slice and puts them back, bit for bit, from a file in the cache folder
+            (``$LANDSCOPE_CACHE``); see ``ls.directions.seeded`` for directions without memory.
 
     Raises:
         ObjectiveError: when these do not go together.
@@ -95,17 +99,21 @@ class Objective:
         penalty: Callable[[Params], Tensor] | None = None,
         batch_size: int = 256,
         cache: bool | Literal["auto"] = "auto",
+        in_place: bool = False,
     ) -> None:
         _check(model, metrics, buffers, precision)
         self.model = model
         self.loss_terms: Loss | Custom = loss if isinstance(loss, Custom) else losses.of(loss)
         self.metrics = {n: losses.of(m, n) for n, m in (metrics or {}).items()}
         self.buffers, self.precision, self.penalty = buffers, precision, penalty
-        self.device = _device(device, model)
-        self.dtype = _dtype(precision, model)
+        self.in_place = in_place
+        self.device, self.dtype = _device(device, model), _dtype(precision, model)
+        if in_place:
+            _check_in_place(device, precision)
+            self.device, self.dtype = _own(model)
         self.notes: tuple[str, ...] = ()
         self.weights: Tensor | None = None  # of samples, where they are not all there
-        self.center = self._copies(params_.parameters(model))
+        self.center = self._center()
         if not self.center:
             raise ObjectiveError(
                 "model has no trainable parameters: set requires_grad=True on those to move."
@@ -115,13 +123,23 @@ class Objective:
             prefix: Batches(
                 source,
                 device=self.device,
-                dtype=torch.float32 if precision == "bfloat16" else self.dtype,
+                dtype=torch.float32 if self.half else self.dtype,
                 batch_size=batch_size,
                 cache=cache,
                 name="test_data" if prefix == "test_" else "data",
             )
             for prefix, source in self.sources.items()
         }
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """The precision in which the model computes when it has 16 bits; the loss never does."""
+        return self.dtype if self.dtype.itemsize == 2 else None
+
+    @property
+    def _use(self) -> tuple[torch.device | None, torch.dtype | None]:
+        """Where and in which precision the model is used; None leaves each tensor as it is."""
+        return (None, None) if self.in_place else (self.device, self.dtype)
 
     @property
     def states(self) -> Params:
@@ -131,7 +149,7 @@ class Objective:
     def recentered(self) -> Objective:
         """Return this objective centered on what the model's parameters are now."""
         other = copy.copy(self)
-        other.center = self._copies(params_.parameters(self.model))
+        other.center = self._center()
         return other
 
     def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
@@ -233,7 +251,7 @@ class Objective:
         with (
             undisturbed(*self.sources.values()),
             products(tf32=self.precision == "tf32"),
-            borrowed(self.model, self.device, self.dtype) as loan,
+            borrowed(self.model, *self._use) as loan,
         ):
             session = self._session(loan, data)
             yield session
@@ -241,7 +259,7 @@ class Objective:
 
     def owned(self, data: Mapping[str, Iterable[Any]] | None = None) -> Session:
         """Return a session for as long as it lives, of a :meth:`twin` that nobody else uses."""
-        return self._session(Borrowed(self.model, self.device, self.dtype), data)
+        return self._session(Borrowed(self.model, *self._use), data)
 
     def _session(self, loan: Borrowed, data: Mapping[str, Iterable[Any]] | None) -> Session:
         return Session(
@@ -252,7 +270,7 @@ class Objective:
             data=self.batches if data is None else data,
             penalty=self.penalty,
             recompute=self.buffers == "recompute",
-            half=self.precision == "bfloat16",
+            half=self.half,
             weights=self.weights,
         )
 
@@ -316,6 +334,12 @@ class Objective:
         with undisturbed(*self.sources.values()):
             return data.identity
 
+    def _center(self) -> Params:
+        alive = params_.parameters(self.model)
+        if self.in_place:
+            return params_.like(alive, {n: t.detach() for n, t in alive.items()})
+        return self._copies(alive)
+
     def _copies(self, alive: Params) -> Params:
         """Return detached copies on the device, in the precision of the points of a slice."""
         keep = None if self.precision == "bfloat16" else self.dtype
@@ -366,6 +390,20 @@ def _device(device: str | torch.device, model: nn.Module) -> torch.device:
             raise ObjectiveError(f"device={device!r} is not known to torch: {error}") from error
     own = next((p.device for p in model.parameters()), torch.device("cpu"))
     return torch.device("cuda") if own.type == "cpu" and torch.cuda.is_available() else own
+
+
+def _own(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return where a model takes its inputs, and the precision of its first weights."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return first.device, first.dtype
+
+
+def _check_in_place(device: str | torch.device, precision: str) -> None:
+    if device != "auto" or precision != "float32":
+        raise ObjectiveError(
+            f"device={device!r}, precision={precision!r}: with in_place=True the model is used"
+            " where it is and as it is: move it yourself, with model.to(...), before."
+        )
 
 
 def _dtype(precision: str, model: nn.Module) -> torch.dtype:

@@ -26,14 +26,17 @@ class Layout:
     """Which weights of a tensor feed one output unit of its module.
 
     Args:
-        axis: the output axis; 0 for all of torch but transposed convolutions.
+        axis: the output axis: 0, or 1 where the inputs come first.
         groups: groups of a transposed convolution, whose output units are group x axis.
         vector: True for biases, gains, shifts and statistics: no filters, whatever the shape.
+        constant: True for buffers that are no statistics, such as rotary frequencies and masks:
+            random directions never move them.
     """
 
     axis: int = 0
     groups: int = 1
     vector: bool = False
+    constant: bool = False
 
     def rows(self, tensor: Tensor) -> Tensor:
         """Return the filters as rows, shape (filters, weights of a filter)."""
@@ -104,11 +107,14 @@ def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def layouts(model: nn.Module) -> dict[str, Layout]:
-    """Return the layout of each parameter and buffer of a model."""
+    """Return the layout of each parameter and buffer of a model: the table in ``filters.md``."""
     found = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        for name, tensor in own:
+        for name, tensor in module.named_buffers(recurse=False):
+            full = f"{prefix}.{name}" if prefix else name
+            statistics = isinstance(module, _NORMS)
+            found[full] = Layout(vector=statistics or tensor.ndim <= 1, constant=not statistics)
+        for name, tensor in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
             owner, is_one, parametrized = prefix.rpartition("parametrizations.")
             if is_one:  # weight_norm and its like: "conv.parametrizations.weight.original1"
@@ -125,7 +131,24 @@ def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
         return Layout(vector=True)
     if isinstance(module, _ConvTransposeNd) and name == "weight":
         return Layout(axis=1, groups=module.groups)
+    if _is_transposed_linear(module) or _is_table(module, tensor):
+        return Layout(axis=1)
     return Layout()
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Whether it is the Linear of GPT-2, whose weight is (in, out); transformers need not be there.
+
+    Its name is Conv1D, for it was once a convolution of width one.
+    """
+    kinds = type(module).__mro__
+    return any(k.__name__ == "Conv1D" and k.__module__.startswith("transformers.") for k in kinds)
+
+
+def _is_table(module: nn.Module, tensor: Tensor) -> bool:
+    """Whether it is a table of position embeddings (1, t, e) that a model holds by itself."""
+    bare = not type(module).__module__.startswith("torch.nn.")
+    return bare and tensor.ndim == 3 and tensor.shape[0] == 1
 
 
 def wrap(params: Mapping[str, Tensor]) -> Params:

@@ -11,7 +11,7 @@ from landscope.errors import FormatError, SliceError
 from landscope.formats import checkpoint, reference_h5
 from landscope.objective import Objective
 from landscope.params import Params, like
-from landscope.slices import Affine, Line, Plane, Volume
+from landscope.slices import Affine, Direction, Line, Plane, Volume
 
 _LABELS = {  # short, for they stand on axes; filter normalization is the rule
     "filter": "random direction",
@@ -73,18 +73,18 @@ class Recipe:
         found = [direction for direction, _ in named]
         return (Line, Plane, Volume)[count - 1](center, *found, labels=labels)
 
-    def _random(self, center: Params, count: int) -> list[tuple[Params, str]]:
+    def _random(self, center: Params, count: int) -> list[tuple[Direction, str]]:
         made = directions.random(
             center, count, normalize=self.normalize, ignore=self.ignore,
             orthogonal=self.orthogonal, seed=self.seed,
         )  # fmt: skip
         return [(direction, _LABELS[self.normalize]) for direction in made]
 
-    def _toward(self, center: Params) -> list[tuple[Params, str]]:
+    def _toward(self, center: Params) -> list[tuple[Direction, str]]:
         return [(directions.between(center, _weights(p, center)), f"towards {p.name},")
                 for p in self.toward]  # fmt: skip
 
-    def _kept(self, center: Params) -> list[tuple[Params, str]]:
+    def _kept(self, center: Params) -> list[tuple[Direction, str]]:
         if self.kept is None:
             return []
         found = (

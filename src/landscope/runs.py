@@ -35,7 +35,8 @@ from landscope.params import Params, like
 from landscope.progress import Progress
 from landscope.sampling import Grid, Sampler
 from landscope.scanning import scan
-from landscope.slices import Slice
+from landscope.seeded import Seeded, remade
+from landscope.slices import Direction, Slice
 
 JOURNAL, DIRECTIONS, LANDSCAPE, ASKED = (
     "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
@@ -208,32 +209,41 @@ def keep_vectors(
     _write_directions(whole_, Path(folder) / DIRECTIONS)
 
 
-def _write_directions(parts: Mapping[str, Params], path: Path) -> None:
+def _write_directions(parts: Mapping[str, Direction], path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {
         f"{dim}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for dim, params in parts.items()
+        if not isinstance(params, Seeded)
         for name, tensor in params.items()
     }
+    seeds = {dim: json.dumps(p.recipe) for dim, p in parts.items() if isinstance(p, Seeded)}
     with whole(path) as part:
-        save_file(tensors, part)
+        save_file(tensors, part, seeds)
 
 
-def directions(folder: str | os.PathLike[str], params: Params) -> list[Params]:
+def directions(folder: str | os.PathLike[str], params: Params) -> list[Direction]:
     """Return the directions that a run kept, with the names of ``params``.
+
+    Those of a seed are drawn again, around ``params``.
 
     Raises:
         FormatError: when the run kept none, or they belong to another model.
     """
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     path = Path(folder) / DIRECTIONS
     if not path.is_file():
         raise FormatError(f"{path} does not exist: {folder} is not the folder of a run.")
-    tensors = load_file(path)
-    found = []
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        seeds = file.metadata() or {}
+    found: list[Direction] = []
     for dim in ("x", "y", "z"):
+        if dim in seeds:
+            found.append(remade(params, json.loads(seeds[dim])))
+            continue
         named = {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{dim}/")}
         if named:
             missing = next((n for n in params if n not in named), None)

@@ -7,6 +7,7 @@ The module is not called ``scan``: a module of that name would take the place of
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -26,7 +27,8 @@ from landscope.landscape import Landscape
 from landscope.objective import Objective
 from landscope.progress import Clock, Progress, reporter
 from landscope.sampling import Grid, Sampler
-from landscope.slices import Affine, Slice
+from landscope.seeded import Seeded
+from landscope.slices import Affine, Direction, Slice
 
 if TYPE_CHECKING:
     from landscope.filling import Filled
@@ -92,7 +94,7 @@ def scan(
         asked = asked.with_span(own)
         if deadline is not None:
             asked = asked.within(deadline, own, engine)
-        own.begin(asked.question())
+        own.begin(asked.question)
         with reporter(progress) as tell:
             return _Scan(asked, own, engine, tell, deadline).run()
 
@@ -135,9 +137,10 @@ class _Asked:
         sampler, terms = choice.sampler(self.sampler, self.slice.dims), choice.terms()
         return replace(self, sampler=sampler, terms=self.terms if terms is None else terms)
 
+    @functools.cached_property
     def question(self) -> dict[str, str]:
-        """Return what identifies this scan: a journal of another one is never mixed in."""
-        parts = {role: fingerprint.of_tensors(p) for role, p in self.slice.parts.items()}
+        """What identifies this scan: a journal of another one is never mixed in."""
+        parts = {role: _identity(part) for role, part in self.slice.parts.items()}
         dims, axes = self.slice.dims, self.axes
         ends = {d: [float(a[0]), float(a[-1]), len(a)] for d, a in zip(dims, axes, strict=True)}
         asked = {
@@ -270,7 +273,7 @@ class _Scan:
             }
             filled = fill(self.shape, bare)
         spread = None if subset is None else _spread(subset, known, self.shape)
-        question = asked.question()
+        question = asked.question
         data = assembly.dataset(
             asked.objective, asked.slice, self.axes, known, question, filled=filled, spread=spread
         )
@@ -290,6 +293,10 @@ class _Scan:
             rows = self.asked.objective.batches[""].rows
             passes = anchors + (points - anchors) * len(subset.rows) / rows
         return f"{points:,} of {self.clock.total:,} points, {passes:,.4g} passes over the data"
+
+
+def _identity(part: Direction) -> str:
+    return part.identity if isinstance(part, Seeded) else fingerprint.of_tensors(part)
 
 
 @final

@@ -36,7 +36,7 @@ class Session:
             their own (terms, gradients) are over the first.
         penalty: added to the loss over the first data.
         recompute: whether batch-norm statistics are computed anew at every point.
-        half: whether the model computes in bfloat16 (the loss never does).
+        half: the precision of 16 bits in which the model computes (the loss never does), if so.
         weights: of the rows of the data, shape (sets, rows); see ``Objective.sampled``.
     """
 
@@ -50,7 +50,7 @@ class Session:
         data: Mapping[str, Iterable[Any]],
         penalty: Callable[[Params], Tensor] | None,
         recompute: bool,
-        half: bool,
+        half: torch.dtype | None,
         weights: Tensor | None = None,
     ) -> None:
         self.loan, self.center, self.loss, self.metrics = loan, center, loss, metrics
@@ -271,7 +271,10 @@ class Session:
         return (batches.mapped(Tensor.float, outputs) if self.half else outputs), targets
 
     def _halved(self, batch: Any) -> Any:
-        return batches.mapped(_to_bfloat16, batch) if self.half else batch
+        if self.half is None:
+            return batch
+        kind = self.half
+        return batches.mapped(lambda t: t.to(kind) if t.is_floating_point() else t, batch)
 
 
 @contextlib.contextmanager
@@ -299,10 +302,6 @@ def _batch_norm_notes(model: nn.Module) -> list[str]:
         " data are batched: call model.eval(), or pass buffers='recompute'"
         for name in itertools.islice(norms, 1)
     ]
-
-
-def _to_bfloat16(tensor: Tensor) -> Tensor:
-    return tensor.bfloat16() if tensor.is_floating_point() else tensor
 
 
 def _by_row(terms: Terms, batch: Any) -> Tensor:

@@ -17,6 +17,10 @@ from torch import Tensor
 
 from landscope.errors import SliceError
 from landscope.params import Params, check_like, dot, like, norm, wrap
+from landscope.seeded import Seeded
+
+Direction = Params | Seeded
+"""Stored, or drawn again from its seed."""
 
 
 class Slice(Protocol):
@@ -28,7 +32,7 @@ class Slice(Protocol):
         ...
 
     @property
-    def parts(self) -> dict[str, Params]:
+    def parts(self) -> Mapping[str, Direction]:
         """The tensors that define the slice, by role: what a run keeps and fingerprints."""
         ...
 
@@ -51,7 +55,7 @@ class Affine:
     labels: tuple[str, ...]
 
     @property
-    def directions(self) -> tuple[Params, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """The directions, in the order of the axes."""
         raise NotImplementedError
 
@@ -61,7 +65,7 @@ class Affine:
         return ("x", "y", "z")[: len(self.directions)]
 
     @property
-    def parts(self) -> dict[str, Params]:
+    def parts(self) -> Mapping[str, Direction]:
         """The center and the directions."""
         return {"center": self.center, **dict(zip(self.dims, self.directions, strict=True))}
 
@@ -78,7 +82,7 @@ class Affine:
         Cost: one pass over the parameters an axis; coordinates that are 0 cost nothing, so the
         center is returned exactly.
         """
-        steps = self._steps(coordinates)
+        steps = self.steps(coordinates)
         if out is None:
             out = like(self.center, {n: t.detach().clone() if t.is_floating_point() else t
                                      for n, t in self.center.items()})  # fmt: skip
@@ -87,7 +91,12 @@ class Affine:
             written = self._moving(out)
             torch._foreach_copy_(written, self._moving(self.center))
         for step, direction in zip(steps, self.directions, strict=True):
-            if step != 0.0:
+            if step == 0.0:
+                continue
+            if isinstance(direction, Seeded):  # one tensor at a time is in memory
+                for name in direction.moved:
+                    out[name].add_(direction[name], alpha=step)
+            else:
                 torch._foreach_add_(written, self._moving(direction), alpha=step)
         return out
 
@@ -127,7 +136,12 @@ class Affine:
         }
         return steps, norm(left)
 
-    def _steps(self, coordinates: Sequence[float]) -> tuple[float, ...]:
+    def steps(self, coordinates: Sequence[float]) -> tuple[float, ...]:
+        """Return the coordinates as numbers, one an axis.
+
+        Raises:
+            SliceError: when there are not as many as axes.
+        """
         given = coordinates if isinstance(coordinates, Iterable) else (coordinates,)
         steps = tuple(float(c) for c in given)
         if len(steps) != len(self.directions):
@@ -139,6 +153,9 @@ class Affine:
 
     def _check(self) -> None:
         for dim, direction in zip(self.dims, self.directions, strict=True):
+            if isinstance(direction, Seeded):  # finite, or it would not have been made
+                direction.check(self.center, f"direction {dim}")
+                continue
             check_like(direction, self.center, f"direction {dim}")
             if not all(math.isfinite(v) for v in [norm(direction)]):
                 raise SliceError(
@@ -154,7 +171,9 @@ class Affine:
 def _settle(slice_: Affine, names: Sequence[str]) -> None:
     """Turn plain dicts into Params and check that they fit."""
     for name in names:
-        object.__setattr__(slice_, name, wrap(getattr(slice_, name)))
+        given = getattr(slice_, name)
+        if not isinstance(given, Seeded):
+            object.__setattr__(slice_, name, wrap(given))
     slice_._check()
 
 
@@ -170,7 +189,7 @@ def _solve(gram: Tensor, right: Tensor) -> Tensor:
     return found
 
 
-def _only(params: Params, names: Mapping[str, object]) -> dict[str, Tensor]:
+def _only(params: Direction, names: Mapping[str, object]) -> dict[str, Tensor]:
     return {n: params[n] for n in names}
 
 
@@ -190,14 +209,14 @@ class Line(Affine):
     """
 
     center: Params
-    d: Params
+    d: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         _settle(self, ("center", "d"))
 
     @property
-    def directions(self) -> tuple[Params, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """The one direction."""
         return (self.d,)
 
@@ -219,15 +238,15 @@ class Plane(Affine):
     """
 
     center: Params
-    dx: Params
-    dy: Params
+    dx: Direction
+    dy: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         _settle(self, ("center", "dx", "dy"))
 
     @property
-    def directions(self) -> tuple[Params, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """The two directions."""
         return (self.dx, self.dy)
 
@@ -250,15 +269,15 @@ class Volume(Affine):
     """
 
     center: Params
-    dx: Params
-    dy: Params
-    dz: Params
+    dx: Direction
+    dy: Direction
+    dz: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         _settle(self, ("center", "dx", "dy", "dz"))
 
     @property
-    def directions(self) -> tuple[Params, ...]:
+    def directions(self) -> tuple[Direction, ...]:
         """The three directions."""
         return (self.dx, self.dy, self.dz)

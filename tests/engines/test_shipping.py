@@ -45,7 +45,7 @@ def test_a_slice_arrives_bit_for_bit(tmp_path: Path) -> None:
         found = arrived.slice.parts[role]
         assert list(found) == list(params)
         assert all(torch.equal(found[n], params[n]) for n in params)
-        assert found.layouts == params.layouts
+        assert getattr(found, "layouts", 1) == getattr(params, "layouts", 2)
     at = (0.25, -0.5)
     a, b = given.slice.at(at), arrived.slice.at(at)
     assert all(torch.equal(a[n], b[n]) for n in a)

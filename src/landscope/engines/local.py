@@ -23,6 +23,7 @@ from torch import Tensor
 
 from landscope.batches import count_rows, mapped, tensors
 from landscope.borrow import undisturbed
+from landscope.displaced import Displaced, displaced
 from landscope.engines import Job, Point, Quantity, Result
 from landscope.engines.chains import Chain, Chained
 from landscope.engines.fused import Fused
@@ -64,6 +65,10 @@ class Local:
     @contextmanager
     def open(self, job: Job) -> Iterator[Team]:
         """Lend a team for a job; the model is borrowed meanwhile."""
+        if job.objective.in_place:
+            with _opened(job, [job.objective], _in_place(job, self), None) as team:
+                yield team
+            return
         _keep_memory()
         objectives = self._objectives(job.objective)
         bare = dataclasses.replace(job, quantities=())  # no plan changes what they take
@@ -87,6 +92,26 @@ class Local:
             return [objective]
         found = [objective.on(torch.device(name)) for name in names]
         return [o if o not in found[:k] else o.twin() for k, o in enumerate(found)]
+
+
+def _in_place(job: Job, engine: Local) -> Plan:
+    """Return how a model that fills the memory is evaluated: one pass after the other.
+
+    Raises:
+        EngineError: when more is asked for than one model can do.
+    """
+    if (engine.workers or 1) > 1 or len(engine.devices or ()) > 1:
+        raise EngineError(
+            f"workers={engine.workers}, devices={engine.devices}: an objective with in_place=True"
+            " has one model, which evaluates one point after the other: leave them out."
+        )
+    odd = next((q for q in job.quantities if isinstance(q, Chained)), None)
+    if odd is not None:
+        raise EngineError(
+            f"{getattr(odd, '__name__', type(odd).__name__)} starts from neighboring points, which"
+            " an objective with in_place=True has no memory for: make it with in_place=False."
+        )
+    return Plan()
 
 
 def _keep_memory() -> None:
@@ -119,7 +144,10 @@ def _opened(
         workers = []
         for k, objective in enumerate(own):
             session = stack.enter_context(objective.session(batches[k % len(batches)]))
-            workers.append(_Worker(objective, session, job, plan))
+            moved: Displaced | None = None
+            if objective.in_place:
+                moved = stack.enter_context(displaced(objective.center, job.slice))
+            workers.append(_Worker(objective, session, job, plan, moved))
         yield stack.enter_context(contextlib.closing(Team(workers)))
 
 
@@ -148,8 +176,15 @@ def _is_by_row(objective: Objective) -> bool:
 class _Worker:
     """One model, borrowed, with the parameters of one point in it."""
 
-    def __init__(self, objective: Objective, session: Session, job: Job, plan: Plan) -> None:
-        self.objective, self.session = objective, session
+    def __init__(
+        self,
+        objective: Objective,
+        session: Session,
+        job: Job,
+        plan: Plan,
+        moved: Displaced | None = None,
+    ) -> None:
+        self.objective, self.session, self.moved = objective, session, moved
         self.job, self.slice, self.quantities, self.plan = job, job.slice, job.quantities, plan
         self.params: Params | None = None
         if plan.forward != "plain" or plan.layout != "contiguous":
@@ -207,6 +242,8 @@ class _Worker:
         return Result(index, values, time.perf_counter() - began, found)
 
     def _params(self, coordinates: tuple[float, ...]) -> Params:
+        if self.moved is not None:
+            return self.moved.at(coordinates)
         if not isinstance(self.slice, Affine) or self.quantities:
             return self.slice.at(coordinates)
         self.params = self.slice.at(coordinates, self.params)

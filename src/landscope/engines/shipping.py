@@ -104,6 +104,11 @@ def pack(
 
     Cost: a pass over all bytes for their fingerprints, and one to write them the first time.
     """
+    if job.objective.in_place:
+        raise EngineError(
+            "an objective with in_place=True moves the weights of this process: use the engine"
+            " Local, or make it with in_place=False for workers in other processes."
+        )
     objective = make or _carried(job.objective)
     question = job.objective.question() if make else None
     module, references = cloudpickle or _cloudpickle(), _References()

@@ -1,0 +1,177 @@
+"""Displaced: a model whose own weights are moved along a slice, and moved back bit for bit.
+
+Adding a step and taking it away again does not give the same number back, so the weights are kept
+in a file meanwhile, which nothing maps into memory. Memory: a few pieces of a tensor a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from landscope.errors import EngineError, SliceError
+from landscope.files import cache_folder
+from landscope.params import Params
+from landscope.seeded import Drawn, Seeded, pieces
+from landscope.slices import Affine, Slice
+
+_Piece = tuple[str, int, int]  # a tensor, and its rows: start, stop
+
+
+@contextmanager
+def displaced(alive: Params, slice_: Slice) -> Iterator[Displaced]:
+    """Lend what moves a model's own tensors; they are as before afterwards, whatever happens.
+
+    Args:
+        alive: the tensors of the model, not copies.
+        slice_: a line, a plane or a volume around them.
+
+    Raises:
+        SliceError: when the slice is none of these.
+        EngineError: when there is no room on the disk for the weights.
+    """
+    if not isinstance(slice_, Affine):
+        raise SliceError(
+            f"the slice is a {type(slice_).__name__}; an objective with in_place=True moves along a"
+            " Line, a Plane or a Volume."
+        )
+    with ExitStack() as stack:
+        originals = stack.enter_context(_Originals(alive, [n for n in slice_.center if n in alive]))
+        threads = torch.get_num_threads()
+        pool = stack.enter_context(
+            ThreadPoolExecutor(threads, "landscope", torch.set_num_threads, (1,))
+        )
+        stack.callback(originals.restore)
+        yield Displaced(alive, slice_, originals, pool)
+
+
+@final
+class Displaced:
+    """Moves tensors in place, piece by piece, from where they are kept."""
+
+    def __init__(
+        self, alive: Params, slice_: Affine, originals: _Originals, pool: ThreadPoolExecutor
+    ) -> None:
+        self.alive, self.slice, self.originals, self.pool = alive, slice_, originals, pool
+
+    def at(self, coordinates: Sequence[float]) -> Params:
+        """Move the tensors to a point and return them."""
+        steps = self.slice.steps(coordinates)
+        tasks = self.originals.pieces
+        for _ in self.pool.map(lambda piece: self._move(piece, steps), tasks):
+            pass  # an exception of a task is raised here
+        return self.alive
+
+    @torch.no_grad()
+    def _move(self, piece: _Piece, steps: Sequence[float]) -> None:
+        name, start, stop = piece
+        rows = _rows(self.alive[name], start, stop)
+        center = self.slice.center[name]
+        if center.data_ptr() == self.alive[name].data_ptr():
+            self.originals.read(piece, rows)
+        else:
+            rows.copy_(_rows(center, start, stop))
+        moved = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        for drawn, own in self._drawn(steps):
+            drawn.add(moved, name, start, own)
+        for step, direction in zip(steps, self.slice.directions, strict=True):
+            if step != 0.0 and not isinstance(direction, Seeded):
+                moved.add_(_rows(direction[name], start, stop).to(moved), alpha=step)
+        if moved is not rows:
+            rows.copy_(moved)
+
+    def _drawn(self, steps: Sequence[float]) -> Iterable[tuple[Drawn, dict[int, float]]]:
+        """Return the steps along directions of one seed together: they share what is drawn."""
+        found: dict[int, tuple[Drawn, dict[int, float]]] = {}
+        for step, direction in zip(steps, self.slice.directions, strict=True):
+            if isinstance(direction, Seeded) and step != 0.0:
+                _, own = found.setdefault(id(direction.drawn), (direction.drawn, {}))
+                own[direction.index] = own.get(direction.index, 0.0) + step
+        return found.values()
+
+
+@final
+class _Originals:
+    """A file without a name, with the bytes of some tensors; it ends with the process."""
+
+    def __init__(self, alive: Params, names: Sequence[str]) -> None:
+        self.alive = alive
+        moving = [n for n in names if alive[n].is_floating_point()]
+        self.pieces = [(n, *rows) for n in moving for rows in pieces(alive[n].shape)]
+        sizes = {n: alive[n].nbytes for n in moving}
+        self._starts = dict(zip(sizes, _running(sizes.values()), strict=True))
+
+    def __enter__(self) -> _Originals:
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)
+            for piece in self.pieces:
+                self._write(piece)
+        except OSError as error:
+            size = sum(t.nbytes for t in self.alive.values())
+            raise EngineError(
+                f"the weights ({size / 2**30:.3g} GiB) cannot be kept in {Path(folder)} ({error})"
+                " while they are moved: set LANDSCOPE_CACHE to a folder with room for them."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, piece: _Piece, rows: Tensor) -> None:
+        """Fill rows of a tensor with what they were."""
+        direct = rows.is_contiguous() and rows.device.type == "cpu"
+        into = rows if direct else torch.empty(rows.shape, dtype=rows.dtype)
+        view = _bytes(into)
+        place = self._place(piece)
+        while view:
+            count = os.preadv(self._file.fileno(), [view], place)
+            view, place = view[count:], place + count
+        if not direct:
+            rows.copy_(into)
+
+    def restore(self) -> None:
+        """Put every tensor back."""
+        with torch.no_grad():
+            for name, start, stop in self.pieces:
+                self.read((name, start, stop), _rows(self.alive[name], start, stop))
+
+    def _write(self, piece: _Piece) -> None:
+        name, start, stop = piece
+        rows = _rows(self.alive[name], start, stop).detach().to("cpu").contiguous()
+        view = _bytes(rows)
+        place = self._place(piece)
+        while view:
+            count = os.pwrite(self._file.fileno(), view, place)
+            view, place = view[count:], place + count
+
+    def _place(self, piece: _Piece) -> int:
+        name, start, _ = piece
+        tensor = self.alive[name]
+        row = tensor.nbytes // max(len(tensor) if tensor.ndim else 1, 1)
+        return self._starts[name] + start * row
+
+
+def _rows(tensor: Tensor, start: int, stop: int) -> Tensor:
+    return tensor[start:stop] if tensor.ndim else tensor
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _running(sizes: Any) -> Iterator[int]:
+    """Yield where each of several blocks begins."""
+    total = 0
+    for size in sizes:
+        yield total
+        total += size
