@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import IO, final
 
 import torch
 from torch import Tensor
@@ -108,15 +108,17 @@ class _Originals:
         self.pieces = [(n, *rows) for n in moving for rows in pieces(alive[n].shape)]
         sizes = {n: alive[n].nbytes for n in moving}
         self._starts = dict(zip(sizes, _running(sizes.values()), strict=True))
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> _Originals:
         folder = cache_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
             for piece in self.pieces:
                 self._write(piece)
         except OSError as error:
+            self.__exit__()
             size = sum(t.nbytes for t in self.alive.values())
             raise EngineError(
                 f"the weights ({size / 2**30:.3g} GiB) cannot be kept in {Path(folder)} ({error})"
@@ -125,7 +127,13 @@ class _Originals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def _handle(self) -> int:
+        assert self._file is not None  # it is open from entering to leaving
+        return self._file.fileno()
 
     def read(self, piece: _Piece, rows: Tensor) -> None:
         """Fill rows of a tensor with what they were."""
@@ -134,7 +142,7 @@ class _Originals:
         view = _bytes(into)
         place = self._place(piece)
         while view:
-            count = os.preadv(self._file.fileno(), [view], place)
+            count = os.preadv(self._handle, [view], place)
             view, place = view[count:], place + count
         if not direct:
             rows.copy_(into)
@@ -151,7 +159,7 @@ class _Originals:
         view = _bytes(rows)
         place = self._place(piece)
         while view:
-            count = os.pwrite(self._file.fileno(), view, place)
+            count = os.pwrite(self._handle, view, place)
             view, place = view[count:], place + count
 
     def _place(self, piece: _Piece) -> int:
@@ -169,7 +177,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _running(sizes: Any) -> Iterator[int]:
+def _running(sizes: Iterable[int]) -> Iterator[int]:
     """Yield where each of several blocks begins."""
     total = 0
     for size in sizes:
