@@ -14,6 +14,7 @@ import landscope
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDES = [p for p in (ROOT / "docs/guides").glob("*.md") if p.stem != "many-workers"]  # clusters
 MODULES = [m.name for m in pkgutil.walk_packages(landscope.__path__, "landscope.")]
 
 
@@ -26,6 +27,16 @@ def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "averaged.png", "contour.png", "error.png", "landscape.nc", "page.html", "scan.sqlite",
         "whole.png",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_the_code_of_a_guide_runs(
+    guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```python\n(.*?)```", guide.read_text(), re.DOTALL)
+    assert code
+    exec(compile("\n".join(code), guide.name, "exec"), {})
 
 
 def test_the_pictures_of_the_readme_are_there() -> None:

@@ -107,7 +107,7 @@ def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
 
 
 def layouts(model: nn.Module) -> dict[str, Layout]:
-    """Return the layout of each parameter and buffer of a model: the table in ``filters.md``."""
+    """Return the layout of each tensor of a model: the table of docs/guides/filters.md."""
     found = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name, tensor in module.named_buffers(recurse=False):
