@@ -45,6 +45,19 @@ def test_the_words_of_random_directions_are_passed_on() -> None:
     assert found.labels == ("layer-normalized direction x", "layer-normalized direction y")
 
 
+def test_selected_parameters_move_alone() -> None:
+    slice_ = Recipe(select=("0.*",)).slice(make(), 1)
+    assert {n for n, t in slice_.directions[0].items() if t.any()} == {"0.weight"}
+
+
+def test_directions_of_models_that_fill_the_memory_are_drawn_from_a_seed() -> None:
+    plain = make()
+    objective = ls.Objective(plain.model, plain.loss_terms, plain.sources[""], in_place=True)
+    slice_ = Recipe(seed=4).slice(objective, 2)
+    expected = directions.seeded(objective.center, seed=4)
+    assert all(map(_equal, slice_.directions, expected))
+
+
 def test_same_uses_one_direction_for_every_axis() -> None:
     plane = Recipe(same=True).slice(make(), 2)
     assert plane.directions[0] is plane.directions[1]

@@ -62,6 +62,14 @@ def test_padding_and_ignored_targets_do_not_count(drawn: tuple[Tensor, Tensor]) 
     assert unpadded == pytest.approx(sum(kept) / len(kept), rel=1e-5)
 
 
+def test_ignored_targets_may_be_any_number(drawn: tuple[Tensor, Tensor]) -> None:
+    logits, targets = drawn
+    expected = _by_hand(logits, targets, {5})
+    targets[targets == 5] = -1  # which is no class
+    found = _mean(ls.losses.tokens(ignore_index=-1), logits, targets)
+    assert found == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+
+
 def test_shifted_logits_tell_the_next_token(drawn: tuple[Tensor, Tensor]) -> None:
     logits, targets = drawn
     expected = _by_hand(logits[:, :-1], targets[:, 1:], set())

@@ -101,6 +101,10 @@ def scan(
     orthogonal: Annotated[
         bool, typer.Option(help="Make random directions orthogonal, filter by filter.")
     ] = True,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="Move these only: a name pattern such as '*lora*', again for more."),
+    ] = None,
     over: Annotated[
         Over | None,
         typer.Option(
@@ -148,7 +152,8 @@ def scan(
     asked = {
         "command": "scan", "target": target, "checkpoint": checkpoint, "spans": spans,
         "toward": toward, "directions": directions, "same": same, "normalize": normalize,
-        "ignore": ignore, "orthogonal": orthogonal, "over": over, "seed": seed, "set": set_,
+        "ignore": ignore, "orthogonal": orthogonal, "select": select, "over": over, "seed": seed,
+        "set": set_,
         "adaptive": adaptive, "tolerance": tolerance, "samples": samples, "budget": budget,
         "average": average, "error_bars": error_bars,
     }  # fmt: skip

@@ -156,7 +156,8 @@ def recipe(asked: dict[str, Any]) -> Recipe:
         same=asked.get("same", False), over=asked.get("over"),
         normalize=_NORMALIZE[asked["normalize"]],
         ignore=None if asked.get("ignore") is Ignore.none else "biasbn",
-        orthogonal=asked.get("orthogonal", True), seed=asked.get("seed", 0),
+        orthogonal=asked.get("orthogonal", True), select=tuple(asked.get("select") or ()),
+        seed=asked.get("seed", 0),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from landscope import directions, runs
 from landscope.directions import Ignore, Normalize
@@ -36,6 +37,7 @@ class Recipe:
         normalize: of random directions.
         ignore: of random directions.
         orthogonal: of random directions.
+        select: name patterns of the parameters that random directions move; all if empty.
         seed: of random directions.
     """
 
@@ -46,6 +48,7 @@ class Recipe:
     normalize: Normalize | None = "filter"
     ignore: Ignore | None = "biasbn"
     orthogonal: bool = True
+    select: tuple[str, ...] = ()
     seed: int = 0
 
     def slice(self, objective: Objective, count: int) -> Affine:
@@ -64,21 +67,25 @@ class Recipe:
                 " fewer directions."
             )
         if self.same and not named:
-            named = [self._random(center, 1)[0]]
+            named = self._random(objective, center, 1)
         if self.same:
             named = [named[0]] * count
         elif len(named) < count:
-            named += self._random(center, count)[len(named) :]
+            named += self._random(objective, center, count)[len(named) :]
         labels = tuple(f"{label} {dim}" for (_, label), dim in zip(named, "xyz", strict=False))
         found = [direction for direction, _ in named]
         return (Line, Plane, Volume)[count - 1](center, *found, labels=labels)
 
-    def _random(self, center: Params, count: int) -> list[tuple[Direction, str]]:
-        made = directions.random(
-            center, count, normalize=self.normalize, ignore=self.ignore,
-            orthogonal=self.orthogonal, seed=self.seed,
-        )  # fmt: skip
-        return [(direction, _LABELS[self.normalize]) for direction in made]
+    def _random(
+        self, objective: Objective, center: Params, count: int
+    ) -> list[tuple[Direction, str]]:
+        """Return random directions: drawn again from the seed where memory is short."""
+        asked: dict[str, Any] = {
+            "normalize": self.normalize, "ignore": self.ignore, "orthogonal": self.orthogonal,
+            "select": list(self.select) or None, "seed": self.seed,
+        }  # fmt: skip
+        make = directions.seeded if objective.in_place else directions.random
+        return [(direction, _LABELS[self.normalize]) for direction in make(center, count, **asked)]
 
     def _toward(self, center: Params) -> list[tuple[Direction, str]]:
         return [(directions.between(center, _weights(p, center)), f"towards {p.name},")
