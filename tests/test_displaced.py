@@ -123,6 +123,19 @@ def test_weights_come_back_when_an_exception_flies(
     assert _bits(model) == before
 
 
+def test_what_is_known_on_the_way_answers_the_same_question(model: Model) -> None:
+    objective = _objective(model, in_place=True)
+    told = []
+
+    def telling(now: Any) -> None:
+        if now.so_far is not None:
+            told.append(now.so_far().data.attrs["fingerprints"])
+
+    land = ls.scan(objective, _plane(objective), ls.Grid(3), progress=telling)
+    assert told
+    assert set(told) == {land.data.attrs["fingerprints"]}
+
+
 def test_a_scan_in_place_resumes(model: Model, tmp_path: Any) -> None:
     objective = _objective(model, in_place=True)
     whole = ls.scan(objective, _plane(objective), ls.Grid(4))
@@ -163,12 +176,13 @@ def test_a_slice_around_another_point_starts_there(model: Model) -> None:
     assert _bits(model) == before
 
 
-def test_low_precision_weights_are_moved_in_float32_and_come_back(model: Model) -> None:
+@pytest.mark.parametrize("kind", ["seeded", "random"])
+def test_low_precision_weights_are_moved_in_float32_and_come_back(model: Model, kind: str) -> None:
     model = model.to(torch.bfloat16)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     objective = _objective(model, in_place=True)
     assert objective.half is torch.bfloat16
-    plane = _plane(objective)
+    plane = _plane(objective, kind)
     at: dict[str, Tensor] = {}
 
     def keeping(_: object, point: params.Params) -> dict[str, float]:
@@ -180,7 +194,10 @@ def test_low_precision_weights_are_moved_in_float32_and_come_back(model: Model) 
         assert torch.equal(model.get_parameter(name), tensor)
         if name in objective.center:
             exact = tensor.double() + sum(0.3 * d[name].double() for d in plane.directions)
-            assert torch.allclose(at[name].double(), exact, rtol=2**-7, atol=2**-9)
+            rounded = (
+                1 if kind == "random" else 3
+            )  # times; what is drawn is rounded when it is read
+            assert torch.allclose(at[name].double(), exact, rtol=rounded * 2**-8, atol=1e-5)
 
 
 def _identity(model: Model) -> ls.Plane:
