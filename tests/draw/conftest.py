@@ -6,6 +6,7 @@ They are fixtures because pytest's importlib mode lets no test module import its
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,130 @@ def volume() -> Landscape:
     z, y, x = np.meshgrid(np.arange(3), np.arange(4), np.arange(5), indexing="ij")
     axes = {"z": [-1.0, 0.0, 1.0], "y": np.linspace(-1, 1, 4), "x": np.linspace(-1, 1, 5)}
     return Landscape(xr.Dataset({"loss": (("z", "y", "x"), 100.0 * z + 10 * y + x + 1)}, axes))
+
+
+@dataclass
+class Walked:
+    """A path over a plane, as ``ls.trajectory.on`` returns it."""
+
+    data: xr.Dataset
+    name: str = ""
+
+    def __getitem__(self, column: str) -> npt.NDArray[np.float64]:
+        return np.asarray(self.data[column].values, dtype=np.float64)
+
+
+def hill(x: npt.ArrayLike, y: npt.ArrayLike, z: npt.ArrayLike = 0.0) -> npt.NDArray[np.float64]:
+    """A loss of three parameters; the plane of the pictures is z = 0, its center the origin."""
+    x, y, z = np.asarray(x), np.asarray(y), np.asarray(z)
+    return np.asarray(0.01 + x**2 / 2 + 2 * y**2 + z**2)
+
+
+def descent_of(
+    name: str, *, start: tuple[float, float, float] = (-3.0, 1.6, 1.2), momentum: float = 0.0
+) -> Walked:
+    """Gradient descent on ``hill``: 21 checkpoints; the learning rate falls at the 11th."""
+    point, speed, places = np.array(start), np.zeros(3), []
+    rates = np.array([0.1] * 10 + [0.02] * 11)
+    for rate in rates:
+        places.append(point)
+        speed = momentum * speed - rate * np.array([1.0, 4.0, 2.0]) * point
+        point = point + speed
+    x, y, z = np.array(places).T
+    columns = {
+        "x": x,
+        "y": y,
+        "distance": np.abs(z),
+        "relative_distance": np.abs(z) / np.sqrt(x**2 + y**2 + z**2),
+        "loss": hill(x, y, z),
+        "projected_loss": hill(x, y),
+        "step": 7.0 * np.arange(21),
+        "epoch": np.arange(21.0),
+        "learning_rate": rates,
+    }
+    data = xr.Dataset({n: ("checkpoint", v) for n, v in columns.items()}, attrs={"title": name})
+    return Walked(data, name)
+
+
+@pytest.fixture
+def ground() -> Landscape:
+    """``hill`` over the plane z = 0, which holds the paths below."""
+    x, y = np.linspace(-4, 2, 31), np.linspace(-1.5, 2.5, 21)
+    land = plane_of(hill(*np.meshgrid(x, y)), x, y, title="descent")
+    for k, dim in enumerate("xy", 1):
+        land.data[dim].attrs["long_name"] = f"principal component {k} (60.5% of the variation)"
+    return land
+
+
+@pytest.fixture
+def descent() -> Walked:
+    return descent_of("SGD")
+
+
+@pytest.fixture
+def heavy() -> Walked:
+    """Another path over ``ground``, from the same start."""
+    return descent_of("momentum", momentum=0.7)
+
+
+@pytest.fixture
+def changed() -> Callable[..., Walked]:
+    """A path with other columns, or without those that are None."""
+
+    def change(path: Walked, **columns: npt.ArrayLike | None) -> Walked:
+        data = path.data.drop_vars([n for n, v in columns.items() if v is None and n in path.data])
+        new = {n: ("checkpoint", np.asarray(v)) for n, v in columns.items() if v is not None}
+        return Walked(data.assign(new), path.name)
+
+    return change
+
+
+@pytest.fixture
+def trained() -> tuple[Landscape, Walked]:
+    """Logistic regression on the digits by batches: a real path on the plane of its components.
+
+    Principal components by NumPy's SVD; the loss in NumPy.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    inputs, targets = digits.data[:600] / 16, np.eye(10)[digits.target[:600]]
+
+    def loss(weights: npt.NDArray[np.float64]) -> float:
+        scores = inputs @ weights.reshape(64, 10)
+        top = scores.max(axis=1, keepdims=True)
+        total = top[:, 0] + np.log(np.exp(scores - top).sum(axis=1))
+        return float((total - (scores * targets).sum(axis=1)).mean())
+
+    rng, weights, places = np.random.default_rng(0), np.zeros((64, 10)), []
+    rates = [2.0] * 12 + [0.2] * 8
+    for rate in rates:
+        places.append(weights.ravel())
+        for rows in np.array_split(rng.permutation(600), 20):
+            scores = np.exp(inputs[rows] @ weights)
+            odds = scores / scores.sum(axis=1, keepdims=True)
+            weights = weights - rate * inputs[rows].T @ (odds - targets[rows]) / len(rows)
+    stack = np.array(places)
+    center = stack[-1]
+    directions = np.linalg.svd(stack - center, full_matrices=False)[2][:2]
+    at = (stack - center) @ directions.T
+    low, high = at.min(axis=0) - 2, at.max(axis=0) + 2
+    x, y = (np.linspace(low[k], high[k], 15) for k in range(2))
+    field = [[loss(center + np.array([a, b]) @ directions) for a in x] for b in y]
+    far = np.linalg.norm(stack - center, axis=1)
+    off = np.linalg.norm(stack - center - at @ directions, axis=1)
+    columns = {
+        "x": at[:, 0],
+        "y": at[:, 1],
+        "distance": off,
+        "relative_distance": np.divide(off, far, out=np.zeros(20), where=far > 0),
+        "loss": [loss(point) for point in stack],
+        "projected_loss": [loss(center + c @ directions) for c in at],
+        "epoch": np.arange(20.0),
+        "learning_rate": rates,
+    }
+    data = xr.Dataset({n: ("checkpoint", np.asarray(v)) for n, v in columns.items()})
+    return plane_of(field, x, y, title="logistic regression"), Walked(data, "SGD")
 
 
 @pytest.fixture(

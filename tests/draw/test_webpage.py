@@ -440,6 +440,127 @@ def test_lines_share_one_chart_with_the_same_switches(
         ]
 
 
+def drawn(guest: Visit, plot: str, **traits: Any) -> list[Any]:
+    """The traces of a plot that have these traits."""
+    traces: list[Any] = guest[f"document.getElementById('{plot}').data"]
+    return [t for t in traces if all(t.get(name) == value for name, value in traits.items())]
+
+
+@pytest.fixture
+def rated(ground: Landscape) -> Landscape:
+    """``ground`` with an accuracy that no path knows."""
+    accuracy = 100 / (1 + ground.data["loss"])
+    accuracy.attrs.update(units="%", long_name="accuracy")
+    return Landscape(ground.data.assign(accuracy=accuracy))
+
+
+@in_browser
+def test_a_path_lies_over_the_contours_and_floats_at_its_loss(
+    rated: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    with visit(draw.page(rated, tmp_path / "p.html", paths=descent)) as guest:
+        (flat,) = drawn(guest, "contour-0", type="scatter", name="SGD")
+        assert (flat["x"], flat["y"]) == (descent["x"].tolist(), descent["y"].tolist())
+        assert flat["marker"]["color"] == descent["epoch"].tolist()
+        loss, below, off = (descent[n] for n in ("loss", "projected_loss", "distance"))
+        for scale, height in (("log", np.log10), ("linear", np.asarray)):
+            guest.scale(scale)
+            (way,) = drawn(guest, "surface-0", type="scatter3d", name="SGD")
+            np.testing.assert_allclose(way["z"], height(loss), rtol=1e-12)
+            (stems,) = drawn(guest, "surface-0", type="scatter3d", mode="lines")
+            ends = np.array(stems["z"], dtype=float).reshape(-1, 3)
+            np.testing.assert_allclose(ends[:, :2], height(np.c_[loss, below]), rtol=1e-12)
+        share = 100 * descent["relative_distance"][3]
+        there, projected, away = (exact(float(column[3])) for column in (loss, below, off))
+        assert flat["text"][3] == way["text"][3]
+        assert flat["text"][3].split("<br>") == [
+            "<b>SGD, epoch 3</b>",
+            f"loss {there}",
+            f"loss at its projection {projected}",
+            "learning rate 0.1",
+            f"off the plane {away} ({share:.3g}%)",
+        ]
+        assert "learning rate falls: 0.1 → 0.02" in guest.text("#key-0")
+        clip = guest.clip(0.5)
+        above = f"{(loss > clip).sum()} checkpoints above {clip:.3g} are drawn at it."
+        assert above in guest.text("#note-0")
+
+
+@in_browser
+def test_charts_tell_distances_and_both_losses(
+    ground: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    with visit(draw.page(ground, tmp_path / "p.html", paths=descent)) as guest:
+        (percent, distance) = drawn(guest, "distance-0")
+        np.testing.assert_allclose(percent["y"], 100 * descent["relative_distance"])
+        assert (distance["y"], distance["yaxis"]) == (descent["distance"].tolist(), "y2")
+        (loss, below) = drawn(guest, "losses-0")
+        assert loss["y"] == descent["loss"].tolist()
+        assert below["y"] == descent["projected_loss"].tolist()
+        assert loss["x"] == percent["x"] == descent["epoch"].tolist()
+        assert guest["document.getElementById('losses-0').layout.shapes.map(s => s.x0)"] == [10]
+
+
+@in_browser
+def test_paths_can_be_hidden_and_reset_brings_them_back(
+    rated: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    with visit(draw.page(rated, tmp_path / "p.html", paths=descent)) as guest:
+        count = len(drawn(guest, "contour-0"))
+        guest.after(lambda: guest.page.get_by_role("checkbox", name="Paths").uncheck())
+        assert not drawn(guest, "contour-0", name="SGD")
+        assert not drawn(guest, "surface-0", type="scatter3d")
+        assert not guest.page.locator("#distance-0").is_visible()
+        guest.reset()
+        assert len(drawn(guest, "contour-0")) == count
+        guest.after(lambda: guest.page.locator("#quantity").select_option("accuracy"))
+        assert not drawn(guest, "surface-0", type="scatter3d")
+        assert drawn(guest, "contour-0", name="SGD")
+        assert "over the contours only: their accuracy is not known" in guest.text("#note-0")
+
+
+@in_browser
+def test_each_landscape_has_its_own_paths(
+    ground: Landscape, descent: Any, heavy: Any, visit: Open, tmp_path: Path
+) -> None:
+    part = Landscape(ground.data.isel(x=slice(10, None)))
+    pages = draw.page(
+        [ground, part, ground], tmp_path / "p.html", paths=[[descent, heavy], descent, None]
+    )
+    with visit(pages) as guest:
+        way: dict[str, Any] = {"type": "scatter3d", "mode": "lines+markers"}
+        ways = [drawn(guest, f"surface-{k}", **way) for k in range(3)]
+        names = [[path["name"] for path in those] for those in ways]
+        assert names == [["SGD", "momentum"], ["SGD"], []]
+        first, second = (path["line"] for path in ways[0])
+        assert first["color"] != second["color"]
+        assert first["dash"] != second["dash"]
+        assert guest.text("#key-0").startswith("SGD momentum")
+        assert guest.text("#note-1") == "4 of 21 checkpoints lie off the plane that was scanned."
+        assert guest.page.locator("#key-2").count() == 0
+        guest.page.set_viewport_size({"width": 375, "height": 700})
+        guest.page.wait_for_function("document.documentElement.scrollWidth <= 375")
+
+
+@in_browser
+def test_without_paths_the_page_has_no_switch_for_them(pair: Visit) -> None:
+    assert not pair.page.locator("#paths").is_visible()
+    assert pair.page.locator(".chart, .key, .ember").count() == 0
+    assert len(drawn(pair, "contour-0")) == 3  # the field and the cross at its center
+
+
+@in_browser
+def test_names_of_paths_are_shown_as_text(
+    ground: Landscape, descent: Any, heavy: Any, visit: Open, tmp_path: Path
+) -> None:
+    heavy.name = "<b>bold</b><img src=x onerror='taken=1'>"
+    with visit(draw.page(ground, tmp_path / "p.html", paths=[descent, heavy])) as guest:
+        assert heavy.name in str(guest.page.locator("#key-0").text_content())
+        assert guest["window.taken"] is None
+        (flat,) = drawn(guest, "contour-0", type="scatter", name=heavy.name)
+        assert flat["text"][0].startswith("<b>&lt;b>bold&lt;/b>&lt;img src=x onerror='taken=1'>, ")
+
+
 def embedded(path: Path) -> Any:
     """The data inside a page."""
     text = path.read_text(encoding="utf-8")
@@ -459,6 +580,27 @@ def test_the_file_holds_the_values_digit_for_digit_and_marks_for_the_rest(tmp_pa
     assert content["axes"]["y"]["at"] == land.data["y"].values.tolist()
     assert ["seed", "3"] in content["attrs"]
     xr.testing.assert_identical(land.data, before)
+
+
+def test_the_file_holds_paths_digit_for_digit_and_null_for_what_is_not_known(
+    ground: Landscape, descent: Any, changed: Callable[..., Any], tmp_path: Path
+) -> None:
+    loss = descent["loss"].copy()
+    loss[4] = np.nan
+    path = changed(descent, loss=loss, learning_rate=None)
+    content = embedded(draw.page(ground, tmp_path / "p.html", paths=[path]))
+    walked = content["landscapes"][0]["walked"]
+    assert (walked["time"], walked["scale"]) == ("epoch", "log")
+    (stored,) = walked["paths"]
+    for name, column in [("x", "x"), ("y", "y"), ("distance", "distance")]:
+        assert stored[name] == descent[column].tolist()
+    assert stored["loss"] == [None if k == 4 else v for k, v in enumerate(descent["loss"].tolist())]
+    assert stored["heights"]["loss"][1] == descent["projected_loss"].tolist()
+    assert stored["rate"] == [None] * 21
+    assert stored["drops"] == []
+    bare = embedded(draw.page(ground, tmp_path / "p.html"))
+    assert "ember" not in bare
+    assert "walked" not in bare["landscapes"][0]
 
 
 def test_the_file_is_self_contained_and_of_about_five_megabytes(tmp_path: Path) -> None:
@@ -506,4 +648,23 @@ def test_wrong_calls_get_a_sentence(volume: Landscape, training: Landscape, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(DrawError, match="cannot be written"):
         draw.page(bowl, tmp_path / "file" / "p.html")
+    assert not path.exists()
+
+
+def test_wrong_paths_get_a_sentence(
+    ground: Landscape,
+    training: Landscape,
+    descent: Any,
+    changed: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "p.html"
+    with pytest.raises(DrawError, match="paths= was given with a line"):
+        draw.page(training, path, paths=descent)
+    with pytest.raises(DrawError, match="paths= has 1 entries for 2 planes"):
+        draw.page([ground, ground], path, paths=[descent])
+    with pytest.raises(DrawError, match="No path was given"):
+        draw.page(ground, path, paths=[])
+    with pytest.raises(DrawError, match="has no variable 'x'"):
+        draw.page(ground, path, paths=changed(descent, x=None))
     assert not path.exists()

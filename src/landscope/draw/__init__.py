@@ -5,19 +5,24 @@
 surfaces), ``errors``, ``lines``, ``bands`` (many lines as one), ``panels`` (several landscapes side
 by side), ``quantities`` (several of one landscape), ``convexity`` (maps of it), ``saving`` (files)
 and ``webpage`` (HTML). ``profiles`` and ``spectra`` paint what says whether planes show it all.
+``trails`` turns paths of training into arrays; ``paths`` paints them over planes, ``floating``
+over surfaces, and ``walk`` lets them be walked.
 """
 
 from landscope.draw.bands import band
 from landscope.draw.convexity import convexities, convexity, convexity_beside
 from landscope.draw.errors import errors
+from landscope.draw.floating import path_surface
 from landscope.draw.lines import line
 from landscope.draw.panels import side_by_side
+from landscope.draw.paths import path, path_errors, trajectory
 from landscope.draw.profiles import profiles, whole
 from landscope.draw.quantities import quantities
 from landscope.draw.relief import surface
 from landscope.draw.saving import save
 from landscope.draw.spectra import spectrum
 from landscope.draw.static import contour, filled, heatmap
+from landscope.draw.walk import walk
 from landscope.draw.webpage import page
 
 __all__ = [
@@ -31,11 +36,16 @@ __all__ = [
     "heatmap",
     "line",
     "page",
+    "path",
+    "path_errors",
+    "path_surface",
     "profiles",
     "quantities",
     "save",
     "side_by_side",
     "spectrum",
     "surface",
+    "trajectory",
+    "walk",
     "whole",
 ]

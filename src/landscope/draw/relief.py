@@ -67,20 +67,34 @@ def surface(
     return ax
 
 
-def paint_surface(scene: PlaneScene, ax: Any, *, zoom: float = 1.0) -> None:
-    """Draw the surface into 3-D ``ax``, enlarged by ``zoom``."""
+def paint_surface(
+    scene: PlaneScene, ax: Any, *, zoom: float = 1.0, holding: FloatArray | None = None
+) -> None:
+    """Draw the surface into 3-D ``ax``.
+
+    Args:
+        scene: what to draw.
+        ax: where to draw.
+        zoom: enlarges the box.
+        holding: further points that the box has to hold, [points, 3]; their third coordinate is a
+            height of the scene.
+
+    Raises:
+        DrawError: when ``ax`` is flat or the plane has no area.
+    """
     if not isinstance(ax, Axes3D):
         raise DrawError(
             "ax is flat, and a surface needs 3-D axes: make them with"
             " figure.add_subplot(projection='3d'), or leave ax out."
         )
     need_area(scene, "surfaces")
-    corners, colors = _faces(scene)
+    box = _ranges(scene, np.empty((0, 3)) if holding is None else holding)
+    corners, colors = _faces(scene, box)
     # Edges in the color of their face close the hairlines between faces; an image stays small.
     skin = Poly3DCollection(corners, facecolors=colors, edgecolors=colors, linewidths=0.3)
     skin.set_rasterized(True)
     ax.add_collection3d(skin)
-    _box(scene, ax, zoom)
+    _box(scene, ax, zoom, box)
     ax.set_title(scene.title)
     ax.set_xlabel(scene.x_label, labelpad=8)
     ax.set_ylabel(scene.y_label, labelpad=8)
@@ -88,7 +102,7 @@ def paint_surface(scene: PlaneScene, ax: Any, *, zoom: float = 1.0) -> None:
     _notes(scene, ax)
 
 
-def _faces(scene: PlaneScene) -> tuple[FloatArray, FloatArray]:
+def _faces(scene: PlaneScene, box: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return corners [faces, 4, 3] and colors [faces, 4] of all faces that touch no hole.
 
     Each is the bilinear patch between four neighboring values, cut into smaller pieces on a coarse
@@ -98,7 +112,7 @@ def _faces(scene: PlaneScene) -> tuple[FloatArray, FloatArray]:
     x, y = np.meshgrid(scene.x, scene.y)
     share = np.clip(norm(scene)(np.ma.masked_invalid(scene.shown)).filled(np.nan), 0, 1)
     points = np.stack([x, y, scene.heights, share], axis=-1)
-    fine = _refined(np.concatenate([points, _normals(scene)], axis=-1), pieces)
+    fine = _refined(np.concatenate([points, _normals(scene, box)], axis=-1), pieces)
     corners = _corners(fine)
     corners = corners[np.isfinite(corners[..., :4]).all(axis=(1, 2))]
     return corners[..., :3], _lit(corners[..., 3:].mean(axis=1))
@@ -135,15 +149,17 @@ def _lit(share: FloatArray) -> FloatArray:
     return colors
 
 
-def _normals(scene: PlaneScene) -> FloatArray:
+def _normals(scene: PlaneScene, box: FloatArray) -> FloatArray:
     """Return what stands upright on the surface as it looks in the box, [ny, nx, 3].
 
     A slope next to a hole is taken from the side that has values; where there is none it is 0.
     """
-    width, depth, height = _box_sides(scene)
-    low, high = _height_range(scene)
-    z = scene.heights / (high - low) * height
-    x, y = scene.x / np.ptp(scene.x) * width, scene.y / np.ptp(scene.y) * depth
+    x, y, z = (
+        values / np.ptp(ends) * side
+        for values, ends, side in zip(
+            (scene.x, scene.y, scene.heights), box, _box_sides(box), strict=True
+        )
+    )
     slopes = [-_slope(z.T, x).T, -_slope(z, y), np.ones_like(z)]
     normal = np.stack(slopes, axis=-1)
     return np.asarray(normal / np.linalg.norm(normal, axis=-1, keepdims=True))
@@ -158,18 +174,17 @@ def _slope(z: FloatArray, at: FloatArray) -> FloatArray:
     return np.asarray(np.where(known, sides, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
 
 
-def _box(scene: PlaneScene, ax: Any, zoom: float) -> None:
+def _box(scene: PlaneScene, ax: Any, zoom: float, box: FloatArray) -> None:
     """Set the ranges and sides of the box, and ticks that tell values also on a log scale."""
-    low, high = _height_range(scene)
-    ax.set(xlim=scene.x[[0, -1]], ylim=scene.y[[0, -1]], zlim=(low, high))
-    sides = _box_sides(scene)
+    ax.set(xlim=box[0], ylim=box[1], zlim=box[2])
+    sides = _box_sides(box)
     # The labels of a short side reach beyond the picture unless the box is made smaller.
     ax.set_box_aspect(sides, zoom=zoom * (1.0 if min(sides[:2]) > 0.75 else 0.86))
     ax.view_init(**VIEW)
     few_ticks(ax.xaxis)
     few_ticks(ax.yaxis, prune="lower")  # its label would stand on that of x
-    ends = (10.0**low, 10.0**high) if scene.scale == "log" else (low, high)
-    ticks = round_numbers(*ends, scale=scene.scale, count=6)
+    low, high = 10.0 ** box[2] if scene.scale == "log" else box[2]
+    ticks = round_numbers(float(low), float(high), scale=scene.scale, count=6)
     names = [tick(value, digits_for(ticks)) for value in ticks]
     ax.set_zticks(np.log10(ticks) if scene.scale == "log" else ticks, names)
     # Long numbers, centered at their ticks, would reach into the box.
@@ -181,18 +196,21 @@ def _box(scene: PlaneScene, ax: Any, zoom: float) -> None:
         axis._axinfo["grid"].update(color="0.88", linewidth=0.6)
 
 
-def _box_sides(scene: PlaneScene) -> tuple[float, float, float]:
-    width, depth = (float(np.ptp(axis)) for axis in (scene.x, scene.y))
+def _box_sides(box: FloatArray) -> tuple[float, float, float]:
+    width, depth = np.ptp(box[:2], axis=1)
     longest = max(width, depth)
     # A thin strip is drawn at most twice as long as wide, or its labels would collide.
     return max(width / longest, 1 / 2), max(depth / longest, 1 / 2), _BOX_HEIGHT
 
 
-def _height_range(scene: PlaneScene) -> tuple[float, float]:
-    """Return the ends of the vertical axis, in heights: the limits and all that is drawn."""
-    ends = np.log10(scene.limits) if scene.scale == "log" else np.asarray(scene.limits)
-    drawn = [*ends, *scene.heights[np.isfinite(scene.heights)]]
-    return float(min(drawn)), float(max(drawn))
+def _ranges(scene: PlaneScene, holding: FloatArray) -> FloatArray:
+    """Return the ends of the axes x, y and z, [3, 2]: the limits and all that is drawn."""
+    limits = np.log10(scene.limits) if scene.scale == "log" else np.asarray(scene.limits)
+    drawn = scene.heights[np.isfinite(scene.heights)]
+    every = [scene.x, scene.y, np.concatenate([limits, drawn])]
+    held = holding[np.isfinite(holding).all(axis=1)]
+    along = [np.concatenate(pair) for pair in zip(every, held.T, strict=True)]
+    return np.array([[values.min(), values.max()] for values in along])
 
 
 def _notes(scene: PlaneScene, ax: Any) -> None:

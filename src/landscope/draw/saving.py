@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +38,46 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
     Example:
         >>> ls.draw.save(ls.draw.heatmap(land), "heatmap.png")  # doctest: +SKIP
     """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise DrawError(
-            f"path={str(path)!r} ends in {path.suffix!r}; a picture is saved as"
-            f" {', '.join(SUFFIXES)}: choose one of these endings."
-        )
+    path = checked(path, SUFFIXES, "a picture")
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
     dateless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})
     # Type 42 fonts keep text searchable and are what conferences accept; the salt fixes svg names.
     steady: Any = {"pdf.fonttype": 42, "svg.hashsalt": "landscope"}
+    with matplotlib.rc_context(steady), written(path) as part:
+        # What is an image inside a .pdf or .svg shall be sharp in print.
+        sharp = dpi if path.suffix == ".png" else max(dpi, 300)
+        figure.savefig(part, dpi=sharp, metadata=dateless)
+    return path
+
+
+def checked(path: str | os.PathLike[str], suffixes: Sequence[str], what: str) -> Path:
+    """Return the path of a file that ``what`` can be saved as.
+
+    Raises:
+        DrawError: when its ending is none of the suffixes.
+    """
+    path = Path(path)
+    if path.suffix not in suffixes:
+        raise DrawError(
+            f"path={str(path)!r} ends in {path.suffix!r}; {what} is saved as"
+            f" {', '.join(suffixes)}: choose one of these endings."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Lend a file that takes the place of ``path`` when the block ends well; make its folder.
+
+    Raises:
+        DrawError: when the place cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(steady), whole(path) as part:
-            # What is an image inside a .pdf or .svg shall be sharp in print.
-            sharp = dpi if path.suffix == ".png" else max(dpi, 300)
-            figure.savefig(part, dpi=sharp, metadata=dateless)
+        with whole(path) as part:
+            yield part
     except OSError as error:
         raise DrawError(
             f"{path} cannot be written ({error}): choose a folder that you may write to."
         ) from error
-    return path

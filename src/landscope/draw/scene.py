@@ -67,7 +67,12 @@ class PlaneScene:
     @property
     def heights(self) -> FloatArray:
         """Heights to draw, [ny, nx]: clipped, and log10 of the values on a log scale."""
-        held = self.shown if self.clip is None else np.minimum(self.shown, self.clip)
+        return self.raised(self.shown)
+
+    def raised(self, values: FloatArray) -> FloatArray:
+        """Return the heights at which values are drawn; NaN for what has none on this scale."""
+        shown = paintable(values, self.scale)
+        held = shown if self.clip is None else np.minimum(shown, self.clip)
         return np.log10(held) if self.scale == "log" else held
 
     @property

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
@@ -22,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
 from landscope.draw.scene import PlaneScene, need_area, plane_scene
@@ -34,6 +36,8 @@ _HOLE: dict[str, Any] = {
     "hatch": "/////",
     "linewidth": 0.0,
 }
+
+_LEGEND_BELOW = -0.5  # inches, from the axes to a legend below their labels
 
 Painter = Callable[[PlaneScene, Any], None]
 
@@ -208,16 +212,32 @@ def new_axes(size: tuple[float, float], **kind: Any) -> Axes:
 
 
 def plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
-    """Return the size in inches of a picture that the plane fills; labels take about 1.7 by 1."""
+    """Return the size in inches of a picture that the plane fills."""
     right, up = (float(np.ptp(edge)) for edge in scene.edges)
-    ratio = up / right if nearly_equal_spans(scene) else 0.75
+    return area_size(right, up, width)
+
+
+def area_size(right: float, up: float, width: float) -> tuple[float, float]:
+    """Return the size in inches of a picture of an area; labels take about 1.7 by 1."""
+    ratio = up / right if one_unit(right, up) else 0.75
     return (width, max((width - 1.7) * ratio + 1.0, 3.0))
 
 
-def nearly_equal_spans(scene: PlaneScene) -> bool:
+def one_unit(right: float, up: float) -> bool:
     """Tell whether both axes can have one unit length without a thin strip of a picture."""
-    ratio = np.ptp(scene.edges[0]) / np.ptp(scene.edges[1])
-    return bool(1 / 3 <= ratio <= 3)
+    return 1 / 3 <= right / up <= 3
+
+
+def legend_under(ax: Axes, handles: Sequence[Artist], *, columns: int = 2) -> None:
+    """Add entries to the legend below ``ax``, or begin one."""
+    old = ax.get_legend()
+    entries = [h for h in (old.legend_handles if old else []) if h is not None] + [*handles]
+    # In inches, since the labels that it has to clear do not shrink with the axes.
+    below = ScaledTranslation(0, _LEGEND_BELOW, ax.figure.dpi_scale_trans)
+    ax.legend(
+        handles=entries, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=0,
+        bbox_transform=ax.transAxes + below, ncols=columns, frameon=False, fontsize="small",
+    )  # fmt: skip
 
 
 def _drawn(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
@@ -261,17 +281,15 @@ def _finish(scene: PlaneScene, ax: Axes, x: FloatArray, y: FloatArray) -> None:
     """Set title, labels, range and aspect; mark the center; say what the holes are."""
     ax.set(xlabel=scene.x_label, ylabel=scene.y_label, title=scene.title)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    ax.set_aspect("equal" if nearly_equal_spans(scene) else "auto")
+    ax.set_aspect("equal" if one_unit(*(float(np.ptp(edge)) for edge in scene.edges)) else "auto")
     few_ticks(ax.xaxis)
     few_ticks(ax.yaxis)
-    marks: list[Line2D | Patch] = _cross(ax) if scene.center is not None else []
+    marks = _cross(ax) if scene.center is not None else []
     if scene.holes:
-        marks.append(Patch(label=scene.hole_note, **_HOLE))
-        under: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
-        ax.legend(handles=marks, **under, ncols=2, frameon=False, fontsize="small")
+        legend_under(ax, [*marks, Patch(label=scene.hole_note, **_HOLE)])
 
 
-def _cross(ax: Axes) -> list[Line2D | Patch]:
+def _cross(ax: Axes) -> list[Line2D]:
     outline = [withStroke(linewidth=3.5, foreground="black")]
     cross: dict[str, Any] = {"marker": "+", "ls": "none", "ms": 9, "mew": 1.6, "color": "white"}
-    return list(ax.plot(0, 0, path_effects=outline, label="center (0, 0)", zorder=5, **cross))
+    return ax.plot(0, 0, path_effects=outline, label="center (0, 0)", zorder=5, **cross)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from landscope.draw.choices import resolve_scale
@@ -37,9 +38,10 @@ from landscope.draw.fields import (
     title_of,
 )
 from landscope.draw.levels import FloatArray
+from landscope.draw.saving import checked, written
 from landscope.draw.scene import line_scene, need_area, plane_scene
+from landscope.draw.trails import EMBER, Paths, Trail, trails_of
 from landscope.errors import DrawError
-from landscope.files import whole
 from landscope.landscape import Landscape
 
 MOST_PLANES = 6  # each takes one of the few WebGL contexts that a browser grants
@@ -50,6 +52,7 @@ def page(
     land_or_lands: Landscape | Sequence[Landscape],
     path: str | os.PathLike[str],
     *,
+    paths: Paths | Sequence[Paths | None] | None = None,
     quantity: str | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
@@ -60,9 +63,15 @@ def page(
     one chart. A reader switches between log and linear heights and between quantities, limits the
     heights, links the views, and reads exact values under the pointer.
 
+    Paths of training lie over the contours, and float over the surface at their true loss, with
+    upright lines to the height of the surface; charts below tell how far off the plane they run,
+    and what the loss is there and at their projections.
+
     Args:
         land_or_lands: one to six planes, or any number of lines.
         path: a file that ends in .html; folders are made as needed.
+        paths: for one plane, one path over it or several: what ``ls.trajectory.on`` returned. For
+            a list of planes a list that holds, for each, a path, several, or None.
         quantity: what to show first. Default: that of the first landscape; for lines, every loss
             and every percentage.
         labels: a name for each landscape. Default: their titles.
@@ -77,22 +86,14 @@ def page(
     Example:
         >>> ls.draw.page([a, b], "skips.html", labels=["skip", "no skip"])  # doctest: +SKIP
     """
-    path, lands = Path(path), several(land_or_lands)
-    if path.suffix not in SUFFIXES:
-        raise DrawError(
-            f"path={str(path)!r} ends in {path.suffix!r}; a page is saved as .html: choose this"
-            " ending."
-        )
+    path, lands = checked(path, SUFFIXES, "a page"), several(land_or_lands)
     heading = title or (title_of(lands[0]) if len(lands) == 1 else "") or "Loss landscapes"
-    text = _render(_content(lands, quantity, named(lands, labels), heading))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DrawError(
-            f"{path} cannot be written ({error}): choose a folder that you may write to."
-        ) from error
+    content = _content(lands, quantity, named(lands, labels), heading)
+    alone = isinstance(land_or_lands, Landscape)
+    _add_paths(content, lands, [paths] if alone else paths)
+    text = _render(content)
+    with written(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path
 
 
@@ -172,6 +173,64 @@ def _landscape(land: Landscape, label: str, names: Sequence[str]) -> dict[str, A
         "values": {name: _nulls(field) for name, field in values.items()},
         "marks": {name: _marks(field) for name, field in values.items()},
         "attrs": [[str(key), str(value)] for key, value in land.data.attrs.items()],
+    }
+
+
+def _add_paths(content: dict[str, Any], lands: Sequence[Landscape], paths: Any) -> None:
+    """Add to each landscape the paths over it, or nothing where there are none."""
+    if paths is None or all(each is None for each in paths):
+        return
+    if content["kind"] == "line":
+        raise DrawError("paths= was given with a line: a path is drawn over a plane.")
+    if len(paths) != len(lands):
+        raise DrawError(
+            f"paths= has {len(paths)} entries for {len(lands)} planes: give for each plane a path,"
+            " a list of them, or None."
+        )
+    content["ember"] = [to_hex(EMBER(share)) for share in np.linspace(0, 1, 8)]
+    for part, land, own in zip(content["landscapes"], lands, paths, strict=True):
+        if own is not None:
+            part["walked"] = _walked(trails_of(own, land=land), land)
+
+
+def _walked(trails: Sequence[Trail], land: Landscape) -> dict[str, Any]:
+    """Return paths over one landscape, with their heights for each quantity that they know."""
+    losses = [field for trail in trails for field in (trail.loss, trail.projected_loss)]
+    known = any(np.isfinite(field).any() for field in losses)
+    return {
+        "time": trails[0].time_label,
+        "scale": resolve_scale(losses, None, name="loss") if known else "",
+        "paths": [_path(trail) | {"heights": _heights(trail, land)} for trail in trails],
+    }
+
+
+def _path(trail: Trail) -> dict[str, Any]:
+    """Return one path; null is what is not finite or not known."""
+    columns = {
+        "x": trail.x,
+        "y": trail.y,
+        "time": trail.time,
+        "rate": trail.learning_rate,
+        "distance": trail.distance,
+        "percent": trail.percent,
+        "loss": trail.loss,
+        "projected": trail.projected_loss,
+    }
+    return {
+        "name": trail.name,
+        "color": trail.color,
+        "drops": trail.drops,
+        **{name: _nulls(values) for name, values in columns.items()},
+    }
+
+
+def _heights(trail: Trail, land: Landscape) -> dict[str, list[Any]]:
+    """Return what is known at the checkpoints and at their projections, by quantity."""
+    known = {name: trail.heights(name) for name in names_of(land)}
+    return {
+        name: [_nulls(values) for values in pair]
+        for name, pair in known.items()
+        if np.isfinite(pair[0]).any()
     }
 
 

@@ -1,0 +1,433 @@
+"""The way of an optimizer over a plane, and how far it can be believed.
+
+A checkpoint is drawn where its projection lies. The surface below it has the loss of the
+projection, not that of the network: ``path_errors`` shows both, and the distance between them.
+
+Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 7 and Fig. 9.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
+
+from landscope.draw.choices import limits_of, paintable, resolve_scale
+from landscope.draw.levels import FloatArray
+from landscope.draw.lines import CROSS
+from landscope.draw.panels import PAINTERS
+from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.static import (
+    add_color_bar,
+    area_size,
+    few_ticks,
+    legend_under,
+    mark_axis,
+    new_axes,
+    one_unit,
+    tick,
+)
+from landscope.draw.trails import EMBER, Paths, Shade, Trail, shade_of, trails_of
+from landscope.errors import DrawError
+from landscope.landscape import Landscape
+
+KINDS = tuple(kind for kind in PAINTERS if kind != "surface")
+# Marks are white or of the color of their path, in a ring of black or white: seen on any ground.
+START: dict[str, Any] = {"marker": "o", "ms": 8}
+END: dict[str, Any] = {"marker": "*", "ms": 14}
+DROP: dict[str, Any] = {"marker": "v", "ms": 8}
+_RING: dict[str, Any] = {"ls": "none", "mec": "black", "mew": 1.1, "mfc": "white"}
+_HALO = [withStroke(linewidth=4.4, foreground="white")]
+_ABOVE = 5.0  # zorder: over the labels of contour lines
+WIDTH = 2.2  # points, of a path
+_FALL: dict[str, Any] = {"lw": 1.0, "alpha": 0.45}
+_BEYOND: dict[str, Any] = {"facecolor": "0.93", "edgecolor": "none"}
+_LONG = 36  # characters: a longer label stands in two lines beside the axes
+_ROOM = 0.04  # of the span: what is left free beside a checkpoint that lies off the grid
+
+
+def path(
+    land: Landscape,
+    paths: Paths,
+    *,
+    kind: str = "contour",
+    quantity: str | None = None,
+    scale: str | None = None,
+    labels: Sequence[str] | None = None,
+    color: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Return axes with a plane and the path of training over it, or several.
+
+    A lone path is colored by its time; several have a color and a line style each. Start, end and
+    drops of the learning rate are marked. Where a path leaves the grid the axes are extended, and
+    a note says how many checkpoints lie off it.
+
+    Args:
+        land: a landscape with dims ("y", "x").
+        paths: one path over this plane, or several: what ``ls.trajectory.on`` returned.
+        kind: "contour", "filled" or "heatmap".
+        quantity: name of a variable of the landscape. Default: ``land.quantity``.
+        scale: "log" or "linear", of that quantity. Default: as for ``contour``.
+        labels: a name for each path. Default: their own.
+        color: what colors a lone path: "epoch", "step", "learning_rate", "loss",
+            "projected_loss", "distance" or "relative_distance". Default: epoch where it is known,
+            else step.
+        ax: where to draw. Default: a new figure.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
+
+    Raises:
+        DrawError: when landscape, paths, labels, kind or color cannot be drawn so.
+
+    Source: Li et al. 2018, arXiv 1712.09913, Fig. 9.
+
+    Example:
+        >>> walked = ls.trajectory.on(plane, trajectory, objective)  # doctest: +SKIP
+        >>> axes = ls.draw.path(land, walked)  # doctest: +SKIP
+        >>> axes = ls.draw.path(land, [sgd, adam], labels=["SGD", "Adam"])  # doctest: +SKIP
+    """
+    scene = plane_scene(land, quantity=quantity, scale=scale)
+    trails = trails_of(paths, labels, land)
+    shade = shade_for(trails, color)
+    if ax is None:
+        ax = new_axes(picture_size(scene, trails, 7.2))
+    paint_paths(scene, trails, ax, kind=kind, shade=shade)
+    add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
+    if shade is not None:
+        add_shade_bar(shade, ax.figure, ax=ax, pad=0.03, aspect=22)
+    return ax
+
+
+def path_errors(
+    paths: Paths, *, labels: Sequence[str] | None = None, ax: Sequence[Axes] | None = None
+) -> Figure:
+    """Return a figure that says how far paths run off their plane, and what that does to heights.
+
+    Above is the distance off the plane, relative to the distance from its center (left-hand axis)
+    and absolute (right-hand axis). Below, where losses are known, is the loss at each checkpoint
+    beside that at its projection, which is the height of the surface there.
+
+    Args:
+        paths: one path over a plane, or several: what ``ls.trajectory.on`` returned.
+        labels: a name for each path. Default: their own.
+        ax: the axes for distances and for losses. Default: a new figure.
+
+    Raises:
+        DrawError: when there is no path, one is not over a plane, or labels or axes do not fit.
+
+    Example:
+        >>> figure = ls.draw.path_errors(walked)  # doctest: +SKIP
+    """
+    trails = trails_of(paths, labels)
+    rows = 1 + any(trail.has_losses for trail in trails)
+    if ax is None:
+        figure = Figure(figsize=(6.4, 0.6 + 2.9 * rows), layout="constrained")
+        ax = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    if len(ax) < rows:
+        raise DrawError(f"ax has {len(ax)} axes; these paths need {rows}: distances, then losses.")
+    paint_errors(trails, ax)
+    drawn = ax[0].get_figure(root=True)
+    assert drawn is not None
+    return drawn
+
+
+def trajectory(
+    land: Landscape,
+    paths: Paths,
+    *,
+    kind: str = "contour",
+    quantity: str | None = None,
+    scale: str | None = None,
+    labels: Sequence[str] | None = None,
+    color: str | None = None,
+) -> Figure:
+    """Return a figure with ``path`` at the left and ``path_errors`` at the right.
+
+    The arguments are those of ``path``.
+
+    Raises:
+        DrawError: when landscape, paths, labels, kind or color cannot be drawn so.
+
+    Example:
+        >>> figure = ls.draw.trajectory(land, walked)  # doctest: +SKIP
+        >>> ls.draw.save(figure, "trajectory.pdf")  # doctest: +SKIP
+    """
+    scene = plane_scene(land, quantity=quantity, scale=scale)
+    trails = trails_of(paths, labels, land)
+    shade = shade_for(trails, color)
+    rows = 1 + any(trail.has_losses for trail in trails)
+    wide, high = picture_size(scene, trails, 7.4)
+    figure = Figure(figsize=(wide + 5.2, max(high, 2.6 * rows + 0.6)), layout="constrained")
+    grid = figure.add_gridspec(rows, 2, width_ratios=(wide, 5.0))
+    left = figure.add_subplot(grid[:, 0])
+    paint_paths(scene, trails, left, kind=kind, shade=shade)
+    # Inside the axes' own frame they stay as high as these, whose aspect is fixed.
+    add_color_bar(scene, figure, cax=left.inset_axes((1.03, 0, 0.04, 1)))
+    if shade is not None:
+        add_shade_bar(shade, figure, cax=left.inset_axes((1.24, 0, 0.04, 1)))
+    upper = figure.add_subplot(grid[0, 1])
+    lower = [figure.add_subplot(grid[1, 1], sharex=upper)] if rows == 2 else []
+    paint_errors(trails, [upper, *lower])
+    return figure
+
+
+def shade_for(trails: Sequence[Trail], color: str | None) -> Shade | None:
+    """Return what colors a lone path; several are colored by which they are.
+
+    Raises:
+        DrawError: when a color is asked for several paths, or is not known.
+    """
+    if len(trails) == 1:
+        return shade_of(trails[0], color)
+    if color is not None:
+        raise DrawError(
+            f"color={color!r} colors one path, and {len(trails)} were given, which differ by"
+            " color: leave it out, or draw each path by itself."
+        )
+    return None
+
+
+def paint_paths(
+    scene: PlaneScene, trails: Sequence[Trail], ax: Axes, *, kind: str, shade: Shade | None
+) -> None:
+    """Draw a plane and paths over it into ``ax``, and a legend below."""
+    paint_ground(scene, trails, ax, kind=kind)
+    beyond = extend(trails, ax)
+    for trail in trails:
+        _draw(trail, ax, shade)
+    legend_under(ax, [*entries(trails), *beyond], columns=2 if len(trails) == 1 else 3)
+
+
+def paint_ground(scene: PlaneScene, trails: Sequence[Trail], ax: Axes, *, kind: str) -> None:
+    """Draw the plane, without a cross at its center where a path starts or ends there."""
+    if kind not in KINDS:
+        raise DrawError(
+            f"kind={kind!r} is not known; expected one of {', '.join(map(repr, KINDS))}."
+        )
+    ends = [(t.x[k], t.y[k]) for t in trails for k in t.placed[[0, -1]]]
+    near = 0.02 * max(np.ptp(scene.x), np.ptp(scene.y))
+    if any(np.hypot(x, y) < near for x, y in ends):
+        scene = dataclasses.replace(scene, center=None)
+    PAINTERS[kind](scene, ax)
+    ax.set_ylabel(in_lines(scene.y_label))
+
+
+def extend(trails: Sequence[Trail], ax: Axes) -> list[Artist]:
+    """Let ``ax`` hold all checkpoints; shade what was not scanned, and return its entry."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    x, y = (np.concatenate([getattr(t, n)[t.placed] for t in trails]) for n in "xy")
+    outside = int(((x < left) | (x > right) | (y < low) | (y > high)).sum())
+    if not outside:
+        return []
+    ax.set_xlim(*_stretched(left, right, x))
+    ax.set_ylim(*_stretched(low, high, y))
+    ax.set_aspect("equal" if one_unit(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) else "auto")
+    few_ticks(ax.xaxis)
+    few_ticks(ax.yaxis)
+    note = f"not scanned: {outside} of {x.size} checkpoints lie here"
+    around = _frame((*ax.get_xlim(), *ax.get_ylim()), (left, right, low, high))
+    ax.add_patch(PathPatch(around, zorder=2.5, **_BEYOND))
+    return [Patch(label=note, **_BEYOND)]
+
+
+def entries(trails: Sequence[Trail]) -> list[Artist]:
+    """Return what a legend says of paths and of the marks on them."""
+    found: list[Artist] = [
+        Line2D([], [], color=t.color, ls=t.dash, lw=WIDTH, label=t.name)
+        for t in trails
+        if not t.alone
+    ]
+    ring = _RING | ({"mec": "white", "mfc": "0.3"} if found else {})
+    found += [Line2D([], [], label="start", **START, **ring)]
+    found += [Line2D([], [], label="end", **END, **ring)]
+    if any(t.drops for t in trails):
+        found += [Line2D([], [], label=_fall_note(trails), **DROP, **ring)]
+    lost = sum(t.x.size - t.placed.size for t in trails)
+    if lost:
+        blank = Line2D([], [], ls="none", label=f"{lost} checkpoints have no finite coordinates")
+        found += [blank]
+    return found
+
+
+def marks_of(trail: Trail) -> list[tuple[int, dict[str, Any]]]:
+    """Return the checkpoints that are marked, each with its style: start, end and drops."""
+    ring = _RING | ({} if trail.alone else {"mec": "white", "mfc": trail.color})
+    first, last = trail.placed[[0, -1]]
+    drops = [(int(k), DROP | ring) for k in trail.drops if k in trail.placed]
+    return [*drops, (int(last), END | ring), (int(first), START | ring)]
+
+
+def paint_errors(trails: Sequence[Trail], axes: Sequence[Axes]) -> None:
+    """Draw distances into the first axes and losses, where they are known, into the second."""
+    upper, lower = axes[0], axes[-1]
+    _distances(trails, upper)
+    if any(trail.has_losses for trail in trails):
+        _losses(trails, lower)
+    for ax in dict.fromkeys([upper, lower]):
+        for trail in trails:
+            for at in trail.time[trail.drops]:
+                ax.axvline(at, color=_ink(trail), zorder=0.9, **_FALL)
+        ax.grid(color="0.9", linewidth=0.6)
+        ax.set_axisbelow(True)
+        few_ticks(ax.xaxis)
+    lower.set_xlabel(trails[0].time_label)
+
+
+def picture_size(scene: PlaneScene, trails: Sequence[Trail], width: float) -> tuple[float, float]:
+    """Return the size of a picture that holds the plane and all checkpoints."""
+    spans = [
+        np.ptp(np.concatenate([edges, *(getattr(t, n)[t.placed] for t in trails)]))
+        for n, edges in zip("xy", scene.edges, strict=True)
+    ]
+    bars = 0.9 * (len(trails) == 1)
+    wide, high = area_size(float(spans[0]), float(spans[1]), width - bars)
+    return wide + bars, high + 0.4
+
+
+def in_lines(label: str) -> str:
+    """Return a long label in two lines: its axis may be shorter than it."""
+    return label.replace(" (", "\n(") if len(label) > _LONG else label
+
+
+def add_shade_bar(shade: Shade, figure: Any, **place: Any) -> None:
+    """Draw the color scale of a path into ``figure``."""
+    bar = figure.colorbar(ScalarMappable(shade.norm, EMBER), label=shade.label, **place)
+    mark_axis(bar.ax.yaxis, shade.limits, shade.scale)
+
+
+def _draw(trail: Trail, ax: Axes, shade: Shade | None) -> None:
+    """Draw one path: a line with a halo, a dot for each checkpoint, and marks."""
+    if shade is None:
+        ax.plot(
+            trail.x, trail.y, color=trail.color, ls=trail.dash, lw=WIDTH, path_effects=_HALO,
+            zorder=_ABOVE, gid="path",
+        )  # fmt: skip
+    else:
+        ax.plot(trail.x, trail.y, color="white", lw=4.4, solid_capstyle="round", zorder=_ABOVE)
+        segments, whole = segments_of(np.stack([trail.x, trail.y], axis=-1))
+        line = LineCollection(
+            [*segments], array=shade.between[whole], cmap=EMBER, norm=shade.norm,
+            linewidths=WIDTH, capstyle="round", zorder=_ABOVE + 0.1, gid="path",
+        )  # fmt: skip
+        ax.add_collection(line, autolim=False)
+        ax.scatter(
+            trail.x, trail.y, c=shade.values, cmap=EMBER, norm=shade.norm, zorder=_ABOVE + 0.2,
+            s=16 if trail.x.size <= 60 else 6, edgecolors="white", linewidths=0.4,
+        )  # fmt: skip
+    for k, style in marks_of(trail):
+        ax.plot(trail.x[k], trail.y[k], zorder=_ABOVE + 0.5, clip_on=False, **style)
+
+
+def segments_of(places: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Return the ways between neighboring checkpoints, and which of all these they are.
+
+    Args:
+        places: of the checkpoints, [t, dims].
+
+    Returns:
+        Segments whose two ends are finite, [segments, 2, dims], and their numbers, [segments].
+    """
+    segments = np.stack([places[:-1], places[1:]], axis=1)
+    whole = np.flatnonzero(np.isfinite(segments).all(axis=(1, 2)))
+    return segments[whole], whole
+
+
+def _distances(trails: Sequence[Trail], ax: Axes) -> None:
+    right = ax.twinx()
+    for trail in trails:
+        ink = _ink(trail)
+        style: dict[str, Any] = {"color": ink, "marker": ".", "ms": 4}
+        ax.plot(trail.time, trail.percent, lw=1.6, ls="-", gid="relative", **style)
+        right.plot(trail.time, trail.distance, lw=1.1, ls="--", gid="absolute", **style)
+    ax.set_ylabel("distance off the plane\n(% of that from the center)")
+    right.set_ylabel("distance off the plane")
+    for axes in (ax, right):
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1e-12))
+        few_ticks(axes.yaxis)
+    names = [Line2D([], [], color=t.color, lw=1.6, label=t.name) for t in trails]
+    kinds = [("relative (left)", "-", 1.6), ("absolute (right)", "--", 1.1)]
+    what = [Line2D([], [], color="0.3", ls=ls, lw=lw, label=label) for label, ls, lw in kinds]
+    if any(trail.drops for trail in trails):
+        upright: dict[str, Any] = {"ls": "none", "marker": "|", "ms": 9, "mew": 1}
+        what += [Line2D([], [], color="0.3", alpha=0.45, label="learning rate falls", **upright)]
+    _legend_above(ax, [*(names if len(trails) > 1 else []), *what])
+
+
+def _losses(trails: Sequence[Trail], ax: Axes) -> None:
+    fields = [field for t in trails for field in (t.loss, t.projected_loss)]
+    scale = resolve_scale(fields, None, name="loss")
+    limits = limits_of([paintable(field, scale) for field in fields], scale)
+    for trail in trails:
+        ink = _ink(trail)
+        at, below = (paintable(f, scale) for f in (trail.loss, trail.projected_loss))
+        ax.plot(trail.time, at, color=ink, lw=1.6, marker=".", ms=5, gid="loss")
+        ax.plot(
+            trail.time, below, color=ink, lw=1.1, ls="--", marker="o", mfc="white", ms=3.5,
+            gid="projected",
+        )  # fmt: skip
+        ax.fill_between(trail.time, at, below, color=ink, alpha=0.13, lw=0)
+    ax.set_yscale(scale)
+    if scale == "log":
+        mark_axis(ax.yaxis, limits, "log", count=6)
+    ax.set_ylabel("loss")
+    for trail in trails:
+        if trail.lost.size:
+            foot = np.full(trail.lost.shape, 0.03)
+            ax.plot(trail.lost, foot, gid="lost", transform=ax.get_xaxis_transform(), **CROSS)
+    look: dict[str, Any] = {"color": "0.3"}
+    what = [
+        Line2D([], [], lw=1.6, marker=".", ms=5, label="at the checkpoint", **look),
+        Line2D([], [], lw=1.1, ls="--", marker="o", mfc="white", ms=3.5,
+               label="at its projection: the surface", **look),
+    ]  # fmt: skip
+    if any(trail.lost.size for trail in trails):
+        what.append(Line2D([], [], label="not finite", **CROSS))
+    _legend_above(ax, what)
+
+
+def _ink(trail: Trail) -> str:
+    return "0.15" if trail.alone else trail.color
+
+
+def _legend_above(ax: Axes, handles: Sequence[Line2D]) -> None:
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(handles), 3),
+        frameon=False, fontsize="small", borderaxespad=0.1, handlelength=1.7, columnspacing=1.3,
+    )  # fmt: skip
+
+
+def _fall_note(trails: Sequence[Trail]) -> str:
+    rates = {tuple(tick(rate, 3) for rate in t.rates) for t in trails if t.drops}
+    if len(rates) == 1 and np.isfinite(np.concatenate([t.rates for t in trails])).all():
+        return f"learning rate falls: {' → '.join(rates.pop())}"
+    return "learning rate falls"
+
+
+def _stretched(low: float, high: float, at: FloatArray) -> tuple[float, float]:
+    """Return a range that holds ``at`` too, with some room beside what lies outside."""
+    least, most = min(low, float(at.min())), max(high, float(at.max()))
+    room = _ROOM * (most - least)
+    return least - room * (least < low), most + room * (most > high)
+
+
+def _frame(outer: tuple[float, ...], inner: tuple[float, ...]) -> Outline:
+    """Return the area between two rectangles, each (left, right, low, high)."""
+    corners = [
+        [(left, low), (right, low), (right, high), (left, high), (left, low)]
+        for left, right, low, high in (outer, inner)
+    ]
+    codes = [Outline.MOVETO, *[Outline.LINETO] * 3, Outline.CLOSEPOLY]
+    return Outline([*corners[0], *corners[1][::-1]], codes * 2)
