@@ -27,7 +27,8 @@ def _model() -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config()).eval()
+    model: torch.nn.Module = GPT2LMHeadModel(GPT2Config())
+    return model.eval()
 
 
 def _text() -> Tensor:

@@ -230,7 +230,7 @@ def test_a_slice_of_another_kind_is_refused(model: Model) -> None:
     objective = _objective(model, in_place=True)
     with (
         pytest.raises(SliceError, match="moves along a Line, a Plane or a Volume"),
-        displaced.displaced(objective.center, object()),  # type: ignore[arg-type] # on purpose
+        displaced.displaced(model, objective.center, object()),  # type: ignore[arg-type] # on purpose
     ):
         pass
 

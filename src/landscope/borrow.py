@@ -65,6 +65,8 @@ class Borrowed:
                 tensor.data = torch.empty_like(source, device=self.device, dtype=self._kind(source))
                 self._copies[0].append(tensor.data)
                 self._copies[1].append(source)
+            elif data.is_meta:
+                continue  # offloaded: what lends it its values moves them
             elif key in given:
                 tensor.data = given[key].detach().to(self.device or data.device, self._kind(data))
                 shared = shared and tensor.data_ptr() == given[key].data_ptr()

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import IO, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from landscope import offloaded
 from landscope.errors import EngineError, SliceError
 from landscope.files import cache_folder
 from landscope.params import Params
@@ -27,11 +28,12 @@ _Piece = tuple[str, int, int]  # a tensor, and its rows: start, stop
 
 
 @contextmanager
-def displaced(alive: Params, slice_: Slice) -> Iterator[Displaced]:
+def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displaced]:
     """Lend what moves a model's own tensors; they are as before afterwards, whatever happens.
 
     Args:
-        alive: the tensors of the model, not copies.
+        model: whose tensors they are.
+        alive: the tensors of the model, not copies; offloaded ones as they are stored.
         slice_: a line, a plane or a volume around them.
 
     Raises:
@@ -44,13 +46,18 @@ def displaced(alive: Params, slice_: Slice) -> Iterator[Displaced]:
             " Line, a Plane or a Volume."
         )
     with ExitStack() as stack:
-        originals = stack.enter_context(_Originals(alive, [n for n in slice_.center if n in alive]))
+        away = set(offloaded.names(model))
+        here = [n for n in slice_.center if n in alive and n not in away]
+        originals = stack.enter_context(_Originals(alive, here))
         threads = torch.get_num_threads()
         pool = stack.enter_context(
             ThreadPoolExecutor(threads, "landscope", torch.set_num_threads, (1,))
         )
         stack.callback(originals.restore)
-        yield Displaced(alive, slice_, originals, pool)
+        found = Displaced(alive, slice_, originals, pool)
+        if away:
+            stack.enter_context(offloaded.moved(model, found.load))
+        yield found
 
 
 @final
@@ -61,26 +68,37 @@ class Displaced:
         self, alive: Params, slice_: Affine, originals: _Originals, pool: ThreadPoolExecutor
     ) -> None:
         self.alive, self.slice, self.originals, self.pool = alive, slice_, originals, pool
+        self.steps = (0.0,) * len(slice_.directions)
 
     def at(self, coordinates: Sequence[float]) -> Params:
-        """Move the tensors to a point and return them."""
-        steps = self.slice.steps(coordinates)
-        tasks = self.originals.pieces
-        for _ in self.pool.map(lambda piece: self._move(piece, steps), tasks):
+        """Move the tensors to a point and return them; offloaded ones move when they are read."""
+        self.steps = self.slice.steps(coordinates)
+        for _ in self.pool.map(self._move, self.originals.pieces):
             pass  # an exception of a task is raised here
         return self.alive
 
-    @torch.no_grad()
-    def _move(self, piece: _Piece, steps: Sequence[float]) -> None:
+    def load(self, name: str, tensor: Tensor) -> None:
+        """Move a tensor that holds what is stored of it, in place."""
+        if name not in self.slice.center or not tensor.is_floating_point():
+            return
+        for start, stop in pieces(tensor.shape):
+            self._step(name, start, _rows(tensor, start, stop))
+
+    def _move(self, piece: _Piece) -> None:
         name, start, stop = piece
         rows = _rows(self.alive[name], start, stop)
+        self.originals.read(piece, rows)
+        self._step(name, start, rows)
+
+    @torch.no_grad()
+    def _step(self, name: str, start: int, rows: Tensor) -> None:
+        """Move rows of a tensor from where they were, in place."""
+        steps, stop = self.steps, start + (len(rows) if rows.ndim else 1)
         center = self.slice.center[name]
-        if center.data_ptr() == self.alive[name].data_ptr():
-            self.originals.read(piece, rows)
-        else:
+        if center.data_ptr() != self.alive[name].data_ptr():  # the slice begins elsewhere
             rows.copy_(_rows(center, start, stop))
         moved = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        for drawn, own in self._drawn(steps):
+        for drawn, own in self._drawn():
             drawn.add(moved, name, start, own)
         for step, direction in zip(steps, self.slice.directions, strict=True):
             if step != 0.0 and not isinstance(direction, Seeded):
@@ -88,10 +106,10 @@ class Displaced:
         if moved is not rows:
             rows.copy_(moved)
 
-    def _drawn(self, steps: Sequence[float]) -> Iterable[tuple[Drawn, dict[int, float]]]:
+    def _drawn(self) -> Iterable[tuple[Drawn, dict[int, float]]]:
         """Return the steps along directions of one seed together: they share what is drawn."""
         found: dict[int, tuple[Drawn, dict[int, float]]] = {}
-        for step, direction in zip(steps, self.slice.directions, strict=True):
+        for step, direction in zip(self.steps, self.slice.directions, strict=True):
             if isinstance(direction, Seeded) and step != 0.0:
                 _, own = found.setdefault(id(direction.drawn), (direction.drawn, {}))
                 own[direction.index] = own.get(direction.index, 0.0) + step

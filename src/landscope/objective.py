@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from landscope import batches as batches_
-from landscope import fingerprint, losses
+from landscope import fingerprint, losses, offloaded
 from landscope import params as params_
 from landscope.batches import Batches
 from landscope.borrow import Borrowed, borrowed, products, undisturbed
@@ -102,6 +102,11 @@ class Objective:
         in_place: bool = False,
     ) -> None:
         _check(model, metrics, buffers, precision)
+        if not in_place and offloaded.names(model):
+            raise ObjectiveError(
+                "the model is offloaded: its weights are in memory only while they are used, and"
+                " cannot be copied: pass in_place=True."
+            )
         self.model = model
         self.loss_terms: Loss | Custom = loss if isinstance(loss, Custom) else losses.of(loss)
         self.metrics = {n: losses.of(m, n) for n, m in (metrics or {}).items()}
@@ -296,7 +301,9 @@ class Objective:
         alive = dict(params_.named_tensors(self.model))
         weights = {} if self.weights is None else {"": self.weights}
         drawn = {"samples": fingerprint.of_tensors(weights)} if weights else {}
-        fixed = {n: t for n, t in alive.items() if n not in self.center}
+        fixed = offloaded.resident(
+            self.model, {n: t for n, t in alive.items() if n not in self.center}
+        )
         return {
             "model": fingerprint.of_module(self.model),
             "weights": fingerprint.of_tensors(self.center),
@@ -336,9 +343,9 @@ class Objective:
 
     def _center(self) -> Params:
         alive = params_.parameters(self.model)
-        if self.in_place:
-            return params_.like(alive, {n: t.detach() for n, t in alive.items()})
-        return self._copies(alive)
+        if not self.in_place:
+            return self._copies(alive)
+        return params_.like(alive, offloaded.resident(self.model, alive))
 
     def _copies(self, alive: Params) -> Params:
         """Return detached copies on the device, in the precision of the points of a slice."""
@@ -395,7 +402,7 @@ def _device(device: str | torch.device, model: nn.Module) -> torch.device:
 def _own(model: nn.Module) -> tuple[torch.device, torch.dtype]:
     """Return where a model takes its inputs, and the precision of its first weights."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return first.device, first.dtype
+    return offloaded.device(model) or first.device, first.dtype
 
 
 def _check_in_place(device: str | torch.device, precision: str) -> None:

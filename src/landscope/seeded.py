@@ -213,8 +213,10 @@ class Drawn:
         which = table.groups[start : start + len(exact)] if exact.ndim else table.groups
         for j in range(max(steps) + 1):
             whole = sum(step * table.coefficients[k, j] for k, step in steps.items())
-            factor = _shaped(torch.as_tensor(whole)[which].to(kind), exact, along=table.along)
-            exact.addcmul_(_raw(self.seed, j, name, start, exact), factor)
+            factor = torch.as_tensor(whole)[which].to(exact.device, kind)
+            factor = _shaped(factor, exact, along=table.along)
+            drawn = _raw(self.seed, j, name, start, exact.shape, device=self.shapes[name].device)
+            exact.addcmul_(drawn.to(exact.device), factor)
         if exact is not piece:
             piece.copy_(exact)
 
@@ -246,7 +248,8 @@ def _table(
     norms = torch.zeros(size, dtype=torch.float64, device=tensor.device)
     for start, stop in pieces(tensor.shape):
         rows = tensor[start:stop] if tensor.ndim else tensor
-        drawn = [_raw(seed, j, name, start, rows).double() for j in range(count)]
+        asked = name, start, rows.shape
+        drawn = [_raw(seed, j, *asked, device=rows.device).double() for j in range(count)]
         for j in range(count):
             for i in range(j + 1):
                 _add_by_filter(gram[j, i], drawn[j] * drawn[i], groups[start:stop], along=along)
@@ -297,11 +300,13 @@ def _orthonormal(gram: Tensor, *, orthogonal: bool) -> Tensor:
     return found
 
 
-def _raw(seed: int, index: int, name: str, start: int, like: Tensor) -> Tensor:
+def _raw(
+    seed: int, index: int, name: str, start: int, shape: torch.Size, *, device: torch.device
+) -> Tensor:
     """Return the random numbers of some rows of a tensor, float32."""
     key = hashlib.blake2b(f"{seed}/{index}/{name}/{start}".encode(), digest_size=8).digest()
-    generator = torch.Generator(like.device).manual_seed(int.from_bytes(key, "little") >> 1)
-    return torch.randn(like.shape, generator=generator, device=like.device)
+    generator = torch.Generator(device).manual_seed(int.from_bytes(key, "little") >> 1)
+    return torch.randn(shape, generator=generator, device=device)
 
 
 def _add_by_filter(total: Tensor, products: Tensor, groups: Tensor, *, along: bool) -> None:

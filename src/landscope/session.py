@@ -167,7 +167,13 @@ class Session:
     def current(self, params: Mapping[str, Tensor] = {}) -> Params:
         """Return the trainable parameters at a point, or as they are in the model now."""
         tensors = {**self.loan.tensors, **params}
-        return params_.like(self.center, {n: tensors[n] for n in self.center})
+        found = params_.like(self.center, {n: tensors[n] for n in self.center})
+        if any(tensor.is_meta for tensor in found.values()):
+            raise ObjectiveError(
+                "weights of an offloaded model are not there all at once, so that neither gradients"
+                " nor penalties of them can be computed."
+            )
+        return found
 
     def move(self, params: Mapping[str, Tensor] | None) -> None:
         """Put the model at a point; the center if None."""
@@ -191,6 +197,12 @@ class Session:
             )
         expected = {n: tensors[n] for n in given}
         params_.check_like(given, expected, "params")
+        away = [n for n, tensor in expected.items() if tensor.is_meta]
+        if any(given[n].data_ptr() != self.center[n].data_ptr() for n in away):
+            raise ObjectiveError(
+                f"params has a value of its own for {away[0]!r}, which is offloaded: such a model"
+                " moves along a slice only, in ls.scan."
+            )
 
     def _recompute_statistics(self, given: Mapping[str, Tensor]) -> None:
         """Set batch-norm statistics to the mean over the data's batches, weighted by their size.

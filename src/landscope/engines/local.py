@@ -146,7 +146,7 @@ def _opened(
             session = stack.enter_context(objective.session(batches[k % len(batches)]))
             moved: Displaced | None = None
             if objective.in_place:
-                moved = stack.enter_context(displaced(objective.center, job.slice))
+                moved = stack.enter_context(displaced(objective.model, objective.center, job.slice))
             workers.append(_Worker(objective, session, job, plan, moved))
         yield stack.enter_context(contextlib.closing(Team(workers)))
 

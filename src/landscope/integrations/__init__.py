@@ -1,0 +1,1 @@
+"""Other people's training loops and models: one library a module, imported when it is asked for."""

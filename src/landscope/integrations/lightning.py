@@ -1,0 +1,82 @@
+"""PyTorch Lightning: a callback that records the path of a training.
+
+Works with ``lightning`` and with ``pytorch_lightning``, whichever the program has imported.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from landscope.extras import optional
+from landscope.recorder import Recorder
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+_NAMES = "lightning.pytorch", "pytorch_lightning"
+_OURS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # what a call tells itself
+
+
+def callback(recorder: Recorder) -> Callback:
+    """Return a callback for ``Trainer(callbacks=[...])`` that calls the recorder.
+
+    It takes the LightningModule at the start of the fit, and then at the end of each epoch or every
+    so many steps (of the optimizers, ``trainer.global_step``), as the recorder says; with the
+    logged metrics (those of ``callback_metrics``; ``on_epoch`` ones belong to the last epoch that
+    ended) and the learning rate of the first optimizer as it stands then. Lightning moves a
+    schedule by epochs on before an epoch ends, so there the rate is that of the next one. The
+    recorder is closed when the fit ends. A fit that is resumed (``ckpt_path=``) continues its path.
+
+    Args:
+        recorder: of the folder to record into.
+
+    Returns:
+        A callback of every Lightning that is imported; it can be copied and pickled.
+
+    Raises:
+        MissingExtraError: when no Lightning is installed.
+
+    Example:
+        >>> import landscope.integrations.lightning as integration
+        >>> recorder = Recorder("run", every=100, keep=200)
+        >>> trainer = dict(callbacks=[integration.callback(recorder)])  # Trainer(**trainer)
+    """
+    imported = [sys.modules[name] for name in _NAMES if name in sys.modules]
+    libraries = imported or [optional(_NAMES[0], extra="lightning")]
+    bases = tuple(library.Callback for library in libraries)
+    kind: Any = type("RecorderCallback", (_Hooks, *bases), {})
+    made: Callback = kind(recorder)
+    return made
+
+
+class _Hooks:
+    """What Lightning calls."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return callback, (self.recorder,)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._record(trainer, pl_module, trainer.current_epoch)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *about_batch: Any) -> None:
+        if self.recorder.every != "epoch" and self.recorder.due(step=trainer.global_step):
+            done, batches = about_batch[-1] + 1, trainer.num_training_batches
+            part = done / batches if math.isfinite(batches) else 0.0
+            self._record(trainer, pl_module, trainer.current_epoch + part)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.recorder.every == "epoch":
+            self._record(trainer, pl_module, trainer.current_epoch + 1)
+
+    def on_fit_end(self, *_: Any) -> None:
+        self.recorder.close()
+
+    def _record(self, trainer: Any, module: Any, epoch: float) -> None:
+        values = {n: v for n, v in trainer.callback_metrics.items() if n not in _OURS}
+        optimizer = trainer.optimizers[0] if trainer.optimizers else None
+        self.recorder(module, step=trainer.global_step, epoch=epoch, optimizer=optimizer, **values)
