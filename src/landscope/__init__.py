@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any
 from landscope import _version
 
 if TYPE_CHECKING:
-    from landscope import directions, draw, engines, errors, formats, losses, params, zoo
+    from landscope import (
+        directions,
+        draw,
+        engines,
+        errors,
+        formats,
+        integrations,
+        losses,
+        params,
+        zoo,
+    )
     from landscope.adaptive import Adaptive
-    from landscope.analysis import curvature
+    from landscope.analysis import curvature, trajectory
     from landscope.analysis.averages import loss_stderr, neighborhood_average
     from landscope.analysis.ensembles import ensemble
     from landscope.analysis.whole import representativeness
@@ -23,9 +33,11 @@ if TYPE_CHECKING:
     from landscope.journal import Journal
     from landscope.landscape import Landscape, load
     from landscope.objective import Objective
+    from landscope.recorder import Recorder
     from landscope.sampling import Grid
     from landscope.scanning import scan
     from landscope.slices import Line, Plane, Volume
+    from landscope.trajectories import Trajectory
 
 __version__ = _version.VERSION
 
@@ -39,6 +51,8 @@ _HOMES = {
     "Line": "slices",
     "Objective": "objective",
     "Plane": "slices",
+    "Recorder": "recorder",
+    "Trajectory": "trajectories",
     "Volume": "slices",
     "ensemble": "analysis.ensembles",
     "estimate": "cost",
@@ -52,10 +66,12 @@ _MODULES = {
     **{
         name: name
         for name in (
-            "directions", "draw", "engines", "errors", "formats", "losses", "params", "zoo"
+            "directions", "draw", "engines", "errors", "formats", "integrations", "losses",
+            "params", "zoo",
         )
     },
     "curvature": "analysis.curvature",
+    "trajectory": "analysis.trajectory",
 }  # fmt: skip
 
 __all__ = [
@@ -68,6 +84,8 @@ __all__ = [
     "Line",
     "Objective",
     "Plane",
+    "Recorder",
+    "Trajectory",
     "Volume",
     "__version__",
     "curvature",
@@ -78,6 +96,7 @@ __all__ = [
     "errors",
     "estimate",
     "formats",
+    "integrations",
     "load",
     "loss_stderr",
     "losses",
@@ -85,6 +104,7 @@ __all__ = [
     "params",
     "representativeness",
     "scan",
+    "trajectory",
     "zoo",
 ]
 
