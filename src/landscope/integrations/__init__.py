@@ -1,16 +1,21 @@
-"""Integrations with other libraries, each loaded when it is asked for.
+"""Other people's models and training loops: ``transformers``, ``lightning``.
 
-``transformers``  an objective of any model of Hugging Face, and a callback of its Trainer
-``lightning``     a callback of Lightning's Trainer
+Each is imported when it is asked for.
 """
 
+from __future__ import annotations
+
 import importlib
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-_MODULES = ("lightning", "transformers")
+if TYPE_CHECKING:
+    from landscope.integrations import lightning, transformers
+
+__all__ = ["lightning", "transformers"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
         return importlib.import_module(f"landscope.integrations.{name}")
     raise AttributeError(f"module 'landscope.integrations' has no attribute {name!r}")
