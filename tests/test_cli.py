@@ -459,9 +459,10 @@ def test_demo_is_told_step_by_step(
         return made
 
     monkeypatch.setattr(demo, "demo", pretend)
-    answer = command("demo", "--out", tmp_path, "--resolution", 7, "--seed", 4)
+    answer = command("demo", "--out", tmp_path, "--resolution", 7, "--seed", 4, "--sequence")
     assert answer.code == 0
-    assert asked == {"out": tmp_path, "resolution": 7, "seed": 4, "tell": report.say}
+    asked_for = {"out": tmp_path, "resolution": 7, "seed": 4, "sequence": True}
+    assert asked == {**asked_for, "tell": report.say}
     for text in ("A net", "1 at (0, 0.5), 9 at the rim", "25.0%", "a.png", "page.html"):
         assert text in answer.out
 

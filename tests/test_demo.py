@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import landscope as ls
 from landscope import demo, zoo
+from landscope.zoo import sequences
 
 PICTURES = {f"{kind}.png" for kind in ("surface", "filled", "contour", "heatmap", "line")}
 
@@ -16,7 +18,8 @@ PICTURES = {f"{kind}.png" for kind in ("surface", "filled", "contour", "heatmap"
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two networks that train in a moment."""
-    monkeypatch.setattr(demo, "NETWORKS", {"digits_mlp": "An MLP", "digits_resnet8": "Skips"})
+    networks = {"digits_mlp": "An MLP", "digits_resnet8": "Skips"}
+    monkeypatch.setattr(demo, "DIGITS", replace(demo.DIGITS, networks=networks))
     defaults = zoo.objective.__kwdefaults__
     assert defaults
     monkeypatch.setitem(defaults, "epochs", 1)
@@ -51,5 +54,51 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
     assert again.shapes == first.shapes
 
 
-def test_the_networks_of_the_demo_are_in_the_zoo() -> None:
-    assert set(demo.NETWORKS) <= set(zoo.CATALOG)
+@pytest.fixture
+def _untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequence models as they begin, on few short windows, and coarse maps of convexity."""
+    monkeypatch.setattr(sequences, "_train", lambda *_, **__: None)
+    monkeypatch.setattr(sequences, "EVALUATED", 3)
+    monkeypatch.setattr(sequences, "LENGTH", 8)
+    monkeypatch.setattr(demo, "_SAMPLES", 2)
+    monkeypatch.setattr(demo, "SEQUENCES", replace(demo.SEQUENCES, convexity=3))
+
+
+@pytest.mark.usefixtures("_untrained")
+def test_the_demo_of_sequence_models_also_maps_where_their_loss_is_convex(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
+    said: list[str] = []
+    first = demo.demo(tmp_path / "demo", sequence=True, resolution=5, tell=said.append)
+    assert {f.name for f in first.files} == {*PICTURES, "convexity.png", "page.html"}
+    assert all(f.is_file() and f.stat().st_size > 1000 for f in first.files)
+    titles = list(demo.SEQUENCES.networks.values())
+    assert list(first.landscapes) == list(first.shapes) == list(first.convexities) == titles
+    assert len(said) == 3
+    assert "Python's standard library" in said[0]
+    for name, title in demo.SEQUENCES.networks.items():
+        bends = first.convexities[title].data
+        assert bends["convexity"].shape == (3, 3)
+        assert bends["x"].values.tolist() == [-0.5, 0.0, 0.5]
+        # at the center: the extremes of the same two windows, by another way
+        hessian = ls.curvature.Hessian(zoo.objective(name), samples=2, seed=0)
+        pairs = ls.curvature.eigenpairs(hessian, 2, "extremes")
+        assert float(bends["hessian_max"][1, 1]) == pytest.approx(
+            float(pairs.values.max()), rel=0.02
+        )
+        assert float(bends["hessian_min"][1, 1]) == pytest.approx(
+            float(pairs.values.min()), rel=0.05
+        )
+
+    def never(*_: object) -> None:
+        raise AssertionError("a point was computed again")
+
+    monkeypatch.setattr("landscope.session.Session.values", never)
+    monkeypatch.setattr("landscope.analysis.maps.extremes", never)
+    monkeypatch.setattr(demo, "_pictures", lambda *_: [])  # they take longer than all else
+    assert demo.demo(tmp_path / "demo", sequence=True, resolution=5).shapes == first.shapes
+
+
+def test_the_networks_of_the_demos_are_in_the_zoo() -> None:
+    assert {*demo.DIGITS.networks, *demo.SEQUENCES.networks} <= set(zoo.CATALOG)

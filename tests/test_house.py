@@ -24,20 +24,25 @@ from landscope import errors
 SOURCE = Path(str(landscope.__file__)).parent
 PUBLIC = {
     "Adaptive", "Calibrated", "Cost", "Grid", "Journal", "Landscape", "Line", "Objective", "Plane",
-    "Volume", "__version__", "curvature", "directions", "draw", "engines",
-    "ensemble", "errors", "estimate", "formats", "load", "loss_stderr", "losses",
-    "neighborhood_average", "params", "representativeness", "scan", "zoo",
+    "Recorder", "Trajectory", "Volume", "__version__", "curvature", "directions", "draw", "engines",
+    "ensemble", "errors", "estimate", "formats", "integrations", "load", "loss_stderr", "losses",
+    "neighborhood_average", "params", "representativeness", "scan", "trajectory", "zoo",
 }  # fmt: skip
 FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use each other
-    "errors", "extras", "_version", "files", "params", "fingerprint", "terms", "tokens", "losses",
-    "batches", "borrow", "session", "objective", "analysis.derivatives", "analysis.kernels",
-    "analysis.routes", "analysis.hessian", "analysis.krylov", "analysis.eigen", "analysis.traces",
-    "scaling", "seeded", "directions", "slices", "displaced", "sampling", "splines", "rounds",
-    "filling", "adaptive", "calibration", "journal", "landscape", "engines.*", "spans", "cost",
-    "budgets", "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "zoo.*",
-    "runs", "recipes", "targets", "demo", "options", "report", "measuring", "cli",
+    "errors", "extras", "_version", "files", "params", "offloaded", "fingerprint", "terms",
+    "tokens", "losses", "batches", "borrow", "session", "objective", "analysis.derivatives",
+    "analysis.kernels", "analysis.routes", "analysis.hessian", "analysis.krylov", "analysis.eigen",
+    "analysis.traces", "formats.checkpoint", "trajectories", "writing", "recording", "recorder",
+    "columns", "principal", "scaling", "seeded", "directions", "slices", "displaced", "sampling",
+    "splines", "rounds", "filling", "adaptive", "calibration", "journal", "landscape", "engines.*",
+    "spans", "cost", "budgets", "assembly", "progress", "scanning", "formats.*", "analysis.*",
+    "draw.*", "integrations.*", "zoo.*", "noise", "optimizers", "resuming", "training", "runs",
+    "recipes", "targets", "demo", "options", "report", "measuring", "learning", "tracing", "cli",
 )  # fmt: skip
-HEAVY = ("torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn")
+HEAVY = (
+    "torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn", "transformers",
+    "lightning", "accelerate",
+)  # fmt: skip
 
 
 def _modules() -> list[str]:
@@ -208,4 +213,4 @@ def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
         if isinstance(error, type) and error is not errors.LandscopeError
     ]
     assert [(name, base, text.lower()) for name, base, text in drawn] == real
-    assert len(real) == 14
+    assert len(real) == 16

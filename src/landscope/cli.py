@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from landscope import measuring, options, report
+from landscope import learning, measuring, options, report, tracing
 from landscope._version import VERSION
 from landscope.errors import LandscopeError
 from landscope.options import (
@@ -57,13 +57,16 @@ def _top(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("landscope-demo"),
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="An LSTM and a transformer, on text.")
+    ] = False,
     resolution: Annotated[int, typer.Option(min=5, help="Points an axis.")] = 31,
     seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
 ) -> None:
     """Train two networks on real data, scan their loss surfaces, draw them: start here."""
     from landscope.demo import demo as run_demo
 
-    made = run_demo(out, resolution=resolution, seed=seed, tell=report.say)
+    made = run_demo(out, sequence=sequence, resolution=resolution, seed=seed, tell=report.say)
     for title, shape in made.shapes.items():
         report.say(f"\n{title}")
         report.tell_shape(shape)
@@ -199,6 +202,8 @@ def cost(
 app.command()(measuring.curvature)
 app.command()(measuring.convexity)
 app.command()(measuring.whole)
+app.command()(learning.train)
+app.command()(tracing.trajectory)
 
 
 @app.command()
@@ -218,6 +223,7 @@ def plot(
     folder = out or _home(runs_[0])
     if len(lands) == 1:
         files = runs.pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
+        files += tracing.pictures(lands[0], runs_[0], folder, scale=scale, kind=kind)
     else:
         kinds = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
         files = [
@@ -244,7 +250,9 @@ def page(
 
     lands = [runs.opened(run) for run in runs_]
     place = out or _home(runs_[0]) / "page.html"
-    report.tell_files([draw.page(lands, place, quantity=quantity, title=title)])
+    walked = [tracing.paths_of(run) or None for run in runs_]
+    paths = walked if any(walked) else None
+    report.tell_files([draw.page(lands, place, quantity=quantity, title=title, paths=paths)])
 
 
 @app.command()
@@ -330,7 +338,8 @@ def zoo() -> None:
         table.add_row(f"zoo:{entry.name}", str(layers), f"{parameters:,}", entry.data)
     Console().print(table)
     report.say(
-        "\nThe digits networks train in seconds: landscope scan zoo:digits_mlp --out runs/mlp\n"
+        "\nThe digits networks train in seconds, the text networks in less than a minute:"
+        " landscope scan zoo:digits_mlp --out runs/mlp\n"
         "The CIFAR-10 networks want your files: landscope scan zoo:resnet56"
         " --set data=cifar-10-python.tar.gz --checkpoint model_300.t7 --out runs/resnet56"
     )

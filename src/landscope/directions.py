@@ -1,4 +1,4 @@
-"""Directions in parameter space: random ones as in the paper, between models, eigenvectors.
+"""Directions in parameter space: random ones, between models, eigenvectors, principal components.
 
 A direction is a Params with the names and shapes of the point that it starts from.
 Filter normalization: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, *Visualizing the Loss
@@ -18,6 +18,7 @@ from landscope.analysis.eigen import Which, eigenpairs
 from landscope.analysis.hessian import Hessian
 from landscope.errors import DirectionError
 from landscope.params import Layout, Params, check_like, like, unflatten, wrap
+from landscope.principal import PCA, pca
 from landscope.scaling import (
     Ignore,
     Normalize,
@@ -30,6 +31,7 @@ from landscope.scaling import (
 from landscope.seeded import Seeded, seeded
 
 __all__ = [
+    "PCA",
     "Ignore",
     "Normalize",
     "Seeded",
@@ -37,6 +39,7 @@ __all__ = [
     "eigenvectors",
     "from_vectors",
     "normalized",
+    "pca",
     "random",
     "seeded",
     "standard_normal",

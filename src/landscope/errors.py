@@ -11,8 +11,10 @@
     ├── SamplerError      (ValueError)    a resolution or a span is wrong
     ├── EngineError       (RuntimeError)  workers cannot be had, or were lost
     ├── JournalError      (RuntimeError)  a journal cannot be used, or answers another question
+    ├── RecorderError     (RuntimeError)  a training cannot be recorded as asked
     ├── FormatError       (ValueError)    a file is not what it should be
     ├── DrawError         (ValueError)    a landscape cannot be drawn as asked
+    ├── TrainingError     (ValueError)    a network cannot be trained as asked
     ├── TargetError       (ValueError)    the command line named something that is not there
     └── MissingExtraError (ImportError)   an optional library is not installed
 
@@ -64,12 +66,20 @@ class JournalError(LandscopeError, RuntimeError):
     """A journal cannot be used, or answers another question."""
 
 
+class RecorderError(LandscopeError, RuntimeError):
+    """A training cannot be recorded as asked."""
+
+
 class FormatError(LandscopeError, ValueError):
     """A file is not what it should be."""
 
 
 class DrawError(LandscopeError, ValueError):
     """A landscape cannot be drawn as asked."""
+
+
+class TrainingError(LandscopeError, ValueError):
+    """A network cannot be trained as asked."""
 
 
 class TargetError(LandscopeError, ValueError):

@@ -9,6 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # read once: reading sets it for a moment, for every thread
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Lend a temporary file beside ``path`` that takes its place when the block ends well."""
@@ -17,16 +26,10 @@ def whole(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o666 & ~_umask())
+        part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_once(path: Path, text: str) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import landscope as ls
 from landscope import zoo
 from landscope.errors import TargetError
-from landscope.zoo import cifar, digits
+from landscope.zoo import cifar, digits, sequences
 
 
 def test_the_catalog_holds_every_network_once() -> None:
-    assert list(zoo.CATALOG) == [*digits.NETWORKS, *cifar.NETWORKS]
+    assert list(zoo.CATALOG) == [*digits.NETWORKS, *sequences.NETWORKS, *cifar.NETWORKS]
     assert all(entry.name == name for name, entry in zoo.CATALOG.items())
 
 
@@ -23,6 +26,16 @@ def test_sizes_count_trainable_parameters_and_layers(name: str) -> None:
     parameters, layers = zoo.CATALOG[name].size()
     assert parameters == sum(p.numel() for p in digits.NETWORKS[name]().parameters())
     assert layers == {"digits_mlp": 3, "digits_resnet8": 8, "digits_resnet20_noshort": 20}[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("text_lstm", 2), ("text_gru", 2), ("text_gpt", 9), ("text_encoder", 9)],
+)
+def test_layers_of_sequence_models_are_recurrent_and_linear_ones(name: str, expected: int) -> None:
+    parameters, layers = zoo.CATALOG[name].size()
+    assert parameters == sum(p.numel() for p in sequences.NETWORKS[name]().parameters())
+    assert layers == expected
 
 
 def test_an_objective_of_the_zoo_is_the_mean_loss_of_the_trained_network() -> None:
@@ -43,6 +56,52 @@ def test_the_mean_squared_error_of_the_softmax_is_a_loss_of_the_zoo() -> None:
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.fixture
+def _untrained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sequence models as they begin, on four windows."""
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sequences, "_train", lambda *_, **__: None)
+    monkeypatch.setattr(sequences, "EVALUATED", 4)
+
+
+@pytest.mark.usefixtures("_untrained")
+@pytest.mark.parametrize("name", ["text_lstm", "text_gru", "text_gpt"])
+def test_a_language_model_is_measured_by_the_character_over_a_plane(name: str) -> None:
+    objective = zoo.objective(name, test=True)
+    dx, dy = ls.directions.random(objective.center)
+    land = ls.scan(objective, ls.Plane(objective.center, dx, dy), ls.Grid(3))
+    assert land.data["train_loss"].units == "nat per character"
+    start = zoo.initial(name)
+    assert start is not None
+    for part, train in (("train", True), ("test", False)):
+        inputs, targets = sequences.evaluated(name, train=train)
+        with torch.no_grad():
+            logits = start(inputs)
+        loss = float(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
+        right = 100 * float((logits.argmax(2) == targets).float().mean())
+        middle = {n: float(v[1, 1]) for n, v in land.data.data_vars.items()}
+        assert middle[f"{part}_loss"] == pytest.approx(loss, rel=1e-5)
+        assert middle[f"{part}_perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
+        assert middle[f"{part}_accuracy"] == pytest.approx(right, abs=1e-4)
+    assert np.isfinite(land.data["train_loss"]).all()
+
+
+@pytest.mark.usefixtures("_untrained")
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_the_encoder_is_measured_by_the_passage(loss: str) -> None:
+    inputs, labels = sequences.evaluated("text_encoder")
+    with torch.no_grad():
+        logits = sequences.initial("text_encoder")(inputs)
+    expected = float(F.cross_entropy(logits, labels))
+    if loss == "mse":
+        expected = float(F.mse_loss(logits.softmax(1), F.one_hot(labels, logits.shape[1]).float()))
+    values = zoo.objective("text_encoder", loss=loss).values()
+    assert values["loss"] == pytest.approx(expected, rel=1e-5)
+    assert values["accuracy"] == pytest.approx(
+        100 * float((logits.argmax(1) == labels).float().mean()), abs=1e-4
+    )
+
+
 def test_given_weights_are_used_instead_of_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +117,7 @@ def test_given_weights_are_used_instead_of_training(
     ("name", "words", "text"),
     [
         ("resnet57", {}, "zoo:resnet57 is not in the zoo"),
+        ("text_gpt", {"loss": "mse"}, "loss='mse' is for classifiers, and zoo:text_gpt predicts"),
         ("digits_mlp", {"loss": "hinge"}, "loss='hinge'; expected one of cross_entropy, mse"),
         ("resnet56", {}, "needs CIFAR-10"),
         ("resnet56", {"data": "x"}, "needs trained weights"),

@@ -6,6 +6,7 @@ each step of the network happens once for all of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -66,7 +67,9 @@ class Together:
             sums: Tensor = torch.func.functional_call(self.whole, tensors, (batch,))
             return sums
 
-        found: Tensor = torch.func.vmap(of_one)(moved)
+        with warnings.catch_warnings():  # how quick it is has been measured
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            found: Tensor = torch.func.vmap(of_one)(moved)
         return found
 
 

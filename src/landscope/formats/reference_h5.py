@@ -6,6 +6,8 @@ Surfaces, directions and projections, read and written in their layout:
                 test_loss, test_acc, min_eig, max_eig; float64; a cell not filled yet is -1
     directions  groups xdirection, ydirection with members "0", "1", ... in parameter (or state)
                 order, float32; counters of states are numbers without dimensions
+                PCA directions have explained_variance_ratio_, explained_variance_ and
+                singular_values_ (2,) as well
     projection  proj_xcoord, proj_ycoord (checkpoints,)
 
 A two-dimensional surface has the *shape* (nx, ny) but the *order* of (ny, nx): flat index k belongs
@@ -33,10 +35,13 @@ from landscope.params import Params, like, wrap
 if TYPE_CHECKING:
     import xarray as xr
 
+    from landscope.principal import PCA
+
 _NAMES = {"loss": "loss", "acc": "accuracy"}
 _EIGENVALUES = {"min_eig": "hessian_min", "max_eig": "hessian_max"}
 _UNFILLED = {"min_eig": 1.0}  # all others: -1
 _GROUPS = ("xdirection", "ydirection", "zdirection")
+_EXPLAINED = ("explained_variance_ratio_", "explained_variance_", "singular_values_")
 _SUM = "sum over the batches of the script, not the mean: read it with batches=their number"
 _MEAN = "of the mean loss: the sum in the file over {} batches"
 
@@ -51,6 +56,20 @@ class Projection(NamedTuple):
 
     x: np.ndarray
     y: np.ndarray | None
+
+
+class Explained(NamedTuple):
+    """What principal components hold of a path; each of shape (d,).
+
+    Args:
+        explained_variance_ratio: shares of the total variance.
+        explained_variance: sigma^2 / (checkpoints - 1).
+        singular_values: sigma, of the centered checkpoints.
+    """
+
+    explained_variance_ratio: np.ndarray
+    explained_variance: np.ndarray
+    singular_values: np.ndarray
 
 
 def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) -> Landscape:
@@ -165,6 +184,7 @@ def write_directions(
     path: str | os.PathLike[str],
     *,
     states: Mapping[str, Tensor] | None = None,
+    explained: Explained | PCA | None = None,
 ) -> Path:
     """Write one or two directions in the layout of the 2018 scripts; return the path.
 
@@ -173,6 +193,7 @@ def write_directions(
         path: the file.
         states: ``model.state_dict()``, for directions over states: entries that a direction does
             not hold (integer counters) are then written as 0, as the layout asks.
+        explained: for principal components, what they hold: that of ``ls.directions.pca``.
 
     Raises:
         FormatError: when there is none, or more than two, or when the place cannot be written.
@@ -188,7 +209,26 @@ def write_directions(
                 tensor = direction.get(name, torch.zeros(()))
                 values = tensor.detach().cpu().float().numpy()
                 file.create_dataset(f"{group}/{index}", data=values, dtype="f4")
+        for name in _EXPLAINED if explained is not None else ():
+            values = np.asarray(getattr(explained, name.removesuffix("_")))[: len(given)]
+            file.create_dataset(name, data=values, dtype="f4")
     return path
+
+
+def read_explained(path: str | os.PathLike[str]) -> Explained:
+    """Return what the principal components in a direction file hold of their path.
+
+    Raises:
+        FormatError: when the file says nothing of it.
+    """
+    with _opened(path) as file:
+        missing = next((name for name in _EXPLAINED if name not in file), None)
+        if missing is not None:
+            raise FormatError(
+                f"{path} has no {missing}, so its directions are no principal components: it holds"
+                f" {_listed(file)}."
+            )
+        return Explained(*(np.asarray(file[name], dtype=np.float64) for name in _EXPLAINED))
 
 
 def read_projection(path: str | os.PathLike[str]) -> Projection:
@@ -202,6 +242,38 @@ def read_projection(path: str | os.PathLike[str]) -> Projection:
             raise FormatError(f"{path} has no proj_xcoord: it holds {_listed(file)}.")
         y = np.asarray(file["proj_ycoord"]) if "proj_ycoord" in file else None
         return Projection(np.asarray(file["proj_xcoord"]), y)
+
+
+def write_projection(
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray | None,
+    path: str | os.PathLike[str],
+) -> Path:
+    """Write the coordinates of checkpoints as a projection file of the 2018 scripts.
+
+    Args:
+        x: shape (checkpoints,), such as ``ls.trajectory.on(...).data["x"]``.
+        y: the same; None for one direction.
+        path: the file.
+
+    Returns:
+        The path.
+
+    Raises:
+        FormatError: when x and y have not one number a checkpoint each, or when the place cannot
+            be written.
+    """
+    columns = {"proj_xcoord": x} if y is None else {"proj_xcoord": x, "proj_ycoord": y}
+    shapes = {np.shape(column) for column in columns.values()}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        raise FormatError(
+            f"x and y have the shapes {sorted(shapes)}; expected one number a checkpoint in each."
+        )
+    path = Path(path)
+    with _made(path) as file:
+        for name, column in columns.items():
+            file.create_dataset(name, data=np.asarray(column), dtype="f8")
+    return path
 
 
 @contextmanager

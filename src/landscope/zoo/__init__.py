@@ -1,6 +1,7 @@
 """Models, data and recipes to try things on: ``landscope zoo`` lists them.
 
 digits_*    small networks on scikit-learn's digits, trained in seconds and cached
+text_*      sequence models on Python's own sources, trained in less than a minute and cached
 the others  the 29 CIFAR-10 networks of the 2018 scripts; their data and weights are yours
 """
 
@@ -8,18 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscope import losses
 from landscope.errors import TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective import Objective
-from landscope.zoo import cifar, cifar10, digits
+from landscope.zoo import cifar, cifar10, digits, sequences
 
 _LOSSES = {"cross_entropy": nn.CrossEntropyLoss(), "mse": losses.softmax_mse}
+_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,24 @@ class Entry:
     data: str
 
     def size(self) -> tuple[int, int]:
-        """Return its (trainable parameters, layers of weights), without using memory for it."""
+        """Return its (trainable parameters, layers of weights), without using memory for it.
+
+        An embedding, which only looks up, is no layer; nor is a projection in a shortcut.
+        """
         with torch.device("meta"):
             model = self.build()
-        kinds = (nn.Linear, nn.Conv2d)
-        layers = sum(isinstance(m, kinds) for n, m in model.named_modules() if "shortcut" not in n)
-        return sum(p.numel() for p in model.parameters()), layers
+        layers = [m for n, m in model.named_modules() if "shortcut" not in n]
+        count = sum(isinstance(m, _LAYERS) for m in layers)
+        count += sum(m.num_layers for m in layers if isinstance(m, nn.RNNBase))
+        return sum(p.numel() for p in model.parameters()), count
 
 
 CATALOG: dict[str, Entry] = {
     **{n: Entry(n, build, "digits 8x8") for n, build in digits.NETWORKS.items()},
+    **{
+        n: Entry(n, recipe.build, f"Python text, {recipe.task}")
+        for n, recipe in sequences.RECIPES.items()
+    },
     **{n: Entry(n, build, "CIFAR-10 32x32") for n, build in cifar.NETWORKS.items()},
 }
 
@@ -62,21 +73,22 @@ def objective(
     corrupt: float = 0.0,
     test: bool = False,
     seed: int = 0,
-    epochs: int = digits.EPOCHS,
+    epochs: int | None = None,
 ) -> Objective:
     """Return the objective of a network of the zoo.
 
     Args:
         name: of the network.
-        checkpoint: weights to load; the digits networks are trained when none are given.
+        checkpoint: weights to load; the digits and text networks are trained when none are given.
         data: for the CIFAR-10 networks: the archive, or the folder that it was unpacked to.
-        loss: "cross_entropy" or "mse" (of the softmax against one-hot targets).
+        loss: "cross_entropy" (of language models: a character, with the perplexity as a metric)
+            or "mse" (of the softmax against one-hot targets; of classifiers only).
         normalize: CIFAR-10 with the 2018 mean and standard deviation, or raw in [0, 1].
         split: a random 1/split of CIFAR-10.
         corrupt: share of CIFAR-10's labels replaced by random ones.
         test: evaluate the test data beside the training data.
         seed: of training, of the split and of the corruption.
-        epochs: of training a digits network.
+        epochs: of training a digits or text network; as many as suit it if None.
 
     Raises:
         TargetError: for an unknown name or loss, or when a CIFAR-10 network lacks its data or
@@ -84,36 +96,76 @@ def objective(
     """
     if name not in CATALOG:
         raise TargetError(f"zoo:{name} is not in the zoo: `landscope zoo` lists what is.")
-    if loss not in _LOSSES:
-        raise TargetError(f"loss={loss!r}; expected one of {', '.join(_LOSSES)}.")
-    if name in digits.NETWORKS:
-        model = digits.trained(name, seed=seed, epochs=epochs) if checkpoint is None else (
-            CATALOG[name].build())  # fmt: skip
-        sets = [digits.data(), digits.data(train=False)]
-    else:
-        _check_given(name, checkpoint, data)
-        model = CATALOG[name].build()
-        sets = [
-            cifar10.tensors(
-                str(data), train=train, normalize=normalize, split=split, seed=seed,
-                corrupt=corrupt if train else 0.0,
-            )
-            for train in ((True, False) if test else (True,))
-        ]  # fmt: skip
-    if checkpoint is not None:
-        checkpoint_.load(model, checkpoint)
+    _check_loss(name, loss)
+    model = _network(name, checkpoint, data, seed, epochs)
+
+    def of(*, train: bool) -> tuple[Tensor, Tensor]:
+        if name in digits.NETWORKS:
+            return digits.data(train=train)
+        if name in sequences.NETWORKS:
+            return sequences.evaluated(name, train=train)
+        return cifar10.tensors(
+            str(data), train=train, normalize=normalize, split=split, seed=seed,
+            corrupt=corrupt if train else 0.0,
+        )  # fmt: skip
+
+    term, metrics = _measures(name, loss)
     return Objective(
         model.eval(),
-        _LOSSES[loss],
-        sets[0],
-        metrics={"accuracy": losses.accuracy},
-        test_data=sets[1] if test else None,
+        term,
+        of(train=True),
+        metrics=metrics,
+        test_data=of(train=False) if test else None,
     )
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module | None:
     """Return the network with the weights that its training begins with; None where unknown."""
+    if name in sequences.NETWORKS:
+        return sequences.initial(name, seed=seed)
     return digits.initial(name, seed=seed) if name in digits.NETWORKS else None
+
+
+def _check_loss(name: str, loss: str) -> None:
+    if loss not in _LOSSES:
+        raise TargetError(f"loss={loss!r}; expected one of {', '.join(_LOSSES)}.")
+    if loss != "cross_entropy" and _is_language_model(name):
+        raise TargetError(
+            f"loss={loss!r} is for classifiers, and zoo:{name} predicts characters: use"
+            " loss='cross_entropy'."
+        )
+
+
+def _is_language_model(name: str) -> bool:
+    return name in sequences.NETWORKS and not sequences.RECIPES[name].classifies
+
+
+def _measures(name: str, loss: str) -> tuple[Any, dict[str, Any]]:
+    """Return the loss of a network and its metrics."""
+    if not _is_language_model(name):
+        return _LOSSES[loss], {"accuracy": losses.accuracy}
+    tokens = replace(losses.tokens(), units="nat per character")
+    metrics = {"accuracy": losses.token_accuracy(), "perplexity": losses.perplexity(tokens)}
+    return tokens, metrics
+
+
+def _network(
+    name: str,
+    checkpoint: str | os.PathLike[str] | None,
+    data: str | os.PathLike[str] | None,
+    seed: int,
+    epochs: int | None,
+) -> nn.Module:
+    """Return a network with the weights of a checkpoint, or trained."""
+    if name in cifar.NETWORKS:
+        _check_given(name, checkpoint, data)
+    if checkpoint is not None:
+        model = CATALOG[name].build()
+        checkpoint_.load(model, checkpoint)
+        return model
+    if name in sequences.NETWORKS:
+        return sequences.trained(name, seed=seed, epochs=epochs)
+    return digits.trained(name, seed=seed, epochs=digits.EPOCHS if epochs is None else epochs)
 
 
 def _check_given(name: str, checkpoint: object, data: object) -> None:

@@ -1,0 +1,76 @@
+"""The cache of trained networks: what is kept is what was trained, and nothing else is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from landscope.zoo import caching
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, which ``safetensors.torch.save_file`` refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+def _train(model: nn.Module) -> None:
+    assert model.training
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 7.0)
+
+
+def _never(_: nn.Module) -> None:
+    raise AssertionError("it was trained again")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "kept"))
+
+
+def test_weights_come_back_bit_for_bit_and_tied_ones_stay_tied(tmp_path: Path) -> None:
+    first = caching.trained("a_net", Tied(), _train, "recipe")
+    (file,) = (tmp_path / "kept").iterdir()
+    assert file.name.startswith("a_net-")
+    again = caching.trained("a_net", Tied(), _never, "recipe")
+    assert not first.training
+    assert not again.training
+    assert isinstance(again, Tied)
+    assert torch.equal(again.head.weight, dict(first.named_parameters())["embedding.weight"])
+    assert again.head.weight is again.embedding.weight
+    assert float(again.head.weight.detach().mean()) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "recipe"),
+    [("b_net", Tied(), "recipe"), ("a_net", nn.Linear(3, 5), "recipe"), ("a_net", Tied(), "other")],
+)
+def test_another_network_or_recipe_is_trained_for_itself(
+    name: str, model: nn.Module, recipe: str
+) -> None:
+    caching.trained("a_net", Tied(), _train, "recipe")
+    with pytest.raises(AssertionError, match="trained again"):
+        caching.trained(name, model, _never, recipe)
+
+
+def test_without_a_cache_nothing_is_written_or_taken(tmp_path: Path) -> None:
+    caching.trained("a_net", Tied(), _train, "recipe", cache=False)
+    assert not (tmp_path / "kept").exists()
+    caching.trained("a_net", Tied(), _train, "recipe")
+    with pytest.raises(AssertionError, match="trained again"):
+        caching.trained("a_net", Tied(), _never, "recipe", cache=False)
+
+
+def test_training_leaves_the_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    model = Tied()
+    torch.set_rng_state(before)
+    caching.trained("a_net", model, _train, "recipe", cache=False)
+    assert torch.equal(torch.get_rng_state(), before)
