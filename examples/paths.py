@@ -70,7 +70,7 @@ def trained(
 ) -> tuple[ls.Trajectory, ls.Objective]:
     """Return the path that training takes, and the objective where it ends."""
     place = folder / network / label
-    with bar(f"{label} trains {network}", "steps") as tell:
+    with bar(f"{label} trains {network}", "steps", values=True) as tell:
         made = train(objective_of(digits.initial(network)), course, record=place, progress=tell)
     return ls.Trajectory.open(place, label), objective_of(made.model)
 

@@ -78,6 +78,16 @@ def test_a_bar_shows_points_and_the_time_left_on_standard_error(
     assert left == text
 
 
+@pytest.mark.parametrize("values", [True, False])
+def test_a_bar_shows_the_last_values_where_it_is_asked_to(
+    values: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    with bar("train mine", "steps", values=values) as tell:
+        tell(Progress(3, 9, 1.0, None, {"loss": 0.12345, "accuracy": 97.0}))
+    assert ("loss 0.123  accuracy 97" in capsys.readouterr().err) == values
+
+
 def test_true_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with reporter(True) as tell:
         tell(Progress(3, 9, 1.0, None, {}))

@@ -132,7 +132,7 @@ def train(
         "checkpoint": checkpoint,
     }  # fmt: skip
     going_on = contextlib.nullcontext() if record is None else report.stoppable(record)
-    with going_on, bar(f"train {target}", "steps") as progress:
+    with going_on, bar(f"train {target}", "steps", values=True) as progress:
         trained = training.train(
             objective, course, record=record, every=_every(every), keep=keep, asked=asked,
             augment=_augmentation(target, given, augment), progress=progress,

@@ -77,8 +77,10 @@ def reporter(
 
 
 @contextlib.contextmanager
-def bar(title: str, units: str = "points") -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar with the time left on standard error."""
+def bar(
+    title: str, units: str = "points", *, values: bool = False
+) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar with the time left, and the last values if so, on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -86,13 +88,16 @@ def bar(title: str, units: str = "points") -> Iterator[Callable[[Progress], None
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn(units), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[told]}"),
     )  # fmt: skip
     with Bar(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(title, total=None, left="")
+        task = shown.add_task(title, total=None, left="", told="")
 
         def tell(now: Progress) -> None:
             left = "" if now.remaining is None else f"{_clock_text(now.remaining)} left"
-            shown.update(task, completed=now.done, total=now.total, left=left)
+            last = now.values.items() if values else ()
+            told = "  ".join(f"{name} {value:.3g}" for name, value in last)
+            shown.update(task, completed=now.done, total=now.total, left=left, told=told)
 
         yield tell
 

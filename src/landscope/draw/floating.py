@@ -33,6 +33,7 @@ from landscope.draw.trails import EMBER, Paths, Shade, Trail, trails_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
+_LONG = 16  # characters: axes that run into the picture are short
 _STEM_KEY: dict[str, Any] = {"color": "0.1", "marker": "|", "ls": "none", "ms": 10}
 _STEM: dict[str, Any] = {
     "linewidths": 0.9,
@@ -87,7 +88,8 @@ def path_surface(
     paint_floating(scene, trails, ax, shade)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     if shade is not None:
-        add_shade_bar(shade, ax.figure, ax=ax, shrink=0.62, pad=0.03)
+        ax.set_zlabel("")  # the color bar says it, and would hide it
+        add_shade_bar(shade, ax.figure, ax=ax, shrink=0.62, pad=0.09)
     return ax
 
 
@@ -122,7 +124,7 @@ def paint_air(scene: PlaneScene, trails: Sequence[Trail], ax: Any) -> None:
     # By its depth a path would hide behind faces that are nearer; here it is always on top.
     ax.computed_zorder = False
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_label_text(in_lines(axis.get_label_text()))
+        axis.set_label_text(in_lines(axis.get_label_text(), _LONG))
         axis.labelpad += 8
     stem = Line2D([], [], label="from the checkpoint to the surface", **_STEM_KEY)
     handles = [*entries(trails), stem, *_exceptions(scene, trails)]

@@ -297,9 +297,9 @@ def picture_size(scene: PlaneScene, trails: Sequence[Trail], width: float) -> tu
     return wide + bars, high + 0.4
 
 
-def in_lines(label: str) -> str:
+def in_lines(label: str, longest: int = _LONG) -> str:
     """Return a long label in two lines: its axis may be shorter than it."""
-    return label.replace(" (", "\n(") if len(label) > _LONG else label
+    return label.replace(" (", "\n(") if len(label) > longest else label
 
 
 def add_shade_bar(shade: Shade, figure: Any, **place: Any) -> None:
