@@ -29,6 +29,9 @@ bench: $(VENV)/.dev  ## measure what surfaces cost; on a quiet machine, about ha
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.curvature digits_resnet8
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.principal
+	$(BIN)/python -m benchmarks.recording
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

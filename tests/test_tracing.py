@@ -129,13 +129,13 @@ def test_the_surface_has_the_statistics_of_the_last_checkpoint(
 def test_several_folders_share_a_plane_through_their_mean(
     command: Command, target: str, tmp_path: Path
 ) -> None:
-    both = train(tmp_path / "sgd"), train(tmp_path / "slow", rate=0.1, steps=4)
+    both = train(tmp_path / "fast"), train(tmp_path / "a slow one", rate=0.1, steps=4)
     run = tmp_path / "run"
-    folders = (tmp_path / "sgd", tmp_path / "slow")
+    folders = (tmp_path / "fast", tmp_path / "a slow one")
     answer = command("trajectory", *folders, "--target", target, "--out", run, *GRID)
     assert answer.code == 0, answer.err
     paths = tracing.paths_of(run)
-    assert [path.name for path in paths] == ["sgd", "slow"]
+    assert [path.name for path in paths] == ["fast", "a slow one"]  # as they were given
     assert [path.data.sizes["checkpoint"] for path in paths] == [7, 4]
     for dim in "xy":  # coordinates are from the mean of all checkpoints
         total = sum(float(path.data[dim].sum()) for path in paths)
@@ -294,6 +294,40 @@ def test_old_files_are_drawn_too(command: Command, target: str, tmp_path: Path) 
     (one,), (other,) = (tracing.paths_of(tmp_path / f"{n}-run") for n in ("sgd", "old"))
     for name in ("x", "y", "loss", "projected_loss"):
         np.testing.assert_allclose(one.data[name], other.data[name], rtol=1e-5, atol=1e-6)
+
+
+DRIFTING = """
+import torch, landscope as ls
+
+class Drifting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 3)
+        self.register_buffer("average", torch.zeros(3))
+
+    def forward(self, rows):
+        return self.layer(rows) + self.average
+
+def make():
+    data = torch.ones(6, 4), torch.zeros(6, dtype=torch.long)
+    return ls.Objective(Drifting(), torch.nn.CrossEntropyLoss(), data)
+"""
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_buffers_of_old_files_are_no_part_of_the_plane(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "drifting_target.py").write_text(DRIFTING)
+    rows = walks.rows(6, shapes={"layer.weight": (3, 4), "layer.bias": (3,)}, dtype=torch.float32)
+    (tmp_path / "old").mkdir()
+    for k, row in enumerate(rows):
+        torch.save({**row, "average": torch.full((3,), 2.0**k)}, tmp_path / "old" / f"model_{k}.t7")
+    words = ("--target", f"{tmp_path / 'drifting_target.py'}:make", "--out", tmp_path / "run")
+    answer = command("trajectory", tmp_path / "old", *words, *GRID)
+    assert answer.code == 0, answer.err
+    matrix = walks.matrix(rows)
+    values = np.linalg.svd(matrix - matrix.mean(axis=0))[1]
+    told = json.loads((tmp_path / "run" / "trajectory.json").read_text())
+    np.testing.assert_allclose(told["singular_values"], values[:2], rtol=1e-6)
 
 
 def test_plots_and_pages_of_a_run_find_its_paths_again(

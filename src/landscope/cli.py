@@ -260,7 +260,7 @@ def info(run: Run) -> None:
     """Tell what a run holds: its grid, its values, its shape, where it comes from."""
     from landscope import runs
 
-    measured = [run / name for name in (measuring.CURVATURE, measuring.WHOLE)]
+    measured = [run / name for name in (measuring.CURVATURE, measuring.WHOLE, tracing.TRACED)]
     measured = [path for path in measured if path.is_file()]
     if not measured or (run / runs.LANDSCAPE).is_file():
         report.tell(runs.opened(run), run)

@@ -210,7 +210,7 @@ def _wide(values: np.ndarray) -> np.ndarray:
 def _follows(run: _Run, before: _Run) -> bool:
     """Whether one range begins where another ends, in the file too."""
     end = before[2] + (before[1] - before[0]) * DTYPES[before[3]].itemsize
-    return run[3] == before[3] and run[0] == before[1]
+    return run[3] == before[3] and run[0] == before[1] and run[2] == end
 
 
 def _place(checkpoint: Checkpoint, spool: Path) -> tuple[Path, dict[str, Entry]]:

@@ -13,6 +13,7 @@ PCA*, ICML workshop 2016.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,8 @@ from landscope.trajectories import Checkpoint, Trajectory
 Ignore = Literal["biasbn"]
 
 _HANDS = 2  # threads, always as many: sums are the same, bit for bit, on machines of any size
-_GRAM_SHARE, _RESULT_SHARE = 1.5, 0.4  # checkpoints' worth that the buffers of all threads take
+_GRAM_SHARE, _RESULT_SHARE = 1.5, 0.4  # checkpoints' worth that buffers of all threads take
+_LITTLE = 2**23  # bytes that they may take in any case, for the Gram matrix of small networks
 _LEAST = 16  # columns at a time, where there are more checkpoints than memory for them
 _ROUNDING = 1e-14  # of a Gram matrix, relative to its trace, and for each checkpoint
 
@@ -88,9 +90,9 @@ def pca(
     """Return the principal components of a trajectory, or of several in one basis.
 
     The components v_k are those of the singular value decomposition X = U S Vᵀ, where the rows of
-    X are all checkpoints less their mean. Their signs are chosen so that the path along the first
-    runs from left to right, and bends upwards along the others: the checkpoint that is farthest
-    from the center has a negative coordinate along the first, a positive one along the others.
+    X are all checkpoints less their mean. Their signs are chosen so that paths run from left to
+    right (all together, from their starts to their ends) along the first, and bend upwards along
+    the others: there the checkpoint that is farthest from the center has a positive coordinate.
 
     Args:
         trajectory: one, or several of the same network.
@@ -107,11 +109,12 @@ def pca(
         ParamsError: when the checkpoints do not have the same names and shapes.
         FormatError: when a file is gone or damaged.
 
-    Cost: n^2 p / 2 multiplications and two passes over the files; memory for one checkpoint, beside
-    what is returned. The Gram matrix is kept in the (first) folder, so that after more training
-    only products with the new checkpoints are computed. Old files (.t7) are loaded once, and need
-    as much room again in the folder for temporary files. Variances are those of a full
-    decomposition to 1e-8, where they are more than 1e-6 of the first.
+    Cost: n^2 p / 2 multiplications and two passes over the files; memory for two checkpoints (8 MB
+    for small ones), or for what is returned and half a checkpoint, beside some matrices [n, n]. The
+    Gram matrix is kept in the (first) folder, so that after more training only products with the
+    new checkpoints are computed. Old files (.t7) are loaded once, and need as much room again among
+    temporary files. Variances are those of a full decomposition to 1e-8, where they are more than
+    1e-6 of the first.
 
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
@@ -137,8 +140,9 @@ def pca(
                 " vectors; ask for ignore=None."
             )
         gram = _gram(columns, kept)
-        last = kept.order.index(len(checkpoints) - 1) if len(runs) == 1 else None
-        values, vectors, total = _decomposed(gram, count, last)
+        last = kept.ends[0][1] if len(runs) == 1 else None
+        values, vectors, total = _decomposed(gram, count)
+        vectors = vectors * _signs(vectors, kept.ends, last)
         directions, growth = _directions(columns, (vectors / values).T)
         center = _mean(columns) if last is None else _center(rows[last])
     degrees = len(checkpoints) - 1
@@ -170,9 +174,12 @@ class _Kept:
         old.sort(key=lambda k: places[ids[k]])
         if not old or places[ids[old[0]]] != 0:  # rows are told from the first: it must be there
             old = []
-        self.order = [*old, *(k for k in range(len(ids)) if k not in set(old))]
+        self.order = [*old, *sorted(set(range(len(ids))) - set(old))]
         self.gram = gram[np.ix_(*[[places[ids[k]] for k in old]] * 2)]
         self._ids = [ids[k] for k in self.order]
+        rows = {k: row for row, k in enumerate(self.order)}
+        bounds = itertools.pairwise(itertools.accumulate(map(len, runs), initial=0))
+        self.ends = [(rows[first], rows[end - 1]) for first, end in bounds]  # of each path
 
     def _read(self) -> tuple[list[str], np.ndarray]:
         try:
@@ -194,8 +201,7 @@ def _gram(columns: Columns, kept: _Kept) -> np.ndarray:
     gram[:old, :old] = kept.gram
     if old == size:
         return gram
-
-    width = _width(columns, _GRAM_SHARE, size + 1)
+    width = _width(max(_GRAM_SHARE * columns.bytes, _LITTLE), size + 1)
 
     def products(reader: Reader, begin: int, end: int) -> np.ndarray:
         total, part = (room((size - old) * size).reshape(size - old, size) for _ in range(2))
@@ -222,9 +228,7 @@ def _gram(columns: Columns, kept: _Kept) -> np.ndarray:
     return gram
 
 
-def _decomposed(
-    gram: np.ndarray, count: int, last: int | None
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _decomposed(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Return singular values (d,), left singular vectors (n, d) and the total of all squares."""
     means = gram.mean(axis=0)
     centered = gram - means - means[:, None] + means.mean()
@@ -238,10 +242,22 @@ def _decomposed(
             f"count={count}, but the {size} checkpoints vary along {rank} directions only: ask for"
             f" count={rank}."
         )
-    values, vectors = np.sqrt(squares[::-1][:count]), vectors[:, ::-1][:, :count]
-    places = vectors if last is None else vectors - vectors[last]
-    farthest = places[np.abs(places).argmax(axis=0), np.arange(count)]
-    return values, vectors * np.sign(farthest) * np.where(np.arange(count) == 0, -1.0, 1.0), total
+    return np.sqrt(squares[::-1][:count]), vectors[:, ::-1][:, :count], total
+
+
+def _signs(vectors: np.ndarray, ends: Sequence[tuple[int, int]], center: int | None) -> np.ndarray:
+    """Return the signs with which paths run to the right, and bend upwards, shape (d,).
+
+    Args:
+        vectors: left singular vectors (n, d), whose rows are places along the components.
+        ends: the first and the last row of each path.
+        center: the row of the center; None for the mean.
+    """
+    places = vectors if center is None else vectors - vectors[center]
+    signs: np.ndarray = np.sign(places[np.abs(places).argmax(axis=0), np.arange(vectors.shape[1])])
+    right = sum(vectors[last, 0] - vectors[first, 0] for first, last in ends)
+    signs[0] = 1.0 if right >= 0 else -1.0
+    return signs
 
 
 def _directions(columns: Columns, weights: np.ndarray) -> tuple[list[Params], np.ndarray]:
@@ -257,7 +273,7 @@ def _directions(columns: Columns, weights: np.ndarray) -> tuple[list[Params], np
     found = [_empty(columns) for _ in weights]
     weights = weights - weights.mean(axis=1, keepdims=True)  # they take the mean of rows away
     factor = np.linalg.cholesky(_combine(columns, columns.moving, weights, found))
-    inverse, width = np.linalg.inv(factor), _width(columns, _RESULT_SHARE, 3 * len(weights))
+    inverse, width = np.linalg.inv(factor), _width(_RESULT_SHARE * columns.bytes, 3 * len(weights))
     for name in found[0]:
         flat = [params[name].reshape(-1).numpy() for params in found]
         for start in range(0, len(flat[0]), width):
@@ -295,7 +311,7 @@ def _combine(
     """
     flat = [{name: t.reshape(-1).numpy() for name, t in params.items()} for params in into]
     count = len(weights)
-    width = _width(columns, _RESULT_SHARE, count + 4)
+    width = _width(_RESULT_SHARE * columns.bytes, count + 4)
 
     def work(reader: Reader, begin: int, until: int) -> np.ndarray:
         products = np.zeros((count, count))
@@ -351,14 +367,14 @@ def _in_threads(
         return list(pool.map(part, bounds[:-1], bounds[1:]))
 
 
-def _width(columns: Columns, share: float, rows: int) -> int:
-    """Return how many columns of so many rows fit into a share of a checkpoint, each thread."""
-    return max(_LEAST, int(share * columns.bytes / (_HANDS * 8 * rows)))
+def _width(memory: float, rows: int) -> int:
+    """Return how many columns of so many rows fit into so many bytes, shared by all threads."""
+    return max(_LEAST, int(memory / (_HANDS * 8 * rows)))
 
 
 def _one_thread_each() -> contextlib.AbstractContextManager[object]:
     """Let a matrix product keep to the thread that asks for it: the matrices are small."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
+    from threadpoolctl import threadpool_limits
 
     limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limits

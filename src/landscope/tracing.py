@@ -321,7 +321,7 @@ def _numbers(
 ) -> dict[str, Any]:
     held = {} if pca is None else {
         "explained_variance_ratio": pca.explained_variance_ratio.tolist(),
-        "first two components": float(pca.explained_variance_ratio.sum()),
+        "explained_by_two": float(pca.explained_variance_ratio.sum()),
         "explained_variance": pca.explained_variance.tolist(),
         "singular_values": pca.singular_values.tolist(),
         "total_variance": pca.total_variance,
