@@ -88,7 +88,8 @@ def path_surface(
     paint_floating(scene, trails, ax, shade)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     if shade is not None:
-        ax.set_zlabel("")  # the color bar says it, and would hide it
+        solid: Any = ax  # which matplotlib's types do not tell from flat ones
+        solid.set_zlabel("")  # the color bar says it, and would hide it
         add_shade_bar(shade, ax.figure, ax=ax, shrink=0.62, pad=0.09)
     return ax
 
