@@ -235,6 +235,17 @@ def test_a_slice_of_another_kind_is_refused(model: Model) -> None:
         pass
 
 
+def test_a_slice_that_moves_more_than_the_trainable_parameters_is_refused(model: Model) -> None:
+    """Statistics and frozen parameters would stay where they are, and nobody would know."""
+    before = _bits(model)
+    objective = _objective(model, in_place=True)
+    states = objective.states
+    line = ls.Line(states, ls.directions.random(states, 1)[0])
+    with pytest.raises(SliceError, match=r"moves 'norm\.running_mean'|moves 'frozen"):
+        ls.scan(objective, line, ls.Grid(3))
+    assert _bits(model) == before
+
+
 def test_a_device_or_a_precision_of_its_own_is_refused(model: Model) -> None:
     for options in ({"device": "cpu"}, {"precision": "bfloat16"}):
         with pytest.raises(ObjectiveError, match=r"move it yourself, with model\.to"):

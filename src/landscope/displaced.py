@@ -37,7 +37,7 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
         slice_: a line, a plane or a volume around them.
 
     Raises:
-        SliceError: when the slice is none of these.
+        SliceError: when the slice is none of these, or moves anything else.
         EngineError: when there is no room on the disk for the weights.
     """
     if not isinstance(slice_, Affine):
@@ -45,9 +45,15 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
             f"the slice is a {type(slice_).__name__}; an objective with in_place=True moves along a"
             " Line, a Plane or a Volume."
         )
+    other = next((name for name in slice_.center if name not in alive), None)
+    if other is not None:
+        raise SliceError(
+            f"the slice moves {other!r}, which is not trainable; an objective with in_place=True"
+            " moves its trainable parameters: use a slice over objective.center."
+        )
     with ExitStack() as stack:
         away = set(offloaded.names(model))
-        here = [n for n in slice_.center if n in alive and n not in away]
+        here = [n for n in slice_.center if n not in away]
         originals = stack.enter_context(_Originals(alive, here))
         threads = torch.get_num_threads()
         pool = stack.enter_context(
