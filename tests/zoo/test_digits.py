@@ -63,7 +63,7 @@ def test_a_trained_network_is_kept_and_taken_from_there(
     (file,) = (tmp_path / "kept").iterdir()
     assert file.name.startswith("digits_mlp-")
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("it was trained again")
 
     monkeypatch.setattr(digits, "_train", never)

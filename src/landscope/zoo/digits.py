@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscope import fingerprint
 from landscope.borrow import undisturbed
-from landscope.files import cache_folder, whole
+from landscope.zoo import caching
 from landscope.zoo.cifar import residual
 
 EPOCHS = 25
@@ -80,21 +79,9 @@ def trained(name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = Tru
 
     Cost: 2 to 20 seconds on two cores, once.
     """
-    from safetensors.torch import load_file, save_file
-
-    with undisturbed():
-        model = initial(name, seed=seed).train()
-        recipe = fingerprint.of_text(model, epochs, seed, _LEARNING_RATE, _BATCH, _WEIGHT_DECAY)
-        path = cache_folder() / f"{name}-{recipe}.safetensors"
-        if cache and path.exists():
-            model.load_state_dict(load_file(path))
-        else:
-            _train(model, epochs, seed)
-            if cache:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with whole(path) as part:
-                    save_file(model.state_dict(), part)
-    return model.eval()
+    recipe = epochs, seed, _LEARNING_RATE, _BATCH, _WEIGHT_DECAY
+    train = partial(_train, epochs=epochs, seed=seed)
+    return caching.trained(name, initial(name, seed=seed), train, recipe, cache=cache)
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module:
