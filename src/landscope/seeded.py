@@ -62,8 +62,8 @@ def seeded(
             are not finite.
         ParamsError: when ``select`` matches no name.
 
-    Cost: drawing all numbers once, now and for each point that is evaluated (7 ns a number and
-    core). Memory: count^2 numbers a filter, and some pieces of 2^20 numbers.
+    Cost: drawing all numbers once, now and for each point that is evaluated (7 ns a number on two
+    cores). Memory: count^2 numbers a filter, and some pieces of 2^20 numbers.
 
     Example:
         >>> import torch, landscope as ls
