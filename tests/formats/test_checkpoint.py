@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -282,3 +283,13 @@ def test_of_many_misfits_three_are_named_and_the_others_counted(tmp_path: Path) 
         checkpoint.load(model(), path)
     assert str(told.value).count("missing") == 3
     assert "1.weight is missing in the file; and 4 more." in str(told.value)
+
+
+def test_a_reason_without_words_is_not_passed_on(tmp_path: Path) -> None:
+    """Torch looks the first bytes of a text up, and raises their number."""
+    path = tmp_path / "junk.pt"
+    path.write_text("junk\n")
+    with pytest.raises(FormatError) as caught:
+        checkpoint.read(path)
+    assert not re.search(r"\(\W*\d+\W*\)", str(caught.value)), caught.value
+    assert "It may be damaged" in str(caught.value)

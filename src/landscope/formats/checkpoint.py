@@ -128,7 +128,9 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{path} is not a checkpoint that torch can read: it is damaged, of another kind, or"
             " holds more than tensors, which landscope does not unpickle. Save model.state_dict()."
         )
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    reason = str(error).strip().partition("\n")[0]
+    if not any(map(str.isalpha, reason)):  # the key of a KeyError, say
+        reason = type(error).__name__
     return (
         f"{path} is not a checkpoint that torch can read ({reason}). It may be damaged: save"
         " model.state_dict() again."
