@@ -109,6 +109,8 @@ def test_what_needs_all_weights_at_once_is_refused(away: nn.Module) -> None:
     moved = params.copied(objective.center)
     with pytest.raises(ObjectiveError, match="which is offloaded"):
         objective.loss(moved)
+    with pytest.raises(ObjectiveError, match="states of an offloaded model"):
+        _ = objective.states
     with pytest.raises(ObjectiveError, match="pass in_place=True"):
         _objective(away)
 

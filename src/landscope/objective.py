@@ -149,6 +149,10 @@ class Objective:
     @property
     def states(self) -> Params:
         """A detached copy of all parameters and floating-point buffers, in state_dict order."""
+        if offloaded.names(self.model):
+            raise ObjectiveError(
+                "the states of an offloaded model are not there all at once: use objective.center."
+            )
         return self._copies(params_.states(self.model))
 
     def recentered(self) -> Objective:
