@@ -52,7 +52,7 @@ def test_the_gradient_is_that_of_autograd_on_the_whole_data(make: Any, decay: fl
         nn.CrossEntropyLoss(weight=WEIGHT, ignore_index=2, label_smoothing=0.1),
         F.cross_entropy,
     ],
-    ids=str,
+    ids=lambda loss: getattr(loss, "__name__", str(loss)),
 )
 def test_loss_and_the_mean_of_terms_are_the_loss_of_torch_over_all_rows(loss: Any) -> None:
     case = cases.mlp()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import IO, final
 
 import torch
@@ -59,8 +60,8 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
         pool = stack.enter_context(
             ThreadPoolExecutor(threads, "landscope", torch.set_num_threads, (1,))
         )
-        stack.callback(originals.restore)
         found = Displaced(alive, slice_, originals, pool)
+        stack.callback(found.put_back)
         if away:
             stack.enter_context(offloaded.moved(model, found.load))
         yield found
@@ -75,6 +76,8 @@ class Displaced:
     ) -> None:
         self.alive, self.slice, self.originals, self.pool = alive, slice_, originals, pool
         self.steps = (0.0,) * len(slice_.directions)
+        self._left = False
+        self._turns = {piece: RLock() for piece in originals.pieces}
 
     def at(self, coordinates: Sequence[float]) -> Params:
         """Move the tensors to a point and return them; offloaded ones move when they are read."""
@@ -82,6 +85,20 @@ class Displaced:
         for _ in self.pool.map(self._move, self.originals.pieces):
             pass  # an exception of a task is raised here
         return self.alive
+
+    def put_back(self) -> None:
+        """Put every tensor back for good, however often the user interrupts.
+
+        Threads may be moving pieces yet: a piece is waited for, and not moved again.
+        """
+        self._left = True
+        try:
+            for piece in self.originals.pieces:
+                with self._turns[piece]:
+                    self.originals.read(piece, self._rows(piece))
+        except (KeyboardInterrupt, SystemExit):
+            self.put_back()
+            raise
 
     def load(self, name: str, tensor: Tensor) -> None:
         """Move a tensor that holds what is stored of it, in place."""
@@ -91,10 +108,16 @@ class Displaced:
             self._step(name, start, _rows(tensor, start, stop))
 
     def _move(self, piece: _Piece) -> None:
+        name, start, _ = piece
+        with self._turns[piece]:
+            if not self._left:
+                rows = self._rows(piece)
+                self.originals.read(piece, rows)
+                self._step(name, start, rows)
+
+    def _rows(self, piece: _Piece) -> Tensor:
         name, start, stop = piece
-        rows = _rows(self.alive[name], start, stop)
-        self.originals.read(piece, rows)
-        self._step(name, start, rows)
+        return _rows(self.alive[name], start, stop)
 
     @torch.no_grad()
     def _step(self, name: str, start: int, rows: Tensor) -> None:
@@ -170,12 +193,6 @@ class _Originals:
             view, place = view[count:], place + count
         if not direct:
             rows.copy_(into)
-
-    def restore(self) -> None:
-        """Put every tensor back."""
-        with torch.no_grad():
-            for name, start, stop in self.pieces:
-                self.read((name, start, stop), _rows(self.alive[name], start, stop))
 
     def _write(self, piece: _Piece) -> None:
         name, start, stop = piece
