@@ -28,7 +28,7 @@ from landscope.slices import Affine
 
 if TYPE_CHECKING:
     from landscope.engines import Job
-    from landscope.engines.local import Team
+    from landscope.engines.team import Team
     from landscope.objective import Objective
 
 WORTH = 20_000  # evaluations of single samples; for fewer nothing is measured
