@@ -173,6 +173,15 @@ def test_directions_that_cannot_be_are_refused(arguments: dict[str, Any], words:
         directions.random({"w": torch.zeros(2, 2)}, **arguments)
 
 
+@pytest.mark.parametrize("make", [directions.random, directions.seeded])
+def test_directions_in_which_nothing_moves_are_refused(make: Any) -> None:
+    """Their surface would be flat, whatever the network."""
+    here = params.parameters(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
+    with pytest.raises(ParamsError, match=r"of 0\.bias, 1\.bias are zero.*ignore=None"):
+        make(here, select="*.bias")
+    assert make(here, select="*.bias", ignore=None)[0]["0.bias"].any()
+
+
 def test_normalized_refuses_an_unknown_normalization_and_other_shapes() -> None:
     here = {"w": torch.zeros(2, 2)}
     with pytest.raises(DirectionError, match="normalize='l2'"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from landscope import params
 from landscope.errors import ParamsError
@@ -69,7 +70,55 @@ def test_a_normalized_weight_has_the_filters_of_its_module() -> None:
     for model, prefix in ((alone, ""), (inside, "0.")):
         found = params.layouts(model)
         assert found[f"{prefix}parametrizations.weight.original1"] == Layout(1, 2)
+        assert found[f"{prefix}parametrizations.weight.original0"].vector  # gains, one a channel
         assert found[f"{prefix}bias"].vector
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (nn.utils.weight_norm, {"weight_v": Layout(1, 2), "weight_g": VECTOR}),
+        (nn.utils.spectral_norm, {"weight_orig": Layout(1, 2)}),
+        (lambda m: prune.random_unstructured(m, "weight", 0.5), {"weight_orig": Layout(1, 2)}),
+    ],
+)
+def test_a_weight_kept_under_another_name_has_the_filters_of_its_module(
+    change: Callable[[nn.Module], nn.Module], expected: dict[str, Layout]
+) -> None:
+    found = params.layouts(change(nn.ConvTranspose1d(4, 6, 3, groups=2)))
+    assert {name: found[name] for name in expected} == expected
+
+
+class Causal(nn.Conv1d):
+    """A convolution that is not torch's own; with one output it has the shape of a table."""
+
+
+def test_a_table_of_positions_is_told_from_a_filter_and_found_in_lists() -> None:
+    assert params.layouts(Causal(4, 1, 3))["weight"] == FILTER
+    for holder in (
+        nn.ParameterList([torch.zeros(1, 5, 8)]),
+        nn.ParameterDict({"0": numbered(1, 5, 8)}),
+    ):
+        assert params.layouts(holder)["0"] == Layout(axis=1)
+
+
+def test_biases_of_several_experts_or_heads_are_no_filters() -> None:
+    experts = nn.ParameterDict({"up": numbered(4, 3, 2), "up_bias": numbered(4, 3)})
+    assert params.layouts(experts) == {"up": FILTER, "up_bias": VECTOR}
+
+
+def test_complex_parameters_are_refused_with_a_sentence_and_may_be_frozen() -> None:
+    model = nn.Linear(3, 2)
+    model.phases = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    with pytest.raises(ParamsError, match=r"'phases' holds complex numbers \(torch.complex64\)"):
+        params.parameters(model)
+    model.phases.requires_grad_(False)
+    assert list(params.parameters(model)) == ["weight", "bias"]
+
+
+def test_an_empty_tensor_has_no_filters() -> None:
+    assert params.filters({"w": torch.zeros(0, 4)})["w"].shape == (0, 4)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -227,3 +276,9 @@ def test_the_first_difference_of_names_or_shapes_is_named(
     params.check_like(expected, expected, "point")
     with pytest.raises(ParamsError, match=words):
         params.check_like({n: torch.zeros(s) for n, s in given.items()}, expected, "point")
+
+
+def test_bytes_are_those_in_memory_whatever_the_strides() -> None:
+    numbers = torch.arange(12.0).reshape(4, 3)
+    for tensor in (numbers, numbers.T, numbers[:, 0], numbers[3:, 0], numbers[0, 0], numbers[:0]):
+        assert params.as_bytes(tensor).numpy().tobytes() == tensor.numpy().tobytes()

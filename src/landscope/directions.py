@@ -86,7 +86,7 @@ def random(
 
     Raises:
         DirectionError: for an unknown ``normalize`` or ``ignore``, or a count below 1.
-        ParamsError: when ``select`` matches no name.
+        ParamsError: when ``select`` matches no name, or only names that ``ignore`` holds still.
 
     Example:
         >>> from torch import nn

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrizations import _WeightNorm
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.weight_norm import WeightNorm
 
 from landscope.errors import ParamsError
 
@@ -41,7 +44,7 @@ class Layout:
     def rows(self, tensor: Tensor) -> Tensor:
         """Return the filters as rows, shape (filters, weights of a filter)."""
         if self.axis == 0:
-            return tensor.reshape(tensor.shape[0], -1)
+            return tensor.flatten(1)
         inputs, outputs = tensor.shape[:2]
         grouped = tensor.reshape(self.groups, inputs // self.groups, outputs, -1)
         return grouped.transpose(1, 2).reshape(self.groups * outputs, -1)
@@ -79,8 +82,19 @@ class Params(dict[str, Tensor]):
 
 
 def parameters(model: nn.Module) -> Params:
-    """Return the trainable parameters of a model themselves (not copies), tied ones once."""
+    """Return the trainable parameters of a model themselves (not copies), tied ones once.
+
+    Raises:
+        ParamsError: when one of them is complex.
+    """
     found = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    odd = next((n for n, p in found.items() if p.is_complex()), None)
+    if odd is not None:
+        raise ParamsError(
+            f"{odd!r} holds complex numbers ({found[odd].dtype}); expected real ones: let the model"
+            " keep them as torch.view_as_real gives them, or set requires_grad=False to hold them"
+            " still."
+        )
     return Params(found, layouts(model))
 
 
@@ -117,7 +131,9 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
         for name, tensor in module.named_parameters(recurse=False):
             full = f"{prefix}.{name}" if prefix else name
             owner, is_one, parametrized = prefix.rpartition("parametrizations.")
-            if is_one:  # weight_norm and its like: "conv.parametrizations.weight.original1"
+            if _is_length(module, name):
+                found[full] = Layout(vector=True)
+            elif is_one:  # weight_norm and its like: "conv.parametrizations.weight.original1"
                 found[full] = _layout(model.get_submodule(owner.rstrip(".")), parametrized, tensor)
             else:
                 found[full] = _layout(module, name, tensor)
@@ -127,13 +143,22 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
 def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
     if tensor.ndim <= 1 or isinstance(module, _NORMS):
         return Layout(vector=True)
-    if isinstance(module, nn.MultiheadAttention) and name in ("bias_k", "bias_v"):
+    if name.endswith("bias") or name in ("bias_k", "bias_v"):  # of experts, of attention
         return Layout(vector=True)
-    if isinstance(module, _ConvTransposeNd) and name == "weight":
+    kept_as = name.partition("_")[0]  # "weight_orig" by pruning, "weight_v" by a weight norm
+    if isinstance(module, _ConvTransposeNd) and kept_as == "weight":
         return Layout(axis=1, groups=module.groups)
     if _is_transposed_linear(module) or _is_table(module, tensor):
         return Layout(axis=1)
     return Layout()
+
+
+def _is_length(module: nn.Module, name: str) -> bool:
+    """Whether it holds the lengths of filters, of which a weight norm keeps the directions."""
+    if isinstance(module, ParametrizationList):
+        return name == "original0" and isinstance(module[0], _WeightNorm)
+    hooks = module._forward_pre_hooks.values()  # torch.nn.utils.weight_norm
+    return any(isinstance(h, WeightNorm) and name == f"{h.name}_g" for h in hooks)
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:
@@ -147,8 +172,8 @@ def _is_transposed_linear(module: nn.Module) -> bool:
 
 def _is_table(module: nn.Module, tensor: Tensor) -> bool:
     """Whether it is a table of position embeddings (1, t, e) that a model holds by itself."""
-    bare = not type(module).__module__.startswith("torch.nn.")
-    return bare and tensor.ndim == 3 and tensor.shape[0] == 1
+    own = isinstance(module, _ConvNd | nn.Bilinear)  # which may have one output
+    return tensor.ndim == 3 and tensor.shape[0] == 1 and not own
 
 
 def wrap(params: Mapping[str, Tensor]) -> Params:
@@ -198,6 +223,13 @@ def select(params: Mapping[str, Tensor], pattern: str | Iterable[str]) -> Params
 def flatten(params: Mapping[str, Tensor]) -> Tensor:
     """Return all values in one vector, shape (p,), in the order of the names."""
     return torch.cat([t.reshape(-1) for t in params.values()])
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor one after the other, uint8; a copy unless it is contiguous."""
+    flat = tensor.detach().contiguous().reshape(-1)
+    # A tensor of one number may keep any stride, with which it cannot be viewed as bytes.
+    return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def unflatten(vector: Tensor, template: Mapping[str, Tensor]) -> Params:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.errors import DirectionError
+from landscope.errors import DirectionError, ParamsError
 from landscope.params import Params
 
 Normalize = Literal["filter", "layer", "weight", "dfilter", "dlayer"]
@@ -52,16 +52,23 @@ def moving(params: Params, ignore: str | None, select: str | Sequence[str] | Non
         select: name patterns; None for all.
 
     Raises:
-        ParamsError: when ``select`` matches no name.
+        ParamsError: when ``select`` matches no name, or only names that are held still.
     """
     chosen = params if select is None else params_.select(params, select)
-    return {
+    found = {
         name
         for name, tensor in chosen.items()
         if tensor.is_floating_point()
         and not params.layout(name).constant
         and not (params.layout(name).vector and ignore == "biasbn")
     }
+    if not found:
+        raise ParamsError(
+            f"random directions of {', '.join(list(chosen)[:4])} are zero: with ignore={ignore!r}"
+            " biases, norms and other vectors are held still, and integers and constants always:"
+            " pass ignore=None, or select= other names."
+        )
+    return found
 
 
 def rescaled(rows: Tensor, weights: Tensor, normalize: str | None) -> Tensor:

@@ -60,7 +60,7 @@ def seeded(
     Raises:
         DirectionError: for an unknown ``normalize`` or ``ignore``, a count below 1, or weights that
             are not finite.
-        ParamsError: when ``select`` matches no name.
+        ParamsError: when ``select`` matches no name, or only names that ``ignore`` holds still.
 
     Cost: drawing all numbers once, now and for each point that is evaluated (7 ns a number on two
     cores). Memory: count^2 numbers a filter, and some pieces of 2^20 numbers.
