@@ -9,8 +9,11 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope import displaced, params, seeded
-from landscope.errors import EngineError, ObjectiveError, SliceError
+from landscope.errors import EngineError, ObjectiveError, ParamsError, SliceError
 
 CLASSES = 13
 
@@ -120,6 +123,39 @@ def test_weights_come_back_when_an_exception_flies(
     with pytest.raises(error):
         ls.scan(objective, _plane(objective), ls.Grid(4), quantities=[breaking])
     assert seen == [True, True, True]  # it was elsewhere
+    assert _bits(model) == before
+
+
+@pytest.mark.parametrize("presses", [1, 3])
+def test_no_thread_moves_weights_after_an_interrupt(
+    model: Model, monkeypatch: pytest.MonkeyPatch, presses: int
+) -> None:
+    """The user presses Ctrl-C while threads move pieces, and again while they are put back."""
+    left = list(range(presses))
+    add, read = seeded.Drawn.add, displaced._Originals.read
+
+    def pressed(wait: float) -> None:
+        if left and left.pop() >= 0:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(wait)
+
+    def slow(self: seeded.Drawn, *given: Any) -> None:
+        pressed(0.05)
+        add(self, *given)
+
+    def reading(self: Any, *given: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            pressed(0.0)
+        read(self, *given)
+
+    before = _bits(model)
+    objective = _objective(model, in_place=True)
+    plane = _plane(objective)
+    monkeypatch.setattr(seeded.Drawn, "add", slow)
+    monkeypatch.setattr(displaced._Originals, "read", reading)
+    with pytest.raises(KeyboardInterrupt):
+        ls.scan(objective, plane, ls.Grid(2))
+    assert not left
     assert _bits(model) == before
 
 
@@ -244,6 +280,34 @@ def test_a_slice_that_moves_more_than_the_trainable_parameters_is_refused(model:
     with pytest.raises(SliceError, match=r"moves 'norm\.running_mean'|moves 'frozen"):
         ls.scan(objective, line, ls.Grid(3))
     assert _bits(model) == before
+
+
+def test_parameters_that_share_memory_are_refused(model: Model) -> None:
+    """One could not move without the other, and the surface would be of neither network."""
+    model.frozen.requires_grad_(requires_grad=True)
+    model.frozen.weight.data = model.hidden.weight.data[4:].repeat(2, 1)
+    plane = _identity(model)
+    ls.scan(_objective(model, in_place=True), plane, ls.Grid(2))
+    model.frozen.weight.data = model.hidden.weight.data.t()
+    with pytest.raises(ParamsError, match=r"shares memory with '(hidden|frozen)\.weight'"):
+        ls.scan(_objective(model, in_place=True), plane, ls.Grid(2))
+    model.frozen.weight.data = torch.ones(8, 1).expand(8, 8)
+    with pytest.raises(ParamsError, match=r"'frozen\.weight' cannot.*stands for several"):
+        ls.scan(_objective(model, in_place=True), plane, ls.Grid(2))
+
+
+def test_parameters_that_lie_side_by_side_in_one_block_are_moved(model: Model) -> None:
+    block = torch.cat([p.detach().flatten() for p in model.parameters()])
+    start = 0
+    for parameter in model.parameters():
+        place = block[start : start + parameter.numel()]
+        parameter.data, start = place.reshape(parameter.shape), start + parameter.numel()
+    before = block.clone()
+    expected = ls.scan(_objective(model), _plane(_objective(model)), ls.Grid(3)).data["loss"]
+    objective = _objective(model, in_place=True)
+    found = ls.scan(objective, _plane(objective), ls.Grid(3)).data["loss"]
+    assert found.values == pytest.approx(expected.values, rel=1e-6)
+    assert torch.equal(block, before)
 
 
 def test_a_device_or_a_precision_of_its_own_is_refused(model: Model) -> None:

@@ -243,6 +243,19 @@ def test_ties_that_are_offloaded_in_part_are_a_sentence(part: str, tmp_path: Pat
         offloaded.names(model)
 
 
+@pytest.mark.parametrize("whole", [[], ["Sequential"]])
+def test_statistics_that_are_offloaded_are_a_sentence(whole: list[str]) -> None:
+    """A pass in training mode would write to the user's own, which nobody would put back."""
+    for buffers in (False, True):
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        accelerate.cpu_offload(model, CPU, buffers, preload_module_classes=whole)
+        if buffers:
+            with pytest.raises(ParamsError, match=r"statistics of a BatchNorm1d in it are offload"):
+                offloaded.names(model)
+        else:
+            assert len(offloaded.names(model)) == 4
+
+
 def test_a_name_that_is_not_offloaded_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"'nothing' is no offloaded parameter of this GPT2LMHe"):
         offloaded.original(gpt2(), "nothing")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from landscope import offloaded
-from landscope.errors import EngineError, SliceError
+from landscope.errors import EngineError, ParamsError, SliceError
 from landscope.files import cache_folder
-from landscope.params import Params
+from landscope.params import Params, as_bytes
 from landscope.seeded import Drawn, Seeded, pieces
 from landscope.slices import Affine, Slice
 
@@ -39,6 +39,7 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
 
     Raises:
         SliceError: when the slice is none of these, or moves anything else.
+        ParamsError: when tensors share memory, so that one cannot be moved without another.
         EngineError: when there is no room on the disk for the weights.
     """
     if not isinstance(slice_, Affine):
@@ -55,6 +56,7 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
     with ExitStack() as stack:
         away = set(offloaded.names(model))
         here = [n for n in slice_.center if n not in away]
+        _check_memory({n: alive[n] for n in here})
         originals = stack.enter_context(_Originals(alive, here))
         threads = torch.get_num_threads()
         pool = stack.enter_context(
@@ -65,6 +67,26 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
         if away:
             stack.enter_context(offloaded.moved(model, found.load))
         yield found
+
+
+def _check_memory(tensors: Mapping[str, Tensor]) -> None:
+    """Raise a sentence when numbers of two tensors, or of one, lie in the same place."""
+    before, end = "", ("", 0)  # the tensor that reaches farthest, and where it ends
+    ordered = sorted((str(t.device), t.data_ptr(), n) for n, t in tensors.items() if t.numel())
+    for device, start, name in ordered:
+        tensor = tensors[name]
+        last = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride(), strict=True))
+        expanded = tensor.numel() > last + 1
+        if expanded or (device, start) < end:
+            same = (
+                "one number stands for several" if expanded else f"it shares memory with {before!r}"
+            )
+            raise ParamsError(
+                f"{name!r} cannot be moved in place by itself, for {same}: give it memory of its"
+                " own (parameter.data = parameter.data.clone()), tie what is to be one by assigning"
+                " the parameter, or use in_place=False."
+            )
+        before, end = name, (device, start + (last + 1) * tensor.element_size())
 
 
 @final
@@ -186,7 +208,7 @@ class _Originals:
         """Fill rows of a tensor with what they were."""
         direct = rows.is_contiguous() and rows.device.type == "cpu"
         into = rows if direct else torch.empty(rows.shape, dtype=rows.dtype)
-        view = _bytes(into)
+        view = as_bytes(into).numpy().data
         place = self._place(piece)
         while view:
             count = os.preadv(self._handle, [view], place)
@@ -197,7 +219,7 @@ class _Originals:
     def _write(self, piece: _Piece) -> None:
         name, start, stop = piece
         rows = _rows(self.alive[name], start, stop).detach().to("cpu").contiguous()
-        view = _bytes(rows)
+        view = as_bytes(rows).numpy().data
         place = self._place(piece)
         while view:
             count = os.pwrite(self._handle, view, place)
@@ -212,10 +234,6 @@ class _Originals:
 
 def _rows(tensor: Tensor, start: int, stop: int) -> Tensor:
     return tensor[start:stop] if tensor.ndim else tensor
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _running(sizes: Iterable[int]) -> Iterator[int]:

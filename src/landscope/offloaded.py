@@ -15,6 +15,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from landscope.errors import ParamsError
@@ -30,7 +31,8 @@ def names(model: nn.Module) -> list[str]:
     of itself; tied copies on disk of any other model count as two parameters.
 
     Raises:
-        ParamsError: when of two tied parameters only one is offloaded.
+        ParamsError: when of two tied parameters only one is offloaded, or a batch norm's statistics
+            are, too.
 
     Example:
         >>> import torch
@@ -197,8 +199,23 @@ def _places(model: nn.Module) -> list[_Place]:
         dotted = f"{prefix}." if prefix else ""
         own = {n: first[dotted + n] for n, _ in _own(module, hook)}
         found.append(_Place(module, dotted, hook, own))
+        _check_statistics(prefix, module, hook)
     _check_ties(model, found, first)
     return found
+
+
+def _check_statistics(prefix: str, module: nn.Module, hook: Any) -> None:
+    """Raise a sentence when statistics are offloaded: a pass may write to what is stored of them.
+
+    And what is computed anew for a point would be replaced by what is stored.
+    """
+    read = module.modules() if hook.place_submodules else [module]
+    norms = [m for m in read if isinstance(m, _NormBase) and m.running_mean is not None]
+    if hook.offload_buffers and norms:
+        raise ParamsError(
+            f"{prefix or 'the model'}: the statistics of a {type(norms[0]).__name__} in it are"
+            " offloaded, and a pass may write to them: offload with offload_buffers=False."
+        )
 
 
 def _check_ties(model: nn.Module, places: list[_Place], first: Mapping[str, str]) -> None:
