@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import IO, Any, final
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from landscope.errors import FormatError, ParamsError
-from landscope.params import Layout
+from landscope.params import Layout, as_bytes
 from landscope.trajectories import DTYPES, Checkpoint, Entry, fill
 
 _OPEN = 100  # files that a reader keeps open; those of the checkpoints beyond are opened anew
@@ -226,7 +225,7 @@ def _written(tensor: Tensor, file: IO[bytes], path: Path) -> Entry:
     if tensor.dtype not in _NAMES:
         raise FormatError(f"{path} holds {tensor.dtype}; expected float16, 32 or 64, or bfloat16.")
     start = file.tell()
-    flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+    flat = as_bytes(tensor)
     file.write(flat.numpy().data)
     return Entry(_NAMES[tensor.dtype], tuple(tensor.shape), start, flat.numel())
 

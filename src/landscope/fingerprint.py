@@ -10,8 +10,9 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+
+from landscope.params import as_bytes
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -21,8 +22,7 @@ def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> 
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in dict(tensors).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
+        digest.update(as_bytes(tensor.detach().to("cpu")).numpy().data)
     return digest.hexdigest()
 
 

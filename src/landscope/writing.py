@@ -23,6 +23,7 @@ from torch import Tensor
 
 from landscope.errors import RecorderError
 from landscope.files import whole
+from landscope.params import as_bytes
 from landscope.trajectories import DTYPES, header
 
 try:
@@ -173,7 +174,7 @@ class Block:
 
     def _spread(self, name: str, tensor: Tensor) -> None:
         """Copy a tensor that lies over several pieces, as bytes."""
-        flat = tensor.detach().reshape(-1).view(torch.uint8)
+        flat = as_bytes(tensor)
         for part, start in self._parts(*self.index[name]["data_offsets"]):
             part.copy_(flat[start : start + len(part)], non_blocking=tensor.is_cuda)
 

@@ -59,6 +59,7 @@ class Laid(nn.Module):
         self.last = nn.Conv2d(8, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.row = nn.Parameter(torch.arange(2000.0)[3:1003])
         self.column = nn.Parameter(torch.arange(4000.0).reshape(1000, 4)[:, 1])
+        self.lone = nn.Parameter(torch.arange(6.0).reshape(2, 3)[1:, 1])
         self.same = self.row
         self.few = nn.Parameter(torch.arange(9.0)[2:5])
         self.register_buffer("none", torch.zeros(0, 3))
