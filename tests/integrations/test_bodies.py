@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import accelerate
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from transformers import RwkvConfig, RwkvForCausalLM
 
+import landscope as ls
 from landscope.errors import ObjectiveError
 from landscope.integrations.transformers import objective
 from tests.integrations import cases
@@ -69,6 +77,60 @@ def test_bfloat16_is_near_and_gives_the_loss_in_float32() -> None:
     exact = objective(model, TEXT).loss()
     assert found.loss() != exact
     assert found.loss() == pytest.approx(exact, rel=0.02)
+
+
+@pytest.fixture
+def accelerator() -> Iterator[accelerate.Accelerator]:
+    """What a Trainer with bf16=True prepares its model with; it is one for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield accelerate.Accelerator(mixed_precision="bf16", cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_16_bits_of_a_training_end_with_it(accelerator: accelerate.Accelerator) -> None:
+    model, expected = cases.llama(), objective(cases.llama(), TEXT)
+    trained = accelerator.prepare(model)
+    assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
+    found = objective(trained, TEXT)
+    assert found.loss() == expected.loss()
+    assert found.question() == expected.question()
+    assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_rwkv_does_not_halve_the_weights_that_it_is_given(in_place: bool) -> None:
+    """In evaluation mode it does, once, so that all directions after that are twice as long."""
+    torch.manual_seed(0)
+    sizes: Any = {"vocab_size": cases.VOCABULARY, "hidden_size": 16, "num_hidden_layers": 4}
+    made: Any = RwkvForCausalLM  # the types of transformers know no modules
+    model: Model = made(RwkvConfig(context_length=16, rescale_every=1, **sizes)).train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    found = objective(model, TEXT, in_place=in_place)
+    (d,) = ls.directions.random(found.center, 1, seed=1)
+    land = ls.scan(found, ls.Line(found.center, d), ls.Grid(3))
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    assert all(torch.equal(p, before[n]) for n, p in found.center.items())
+    moved = copy.deepcopy(model)  # which stays in training mode: it has no dropout
+    with torch.no_grad():
+        for n, p in moved.named_parameters():
+            p.add_(d[n])
+        losses = [moved(torch.tensor([r["input_ids"]])).logits[0, :-1] for r in TEXT]
+        targets = [torch.tensor(r["input_ids"][1:]) for r in TEXT]
+        expected = torch.nn.functional.cross_entropy(torch.cat(losses), torch.cat(targets))
+    assert float(land.data["loss"].sel(x=1)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_forward_that_stays_with_the_model_is_a_sentence_while_there_is_dropout() -> None:
+    model = cases.gpt2()
+    expected, forward = own_loss(model, padded(TEXT)), model.forward
+
+    def wrapped(input_ids: Any = None, attention_mask: Any = None) -> Any:  # as torch.compile does
+        return forward(input_ids=input_ids, attention_mask=attention_mask)
+
+    model.forward = wrapped
+    with pytest.raises(ObjectiveError, match=r"GPT2LMHeadModel was replaced.*call model\.eval\(\)"):
+        objective(model, TEXT)
+    assert objective(model.eval(), TEXT).loss() == pytest.approx(expected, rel=1e-6)
 
 
 def test_flash_attention_in_float32_is_a_sentence() -> None:

@@ -208,6 +208,17 @@ def test_masks_of_a_collator_are_drawn_once_whatever_the_batches(
         assert again.loss() == pytest.approx(found.loss(), rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*masked using random_replace_prob.*")
+def test_a_collator_with_a_seed_of_its_own_begins_anew_each_time(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    model = cases.bert()
+    draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4, seed=7)
+    first, again = (objective(model, TEXT, collate=draw).question() for _ in range(2))
+    assert first == again
+    assert draw.generator is None
+
+
 def test_a_loader_that_draws_masks_is_walked_once(tokenizer: PreTrainedTokenizerFast) -> None:
     draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4)
     rows = [{"input_ids": r["input_ids"]} for r in TEXT]
@@ -295,6 +306,22 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "foreign tokens": (
         read([{"input_ids": [1, 99]}]),
         "the dataset has the token 99, and the model knows 0 to 29: use the tokenizer",
+    ),
+    "tokens below zero": (
+        read([{"input_ids": [1, -3]}]),
+        "the dataset has the token -3, and the model knows 0 to 29",
+    ),
+    "a mask of another length": (
+        read([{"input_ids": [1, 2, 3], "attention_mask": [1, 1]}]),
+        "row 0 of the dataset has 3 tokens and an attention_mask of 2; expected one entry for",
+    ),
+    "the name of a tokenizer": (
+        lambda: objective(cases.gpt2(), ["text"], tokenizer="gpt2"),
+        "tokenizer='gpt2' is a str; expected a tokenizer",
+    ),
+    "batches of a fraction": (
+        lambda: objective(cases.gpt2(), TEXT, batch_size=2.5),  # type: ignore[arg-type] # so
+        r"batch_size=2\.5; expected 1 or more",
     ),
     "nothing counts": (
         read([{"input_ids": [5, 6], "labels": [IGNORED] * 2}], cases.bert),

@@ -163,6 +163,28 @@ def test_a_resumed_fit_continues_the_path(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").glob("abandoned-*"))  # step 8 was there, bit for bit
 
 
+class Interruption(lightning.Callback):
+    """An exception in the first fit."""
+
+    step: int | None = 5
+
+    def on_train_batch_start(self, trainer: Any, *about: Any) -> None:
+        if trainer.global_step == self.step:
+            self.step = None
+            raise RuntimeError("interrupted")
+
+
+def test_a_fit_that_was_interrupted_may_begin_again(tmp_path: Path) -> None:
+    callbacks, net = (callback(Recorder(tmp_path, every=2)), Interruption()), Net()
+    with pytest.raises(RuntimeError, match="interrupted"):
+        trainer(*callbacks).fit(net, data())
+    witness = Witness()
+    trainer(*callbacks, witness).fit(net, data())
+    assert steps(tmp_path) == [0, 2, 4, 6, 8, 10, 12]
+    assert_same_weights(tmp_path, witness)
+    assert steps(tmp_path / "abandoned-1") == [0, 2, 4]
+
+
 def test_the_training_is_the_same_with_the_callback_and_without(tmp_path: Path) -> None:
     states = []
     for callbacks in ([], [callback(Recorder(tmp_path, every=1))]):

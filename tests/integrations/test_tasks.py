@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2LMHeadModel
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    GPT2LMHeadModel,
+    XLMConfig,
+    XLMWithLMHeadModel,
+)
 
 from landscope.errors import ObjectiveError
 from landscope.integrations import tasks
@@ -45,12 +51,50 @@ def test_a_classifier_of_several_labels_has_one_term_a_label() -> None:
         ("BartForSequenceClassification", True, "classification"),
         ("LlavaForConditionalGeneration", False, "causal"),
         ("DebertaV2ForTokenClassification", False, "token_classification"),
+        ("XLNetLMHeadModel", False, "masked"),
+        ("MBartForCausalLM", False, "masked"),
     ],
 )
 def test_the_task_is_told_by_the_class(kind: str, encoder_decoder: bool, task: str) -> None:
     model: Any = type(kind, (nn.Module,), {})()
     model.config = SimpleNamespace(is_encoder_decoder=encoder_decoder)
     assert tasks.inferred(model) == task
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (
+            BartForCausalLM,
+            BartConfig(
+                vocab_size=cases.VOCABULARY,
+                d_model=16,
+                decoder_layers=1,
+                decoder_attention_heads=2,
+                decoder_ffn_dim=16,
+            ),
+        ),
+        (
+            XLMWithLMHeadModel,
+            XLMConfig(vocab_size=cases.VOCABULARY, emb_dim=16, n_layers=1, n_heads=2),
+        ),
+    ],
+)
+def test_models_that_do_not_shift_their_labels_are_not_shifted(kind: Any, config: Any) -> None:
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    rows = [{**r, "labels": [*r["input_ids"][1:], -100]} for r in TEXT]
+    expected = own_loss(model, padded(rows))
+    assert objective(model, rows).loss() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_of_ones_own_is_a_sentence_and_not_passed_over() -> None:
+    model = cases.gpt2()
+    model.loss_function = lambda logits, labels, **more: logits.square().mean()
+    with pytest.raises(ObjectiveError, match="GPT2LMHeadModel was given a loss_function"):
+        objective(model, TEXT)
+    expected = own_loss(cases.gpt2(), padded(TEXT))
+    assert objective(model, TEXT, task="causal").loss() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_task_of_ones_own_class_is_that_of_its_parent() -> None:

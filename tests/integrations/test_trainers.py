@@ -83,6 +83,34 @@ def test_steps_that_a_trainer_does_not_log_are_recorded_without_a_loss(tmp_path:
     assert all(torch.equal(last[n], p) for n, p in model.named_parameters())
 
 
+class Interruption(TrainerCallback):
+    """The user's, once."""
+
+    def __init__(self) -> None:
+        self.step: int | None = 4
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if state.global_step == self.step:
+            self.step = None
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_training_that_was_interrupted_may_begin_again(tmp_path: Path) -> None:
+    model, folder = cases.gpt2(), tmp_path / "run"
+    trainer = _trainer(model, tmp_path, Recorder(folder, every=1), logging_steps=1)
+    trainer.add_callback(Interruption())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    second = model.transformer.wte.weight.detach().clone()
+    trainer.train()
+    path = Trajectory.open(folder)
+    assert [c.step for c in path] == [0, 1, 2, 3, 4, 5, 6]
+    assert torch.equal(path[0].params()["transformer.wte.weight"], second)
+    assert [set(c.values) for c in path] == [set(), *[{"loss"}] * 6]
+    assert [c.step for c in Trajectory.open(folder / "abandoned-1")] == [0, 1, 2, 3, 4]
+
+
 def test_a_callback_can_be_sent_to_another_process(tmp_path: Path) -> None:
     copied = pickle.loads(pickle.dumps(callback(Recorder(tmp_path / "run", every=3))))
     assert isinstance(copied, TrainerCallback)

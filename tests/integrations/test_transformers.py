@@ -18,6 +18,15 @@ import peft
 import pytest
 import torch
 from torch import nn
+from transformers import (
+    CanineConfig,
+    CanineForSequenceClassification,
+    LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import landscope as ls
 from landscope.errors import MissingExtraError, ObjectiveError
@@ -185,6 +194,83 @@ def test_only_the_adapter_moves() -> None:
     frozen = [n for n in before if n not in found.center]
     assert all(torch.equal(model.get_parameter(n), before[n]) for n in frozen)
     assert land.data["loss"].std() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is:FutureWarning")  # peft asks
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=2, target_modules=["embed_tokens", "q_proj"], task_type="CAUSAL_LM"),
+        peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+        peft.PromptEncoderConfig(
+            num_virtual_tokens=3, encoder_hidden_size=8, task_type="CAUSAL_LM"
+        ),
+        peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+    ],
+    ids=["embeddings", "prompt", "prompt encoder", "prefix"],
+)
+def test_adapters_of_other_kinds_have_the_loss_of_the_model(config: Any) -> None:
+    model = peft.get_peft_model(cases.llama(), config)
+    batch = padded(TEXT)
+    found = objective(model, TEXT, batch_size=len(TEXT))
+    assert found.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
+    assert 0 < len(found.center) < len(list(model.parameters()))
+
+
+def test_a_forward_that_passes_all_on_takes_what_its_parent_takes() -> None:
+    class Mine(LlamaForCausalLM):  # type: ignore[no-untyped-call] # of transformers
+        def forward(self, *given: Any, **named: Any) -> Any:
+            return super().forward(*given, **named)
+
+    model: Any = Mine(cases.llama().config)
+    rows = [{**row, "labels": row["input_ids"], "text": "a", "number": 1} for row in TEXT]
+    found = objective(model, rows)
+    assert found.loss() == pytest.approx(own_loss(model, padded(TEXT)), rel=1e-6)
+
+
+def m2m() -> Any:
+    """A model that says nowhere but in its forward how labels are shifted."""
+    sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder")
+             for name in ("layers", "attention_heads", "ffn_dim")}  # fmt: skip
+    config = M2M100Config(vocab_size=30, d_model=16, max_position_embeddings=16, **sizes)  # type: ignore[arg-type] # numbers
+    made: Any = M2M100ForConditionalGeneration
+    return made(config)
+
+
+def test_the_inputs_of_a_decoder_follow_from_labels_also_where_the_model_has_no_rule() -> None:
+    model = m2m()
+    expected = own_loss(model, padded(cases.PAIRS, token=1))
+    assert objective(model, cases.PAIRS).loss() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [m2m, cases.t5])
+def test_a_decoder_without_a_first_token_is_a_sentence(make: Any) -> None:
+    model = make()
+    model.config.decoder_start_token_id = None
+    with pytest.raises(ObjectiveError, match=r"does not follow from labels: .*decoder_start_token"):
+        objective(model, cases.PAIRS)
+
+
+def test_a_model_without_a_table_of_tokens_takes_any() -> None:
+    made: Any = CanineForSequenceClassification
+    model = made(
+        CanineConfig(
+            hidden_size=4,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_hash_functions=2,
+            num_hash_buckets=64,
+        )
+    )
+    rows = [{"input_ids": [ord(c) for c in "a house 家"], "label": k} for k in range(2)]
+    assert objective(model, rows).loss() == pytest.approx(own_loss(model, padded(rows)), rel=1e-6)
+
+
+def test_a_model_of_pictures_is_a_sentence() -> None:
+    made: Any = ViTForImageClassification
+    model = made(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    with pytest.raises(ObjectiveError, match=r"ViTForImageClassification takes pixel_values; exp"):
+        objective(model, [], task="classification")
 
 
 def test_what_is_no_model_of_transformers_is_a_sentence() -> None:

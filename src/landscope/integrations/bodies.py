@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -35,7 +36,8 @@ def body_of(model: nn.Module, attention: str | None = None) -> nn.Module:
         attention: the implementation that the body uses; None: the model's.
 
     Raises:
-        ObjectiveError: when the modules cannot be copied, or the attention is not to be had.
+        ObjectiveError: when the modules or what they compute cannot be copied, or the attention is
+            not to be had.
     """
     shared = (*model.parameters(), *model.buffers(), *_stores(model))
     try:
@@ -45,6 +47,9 @@ def body_of(model: nn.Module, attention: str | None = None) -> nn.Module:
             f"the modules of the {type(model).__name__} cannot be copied: {error}. Remove what is"
             " attached to them (hooks, wrappers), or use ls.Objective with model.eval()."
         ) from error
+    _check_forward(model, body)
+    for module in body.modules():
+        _make_plain(module)
     for config in _configs(body):
         for name, value in _QUIET.items():
             if getattr(config, name, value) != value:
@@ -76,6 +81,25 @@ def _stores(model: nn.Module) -> Iterator[Any]:
         hook = getattr(module, "_hf_hook", None)
         for one in getattr(hook, "hooks", (hook,)):
             yield getattr(one, "weights_map", None)
+
+
+def _make_plain(module: Any) -> None:
+    """Take off what changes the precision, or the weights, while a model computes."""
+    if "_original_forward" in vars(module):  # a Trainer's 16 bits stay on after the training
+        module.forward = vars(module).pop("_original_forward")
+    if getattr(module, "layers_are_rescaled", True) is False:  # RWKV would halve its own weights
+        module.config.rescale_every = 0
+
+
+def _check_forward(model: nn.Module, body: nn.Module) -> None:
+    """Raise a sentence where a body would compute by modules of the model, with its dropout."""
+    for theirs, ours in zip(model.modules(), body.modules(), strict=True):
+        replaced = "_original_forward" not in vars(ours) and vars(ours).get("forward")
+        if isinstance(replaced, FunctionType) and theirs.training:
+            raise ObjectiveError(
+                f"forward of a {type(theirs).__name__} was replaced by a function, which goes on in"
+                " the training mode of the model: call model.eval() before."
+            )
 
 
 def _configs(model: nn.Module) -> Iterator[Any]:

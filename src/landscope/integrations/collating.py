@@ -65,8 +65,8 @@ class Reader:
         Raises:
             ObjectiveError: when it is none of these, or has no rows.
         """
-        if size < 1:
-            raise ObjectiveError(f"batch_size={size}; expected 1 or more.")
+        if not isinstance(size, int) or size < 1:
+            raise ObjectiveError(f"batch_size={size!r}; expected 1 or more.")
         if isinstance(dataset, DataLoader):
             with undisturbed(dataset):
                 walked = Batches(dataset, device=torch.device("cpu"), dtype=None, cache=True)
@@ -102,12 +102,17 @@ class Reader:
         if row["input_ids"].ndim != 1 or not len(row["input_ids"]):
             raise ObjectiveError(
                 f"{name} has input_ids of shape {tuple(row['input_ids'].shape)}; expected"
-                " one or more tokens: leave empty rows out."
+                " one or more tokens in a row: (tokens,). Leave empty rows out."
             )
         if "attention_mask" not in row:
             tokens = row["input_ids"]
             real = tokens != self.padding if self.masking else torch.ones_like(tokens)
             row["attention_mask"] = real.long()
+        if row["attention_mask"].ndim == 1 and len(row["attention_mask"]) != len(row["input_ids"]):
+            raise ObjectiveError(
+                f"{name} has {len(row['input_ids'])} tokens and an attention_mask of"
+                f" {len(row['attention_mask'])}; expected one entry for each token."
+            )
         return self._stripped(row)
 
     def _tokenized(self, entry: Any, name: str) -> Any:
@@ -133,6 +138,11 @@ class Reader:
                 f"{name} is text ({text[:30]!r}){f' in {count} columns' if count > 1 else ''}:"
                 + (" pass tokenizer=, or" if count == 1 else "")
                 + ' tokenize it first, such as dataset.map(lambda row: tokenizer(row["text"])).'
+            )
+        if not callable(self.tokenizer):
+            raise ObjectiveError(
+                f"tokenizer={self.tokenizer!r} is a {type(self.tokenizer).__name__}; expected a"
+                " tokenizer of transformers."
             )
         longest = getattr(self.tokenizer, "model_max_length", 0)
         return dict(self.tokenizer(text, truncation=0 < longest < 10**9))

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from landscope.extras import optional
-from landscope.recorder import Recorder
+from landscope.recorder import Recorder, checked
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -36,6 +36,7 @@ def callback(recorder: Recorder) -> Callback:
         A callback of every Lightning that is imported; it can be copied and pickled.
 
     Raises:
+        RecorderError: when it is none.
         MissingExtraError: when no Lightning is installed.
 
     Example:
@@ -47,7 +48,7 @@ def callback(recorder: Recorder) -> Callback:
     libraries = imported or [optional(_NAMES[0], extra="lightning")]
     bases = tuple(library.Callback for library in libraries)
     kind: Any = type("RecorderCallback", (_Hooks, *bases), {})
-    made: Callback = kind(recorder)
+    made: Callback = kind(checked(recorder))
     return made
 
 
@@ -61,6 +62,7 @@ class _Hooks:
         return callback, (self.recorder,)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.recorder.close()  # of a fit that was interrupted
         self._record(trainer, pl_module, trainer.current_epoch)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *about_batch: Any) -> None:

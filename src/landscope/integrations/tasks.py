@@ -18,7 +18,22 @@ from landscope.terms import Loss, Terms
 from landscope.tokens import logits_of
 
 TASKS = ("causal", "masked", "seq2seq", "token_classification", "classification")
+_UNSHIFTED = (  # their loss compares labels with the logits at the same place
+    "BartForCausalLM",
+    "BlenderbotForCausalLM",
+    "BlenderbotSmallForCausalLM",
+    "CpmAntForCausalLM",
+    "MarianForCausalLM",
+    "MvpForCausalLM",
+    "PegasusForCausalLM",
+    "ProphetNetForCausalLM",
+    "TrOCRForCausalLM",
+    "WhisperForCausalLM",
+    "WithLMHeadModel",
+    "XLNetLMHeadModel",
+)
 _NAMES = {
+    **dict.fromkeys(_UNSHIFTED, "masked"),
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
     "ForMaskedLM": "masked",
@@ -32,8 +47,14 @@ def inferred(model: nn.Module) -> str:
     """Return the task of a model, from the name of its class.
 
     Raises:
-        ObjectiveError: when the name says nothing.
+        ObjectiveError: when the name says nothing, and when the model has a loss of its own.
     """
+    if hasattr(model, "_loss_function"):
+        raise ObjectiveError(
+            f"the {type(model).__name__} was given a loss_function, whose terms are not known: pass"
+            f" task= for the loss of a task ({', '.join(TASKS)}), or use"
+            " ls.Objective(model.eval(), ls.losses.custom(terms), batches)."
+        )
     kinds = [k.__name__ for k in type(model).__mro__]
     named = [task for kind in kinds for end, task in _NAMES.items() if kind.endswith(end)]
     found = next(iter(named), None)

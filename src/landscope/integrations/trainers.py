@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from landscope.extras import optional
-from landscope.recorder import Recorder
+from landscope.recorder import Recorder, checked
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -23,6 +23,7 @@ def callback(recorder: Recorder) -> TrainerCallback:
         recorder: an ``ls.Recorder``.
 
     Raises:
+        RecorderError: when it is none.
         MissingExtraError: when transformers is not installed.
 
     Example:
@@ -32,7 +33,7 @@ def callback(recorder: Recorder) -> TrainerCallback:
     """
     transformers = optional("transformers", extra="transformers")
     kind: Any = type("RecorderCallback", (_Hooks, transformers.TrainerCallback), {})
-    made: TrainerCallback = kind(recorder)
+    made: TrainerCallback = kind(checked(recorder))
     return made
 
 
@@ -50,6 +51,8 @@ class _Hooks:
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **given: Any) -> None:
         """Record the weights that training starts from."""
+        self.loss, self.due = {}, False
+        self.recorder.close()  # of a training that was interrupted
         self.rate = _rate(given)
         self._record(state, given)
 

@@ -10,11 +10,15 @@ itself keeps its mode and its configuration.
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.errors import ObjectiveError
@@ -94,15 +98,17 @@ def objective(
     if task == "classification" and known:  # by which a decoder finds the last token of a row
         bare(body).config.get_text_config().pad_token_id = token
     reader = Reader(
-        columns=frozenset({*inspect.signature(base.forward).parameters, "labels"}),
+        columns=frozenset({*_inputs(base), "labels"}),
         padding=token,
         masking=padding is not None or (known and token not in _ends(base.config)),
         aligned=task not in ("seq2seq", "classification"),
         tokenizer=tokenizer,
-        collate=collate,
+        collate=copy.copy(collate),  # where random states of its own begin anew
     )
-    data = _batches(base, dataset, reader, task, batch_size)
-    tests = None if test_dataset is None else _batches(base, test_dataset, reader, task, batch_size)
+    data = _batches(model, dataset, reader, task, batch_size)
+    tests = (
+        None if test_dataset is None else _batches(model, test_dataset, reader, task, batch_size)
+    )
     loss, usual = tasks.loss_and_metrics(task, data[0]["labels"], base.config)
     return Objective(
         body,
@@ -130,22 +136,45 @@ def _checked(model: Any) -> Any:
             f"model is a {type(model).__name__}; expected a model of transformers, or one with"
             " adapters of PEFT around it. For any other module use ls.Objective."
         )
+    if "input_ids" not in _inputs(base):
+        raise ObjectiveError(
+            f"a {type(base).__name__} takes {base.main_input_name}; expected a model of tokens"
+            " (input_ids). For any other use ls.Objective(model.eval(), ls.losses.custom(terms),"
+            " batches)."
+        )
     return base
+
+
+def _inputs(base: Any) -> set[str]:
+    """Return what forward takes; where it passes things on, also what that of a parent takes."""
+    own = (vars(kind)["forward"] for kind in type(base).__mro__ if "forward" in vars(kind))
+    found: set[str] = set()
+    for forward in (base.forward, *own):
+        parameters = inspect.signature(forward).parameters
+        found |= set(parameters)
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return found
 
 
 def _padding(base: Any, tokenizer: Any, padding: int | None) -> tuple[int, bool]:
     """Return the padding token, and whether anybody said that it is this one."""
     known = range(_vocabulary(base))
-    if padding is not None and padding not in known:
-        raise ObjectiveError(f"padding={padding}; the model knows the tokens 0 to {known[-1]}.")
     own = getattr(base.config.get_text_config(), "pad_token_id", None)
     told = (padding, own, getattr(tokenizer, "pad_token_id", None))
-    token = next((t for t in told if t in known), None)  # one may be added to the tokenizer alone
-    return (0, False) if token is None else (token, True)
+    fit = [t for t in told if isinstance(t, int) and t in known]  # one may be the tokenizer's alone
+    if padding is not None and padding not in fit:
+        raise ObjectiveError(f"padding={padding}; the model knows the tokens 0 to {known[-1]}.")
+    return (fit[0], True) if fit else (0, False)
 
 
 def _vocabulary(base: Any) -> int:
-    return int(base.get_input_embeddings().num_embeddings)
+    """Return how many tokens a model knows: any number where it has no table of them."""
+    try:
+        table = base.get_input_embeddings()
+    except NotImplementedError:  # CANINE takes every character there is
+        return sys.maxsize
+    return int(getattr(getattr(table, "base_layer", table), "num_embeddings", sys.maxsize))
 
 
 def _ends(config: Any) -> set[int]:
@@ -154,9 +183,9 @@ def _ends(config: Any) -> set[int]:
     return set(found if isinstance(found, list) else [found]) - {None}
 
 
-def _batches(base: Any, dataset: Any, reader: Reader, task: str, size: int) -> list[Row]:
+def _batches(model: Any, dataset: Any, reader: Reader, task: str, size: int) -> list[Row]:
     """Return the batches of a dataset with the labels of the task."""
-    found = reader.batches(dataset, size)
+    base, found = bare(model), reader.batches(dataset, size)
     for batch in found:
         if "labels" not in batch:
             batch["labels"] = _own_labels(batch, task)
@@ -164,7 +193,18 @@ def _batches(base: Any, dataset: Any, reader: Reader, task: str, size: int) -> l
             batch["decoder_input_ids"] = _shifted(base, batch["labels"])
     _check_tokens(base, found)
     _check_labels(found, task)
+    if task == "causal" and (prompt := _prompt(model)):
+        for batch in found:
+            batch["labels"] = F.pad(batch["labels"], (prompt, 0), value=IGNORED)
     return found
+
+
+def _prompt(model: Any) -> int:
+    """Return how many learned tokens an adapter of PEFT puts before the text, with logits each."""
+    config: Any = getattr(model, "active_peft_config", None)
+    if getattr(config, "peft_type", None) not in ("PROMPT_TUNING", "P_TUNING"):
+        return 0
+    return int(config.num_virtual_tokens)
 
 
 def _own_labels(batch: Row, task: str) -> Tensor:
@@ -186,23 +226,37 @@ def _own_labels(batch: Row, task: str) -> Tensor:
 
 
 def _shifted(base: Any, labels: Tensor) -> Tensor:
-    """Return what the decoder is given, by the model's own rule."""
-    shift = getattr(base, "prepare_decoder_input_ids_from_labels", None)
-    if shift is None:
+    """Return what the decoder is given, by the model's own rule or the one that others share."""
+    rule = getattr(base, "prepare_decoder_input_ids_from_labels", None)
+    shift = functools.partial(_shifted_right, base.config) if rule is None else rule
+    try:
+        found: Tensor = shift(labels=labels)
+    except ValueError as error:
         raise ObjectiveError(
-            f"{type(base).__name__} does not say how its decoder's inputs follow from labels: add"
-            " decoder_input_ids to the dataset."
-        )
-    found: Tensor = shift(labels=labels)
+            f"what the decoder of the {type(base).__name__} is given does not follow from labels:"
+            f" {error} Set it in the configuration, or add decoder_input_ids to the dataset."
+        ) from error
     return found
+
+
+def _shifted_right(config: Any, labels: Tensor) -> Tensor:
+    """Return the token that starts an answer, and all of the answer but its last token."""
+    start, padding = config.decoder_start_token_id, config.pad_token_id
+    if start is None or padding is None:
+        raise ValueError(f"decoder_start_token_id={start}, pad_token_id={padding}.")
+    shifted = labels.roll(1, dims=1)
+    shifted[:, 0] = start
+    return shifted.masked_fill(shifted == IGNORED, padding)
 
 
 def _check_tokens(base: Any, batches: list[Row]) -> None:
     """Raise a sentence for tokens that the model has no embedding of."""
-    largest, size = max(int(b["input_ids"].max()) for b in batches), _vocabulary(base)
-    if largest >= size:
+    tokens, known = [b["input_ids"] for b in batches], range(_vocabulary(base))
+    ends = min(int(t.min()) for t in tokens), max(int(t.max()) for t in tokens)
+    odd = next((token for token in ends if token not in known), None)
+    if odd is not None:
         raise ObjectiveError(
-            f"the dataset has the token {largest}, and the model knows 0 to {size - 1}: use the"
+            f"the dataset has the token {odd}, and the model knows 0 to {known[-1]}: use the"
             " tokenizer that the model was trained with."
         )
 
