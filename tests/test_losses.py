@@ -209,6 +209,28 @@ def test_what_is_no_number_is_refused(given: Any) -> None:
         losses.of(lambda o, t: given, "odd")(LOGITS, CLASSES)
 
 
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(), F.mse_loss, losses.accuracy, losses.softmax_mse]
+)
+@pytest.mark.parametrize("outputs", [{"logits": LOGITS}, (LOGITS, None)])
+def test_outputs_in_which_a_loss_finds_no_tensor_are_named(loss: Any, outputs: Any) -> None:
+    with pytest.raises(ObjectiveError, match=r"returned a (dict|tuple), .*ls\.losses\.tokens\(\)"):
+        losses.of(loss)(outputs, CLASSES)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")  # torch sees it too, and goes on
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.PoissonNLLLoss(), F.l1_loss])
+def test_rows_that_torch_would_compare_with_all_others_are_refused(loss: Any) -> None:
+    """The mean would depend on the batches: [n, 1] against [n] is n x n differences."""
+    outputs, targets = normal(6, 1), normal(6)
+    with pytest.raises(ObjectiveError, match=r"outputs have the shape \(6, 1\) and targets \(6,\)"):
+        losses.of(loss)(outputs, targets)
+    found = losses.of(loss)(outputs, targets[:, None])
+    assert float(found.values.sum() / found.weights.sum()) == pytest.approx(
+        float(loss(outputs[:, 0], targets))
+    )
+
+
 def test_a_plain_number_or_whole_numbers_are_taken() -> None:
     terms = losses.of(lambda o, t: 2.5)(LOGITS, CLASSES)
     assert (terms.values.tolist(), terms.weights.tolist()) == ([20.0], [8.0])

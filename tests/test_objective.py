@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import landscope as ls
-from landscope.errors import DeterminismError, ObjectiveError, ParamsError
+from landscope.errors import CallError, DeterminismError, ObjectiveError, ParamsError
 from tests import cases
 
 WEIGHT = torch.tensor([0.2, 1.0, 3.5])
@@ -209,3 +209,29 @@ def test_parts_that_do_not_fit_get_a_sentence() -> None:
     ones = torch.ones(len(case.inputs), dtype=torch.long)
     with pytest.raises(ObjectiveError, match="every one is ignored"):
         ls.Objective(case.model, ignoring, (case.inputs, ones)).loss()
+
+
+def test_a_metric_that_is_no_mean_is_not_taken_for_a_loss() -> None:
+    perplexity = ls.losses.perplexity(ls.losses.tokens())
+    data = torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.long)
+    with pytest.raises(ObjectiveError, match=r"'perplexity' is no mean.*in metrics"):
+        ls.Objective(nn.Linear(3, 4), perplexity, data)
+
+
+def test_a_token_without_an_embedding_is_a_sentence_with_the_likely_cause() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5))
+    data = torch.full((2, 3), 7), torch.zeros(2, 3, dtype=torch.long)
+    objective = ls.Objective(model, ls.losses.tokens(), data)
+    with pytest.raises(CallError, match=r"index out of range.*without an embedding\?\)"):
+        objective.loss()
+
+
+def test_attributes_that_are_missing_are_a_sentence_too() -> None:
+    class Odd(nn.Linear):
+        def forward(self, x: Any) -> Tensor:
+            found: Tensor = x.logits
+            return found
+
+    data = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(CallError, match=r"Odd with .* failed on the first batch .*'logits'"):
+        ls.Objective(Odd(3, 2), nn.CrossEntropyLoss(), data).loss()

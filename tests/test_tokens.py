@@ -121,6 +121,27 @@ def test_targets_of_another_shape_are_named(drawn: tuple[Tensor, Tensor]) -> Non
         ls.losses.tokens(label_smoothing=1.0)
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_targets_may_be_whole_numbers_of_any_kind(
+    kind: torch.dtype, drawn: tuple[Tensor, Tensor]
+) -> None:
+    """Text read as bytes has no -100 in it, and torch's cross-entropy takes few of these."""
+    logits, targets = drawn
+    expected = _by_hand(logits[:, :-1], targets[:, 1:], {5})
+    for padding in (None, 5):
+        counted = expected if padding else _by_hand(logits[:, :-1], targets[:, 1:], set())
+        found = _mean(ls.losses.tokens(shift=True, padding=padding), logits, targets.to(kind))
+        assert found == pytest.approx(sum(counted) / len(counted), rel=1e-5)
+
+
+def test_what_is_no_whole_number_is_named(drawn: tuple[Tensor, Tensor]) -> None:
+    logits, targets = drawn
+    with pytest.raises(ObjectiveError, match=r"targets are torch\.float32; expected tokens"):
+        ls.losses.tokens()(logits, targets.float())
+    with pytest.raises(ObjectiveError, match="ignore_index=None, padding=0; expected whole"):
+        ls.losses.tokens(ignore_index=None, padding=0)  # type: ignore[arg-type] # on purpose
+
+
 def test_large_vocabularies_are_taken_piece_by_piece_to_the_same_values(
     drawn: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +190,10 @@ def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
 def test_perplexity_is_of_a_loss() -> None:
     with pytest.raises(ObjectiveError, match=r"ls\.losses\.tokens"):
         ls.losses.perplexity(nn.CrossEntropyLoss())  # type: ignore[arg-type] # on purpose
+    with pytest.raises(
+        ObjectiveError, match="loss='accuracy' has the unit '%'; expected a loss in"
+    ):
+        ls.losses.perplexity(ls.losses.token_accuracy())
 
 
 def test_losses_that_differ_have_other_fingerprints() -> None:

@@ -161,6 +161,7 @@ def _single(module: Any) -> Any:
 
 
 def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms:
+    _check_tensor(outputs)
     if module.state_dict():  # class weights follow the outputs to their device and precision
         single = copy.deepcopy(single).to(outputs)
     if isinstance(module, nn.CrossEntropyLoss) and narrow(outputs, targets):
@@ -169,6 +170,7 @@ def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms
         values = single(outputs, targets)
     if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
         return _class_terms(module, values, targets)
+    _check_pairs(values, outputs, targets)
     return _row_terms(values, module.reduction)
 
 
@@ -186,7 +188,29 @@ def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
 def _sample_means(
     function: Callable[..., Tensor], reduction: str, outputs: Any, targets: Any
 ) -> Terms:
-    return _row_terms(function(outputs, targets), reduction)
+    _check_tensor(outputs)
+    values = function(outputs, targets)
+    _check_pairs(values, outputs, targets)
+    return _row_terms(values, reduction)
+
+
+def _check_tensor(outputs: Any) -> None:
+    """Raise a sentence for what models return that is no tensor, such as a ``ModelOutput``."""
+    if not isinstance(outputs, Tensor):
+        raise ObjectiveError(
+            f"the model returned a {type(outputs).__name__}, and this loss takes a tensor: for the"
+            " logits in it use ls.losses.tokens(), for anything else ls.losses.custom(terms)."
+        )
+
+
+def _check_pairs(values: Tensor, outputs: Tensor, targets: Tensor) -> None:
+    """Raise a sentence when each output met the targets of all rows, as [n, 1] and [n] do."""
+    if values.numel() > max(outputs.numel(), targets.numel()):
+        raise ObjectiveError(
+            f"outputs have the shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}, so"
+            " that torch compares each row with all others; expected the same shape: reshape the"
+            " targets, such as targets[:, None], or the outputs."
+        )
 
 
 def _row_terms(values: Tensor, reduction: str) -> Terms:
@@ -269,6 +293,7 @@ def note_unless_mean(loss: Loss, outputs: Any, targets: Any) -> str | None:
 
 
 def _accuracy(outputs: Any, targets: Any) -> Terms:
+    _check_tensor(outputs)
     if outputs.ndim > 1 and outputs.shape[1] > 1:
         guess = outputs.argmax(dim=1)
         truth = targets.argmax(dim=1) if targets.shape == outputs.shape else targets
@@ -286,6 +311,7 @@ may also be one logit, right when its sign is."""
 
 
 def _softmax_mse(outputs: Tensor, targets: Tensor) -> Terms:
+    _check_tensor(outputs)
     onehot = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
     return Terms.even((outputs.softmax(dim=1) - onehot).square().mean(dim=1))
 

@@ -109,6 +109,11 @@ class Objective:
             )
         self.model = model
         self.loss_terms: Loss | Custom = loss if isinstance(loss, Custom) else losses.of(loss)
+        if isinstance(self.loss_terms, Loss) and self.loss_terms.told != "mean":
+            raise ObjectiveError(
+                f"loss={self.loss_terms.name!r} is no mean over terms, but one transformed: pass"
+                " the loss that it is of, and this one in metrics={...}."
+            )
         self.metrics = {n: losses.of(m, n) for n, m in (metrics or {}).items()}
         self.buffers, self.precision, self.penalty = buffers, precision, penalty
         self.in_place = in_place

@@ -248,16 +248,21 @@ class Session:
             if isinstance(loss, Loss) and loss.per_batch:
                 remark = losses.note_unless_mean(loss, *self.outputs(batch))
                 self.notes += [remark] if remark else []
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (
+            RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError
+        ) as error:  # fmt: skip
             if isinstance(error, ObjectiveError):
                 raise
             shapes = ", ".join(
                 f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
                 for t in batches.tensors(batch)
             )
+            is_index = isinstance(error, IndexError)
+            hint = " (a token or a position without an embedding?)" if is_index else ""
             raise CallError(
                 f"{type(self.loan.model).__name__} with {loss.name!r} failed on the first batch"
-                f" ({shapes}): {error}. Check that model, loss and data belong together."
+                f" ({shapes}): {error}{hint}. Check that model, loss and data belong"
+                " together."
             ) from error
         self._tried = True
         return found

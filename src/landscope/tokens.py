@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -48,8 +49,8 @@ def tokens(
         A loss in nats per token.
 
     Raises:
-        ObjectiveError: when the smoothing is out of range; and, when it is used, for logits and
-            targets whose shapes do not belong together.
+        ObjectiveError: when the smoothing is out of range or a token is no whole number; and, when
+            it is used, for logits and targets that do not belong together.
 
     Cost: no copy of the logits unless a gradient is taken.
 
@@ -63,7 +64,7 @@ def tokens(
     """
     if not 0.0 <= label_smoothing < 1.0:
         raise ObjectiveError(f"label_smoothing={label_smoothing}; expected 0 to less than 1.")
-    ignored = (ignore_index,) if padding is None else (ignore_index, padding)
+    ignored = _ignored(ignore_index, padding)
     name = f"cross-entropy of {'next tokens' if shift else 'tokens'}"
     function = functools.partial(_token_terms, shift, ignored, label_smoothing)
     return Loss(name, function, "nat", f"tokens {shift} {ignored} {label_smoothing}")
@@ -73,7 +74,7 @@ def token_accuracy(
     *, shift: bool = False, ignore_index: int = _IGNORED, padding: int | None = None
 ) -> Loss:
     """Return the share of right tokens in percent, of those that count; arguments as for tokens."""
-    ignored = (ignore_index,) if padding is None else (ignore_index, padding)
+    ignored = _ignored(ignore_index, padding)
     function = functools.partial(_hits, shift, ignored)
     return Loss("accuracy", function, "%", f"token_accuracy {shift} {ignored}")
 
@@ -82,7 +83,7 @@ def perplexity(loss: Loss) -> Loss:
     """Return the perplexity exp(mean) of a loss in nats, such as that of ``tokens()``, as a metric.
 
     Raises:
-        ObjectiveError: when it is not a loss of landscope.
+        ObjectiveError: when it is not a loss of landscope, or one in other units.
 
     Cost: nothing beside that loss.
 
@@ -93,7 +94,22 @@ def perplexity(loss: Loss) -> Loss:
         raise ObjectiveError(
             f"loss={loss!r} is a {type(loss).__name__}; expected a loss such as ls.losses.tokens()."
         )
+    if loss.units and loss.units.split()[0] != "nat":
+        raise ObjectiveError(
+            f"loss={loss.name!r} has the unit {loss.units!r}; expected a loss in nats, such as"
+            " ls.losses.tokens()."
+        )
     return Loss("perplexity", loss.function, "1", f"exp of {loss.identity}", told="exp")
+
+
+def _ignored(ignore_index: int, padding: int | None) -> tuple[int, ...]:
+    """Return the targets that do not count."""
+    found = (ignore_index,) if padding is None else (ignore_index, padding)
+    if not all(isinstance(value, Integral) for value in found):
+        raise ObjectiveError(
+            f"ignore_index={ignore_index!r}, padding={padding!r}; expected whole numbers."
+        )
+    return found
 
 
 def _token_terms(
@@ -135,6 +151,9 @@ def _counted(
             f"logits have the shape {tuple(logits.shape)} and targets are {given}; expected targets"
             " [b, t] for logits [b, t, c]. Logits [b, c, t] are for nn.CrossEntropyLoss()."
         )
+    if targets.is_floating_point():
+        raise ObjectiveError(f"targets are {targets.dtype}; expected tokens: whole numbers.")
+    targets = targets.long()  # bytes have no -100, and cross-entropy takes no other integers
     if shift:  # the targets, for a slice of the logits would be a copy of them
         last = targets.new_full((*targets.shape[:-1], 1), ignored[0])
         targets = torch.cat([targets[..., 1:], last], dim=-1)
