@@ -308,6 +308,9 @@ def test_wrong_counts_and_words_get_a_sentence(tmp_path: Path) -> None:
         pca([])
     with pytest.raises(DirectionError, match="ignore='bias'"):
         pca(walk, ignore="bias")  # type: ignore[arg-type]  # that is what is wrong
+    for folder in (tmp_path, str(tmp_path), [tmp_path]):
+        with pytest.raises(DirectionError, match=r"expected ls\.Trajectory\.open"):
+            pca(folder)  # type: ignore[arg-type]  # that is what is wrong
 
 
 def test_paths_that_are_points_or_lines_get_a_sentence(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from landscope.recording import Taken, thinned
+from landscope.recording import Recording, Taken, thinned
 
 
 def path(count: int, rates: dict[int, float] | None = None) -> list[Taken]:
@@ -48,3 +48,12 @@ def test_both_sides_of_a_few_drops_stay(keep: int) -> None:
 def test_a_drop_that_is_not_told_is_none() -> None:
     unknown = [Taken(Path(str(k)), k, k, None, None) for k in range(9)]
     assert [taken.number for taken in thinned(unknown, 1, 8)[0]] == [0, 2, 4, 6, 8]
+
+
+def test_what_a_kill_left_is_swept_whatever_the_step(tmp_path: Path) -> None:
+    left = [tmp_path / f".{step:09d}-x7_ab.safetensors" for step in (0, 12, 10**9 + 1)]
+    others = [tmp_path / name for name in (".lock", ".gram-0a.npz", "training-state.safetensors")]
+    for file in (*left, *others):
+        file.touch()
+    Recording(tmp_path).sweep()
+    assert set(tmp_path.iterdir()) == set(others)

@@ -18,6 +18,7 @@ def valley() -> Landscape:
         {
             "loss": (("y", "x"), np.array([[2.0, 1.0, 2.0], [2.0, 1.0, np.inf]])),
             "accuracy": (("y", "x"), np.full((2, 3), np.nan), {"units": "%"}),
+            "perplexity": (("y", "x"), np.full((2, 3), 3.0), {"units": "1"}),
         },
         {"x": [-1.0, 0.0, 1.0], "y": [0.0, 4.0]},
         {"model": "Sequential", "penalty": "none", "notes": ""},
@@ -31,12 +32,13 @@ def test_grid_values_shape_source_and_time_are_told(
     runs.note(tmp_path, {"command": "scan"}, seconds=75.0, naive=7_500.0)
     report.tell(valley(), tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [
+    assert lines[:4] == [
         f"{tmp_path}: x from -1 to 1 in 3, y from 0 to 4 in 2",
         "  loss            1 to 2, 1 hole",
         "  accuracy        nothing finite %, 6 holes",
+        "  perplexity      3 to 3",
     ]
-    assert [line.split()[0] for line in lines[3:]] == ["basin", "not", "model", "time"]
+    assert [line.split()[0] for line in lines[4:]] == ["basin", "not", "model", "time"]
     assert lines[-1] == "  time            1 min 15 s; the plain loop: about 2 h 5 min"
 
 

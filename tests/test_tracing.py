@@ -165,6 +165,19 @@ def test_folders_of_the_same_name_are_told_apart(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_names_that_are_no_file_names_do_not_take_the_place_of_each_other(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("a run", "a_run", ".run")]
+    for k, folder in enumerate(folders):
+        train(folder, rate=0.1 + 0.2 * k, steps=4)
+    answer = command("trajectory", *folders, "--target", target, "--out", tmp_path / "run", *GRID)
+    assert answer.code == 0, answer.err
+    names = [path.name for path in tracing.paths_of(tmp_path / "run")]
+    assert names == ["a run", "a_run", ".run"]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_it_goes_on_where_it_stopped(
     command: Command, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,10 +227,35 @@ def test_more_checkpoints_are_another_question(
     train(tmp_path / "sgd", steps=5)
     words = ("trajectory", tmp_path / "sgd", "--target", target, "--out", tmp_path / "run", *GRID)
     assert command(*words).code == 0
+    kept = (tmp_path / "run" / "paths" / "0-sgd.nc").read_bytes()
     train(tmp_path / "sgd", steps=6)
-    answer = command(*words)
-    assert answer.code == 1
-    assert "another" in answer.err
+    for other in (words, (words[0], tmp_path / "adam", *words[1:])):
+        train(tmp_path / "adam", steps=4)
+        answer = command(*other)
+        assert answer.code == 1
+        assert "holds the path of another question (sgd:" in answer.err
+    assert [f.name for f in (tmp_path / "run" / "paths").iterdir()] == ["0-sgd.nc"]
+    assert (tmp_path / "run" / "paths" / "0-sgd.nc").read_bytes() == kept
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_paths_without_a_surface_make_way_for_those_of_another_question(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    for name in ("sgd", "adam"):
+        train(tmp_path / name, steps=4, rate=0.1 * len(name))
+    words = ("--target", target, "--out", tmp_path / "run", *GRID)
+    assert command("trajectory", tmp_path / "sgd", tmp_path / "adam", *words).code == 0
+    (tmp_path / "run" / "journal.sqlite").unlink()
+    answer = command("trajectory", tmp_path / "sgd", *words)
+    assert answer.code == 0, answer.err
+    assert [path.name for path in tracing.paths_of(tmp_path / "run")] == ["sgd"]
+
+
+def test_what_a_killed_process_left_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "paths").mkdir()
+    (tmp_path / "paths" / ".0-sgd-x7_ab.nc").write_text("half of it")
+    assert tracing.paths_of(tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -235,6 +273,43 @@ def test_what_landscope_train_noted_is_the_target(
     )
     assert answer.code == 1  # what is set on the command line comes last
     assert "shape" in answer.err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_losses_are_those_that_landscope_train_told(command: Command, tmp_path: Path) -> None:
+    lines = (
+        "import torch, landscope as ls",
+        "from torch import nn",
+        "def made():",
+        "    inputs = torch.linspace(-1, 1, 40)[:, None]",
+        "    targets = (inputs[:, 0] > 0).long()",
+        "    body = nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 2)",
+        "    return ls.Objective(nn.Sequential(*body), nn.CrossEntropyLoss(), (inputs, targets))",
+    )
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    words = (f"{tmp_path / 'mine.py'}:made", "--record", tmp_path / "sgd", "--epochs", 3)
+    assert command("train", *words).code == 0
+    told = [c.values["loss"] for c in ls.Trajectory.open(tmp_path / "sgd")]
+    answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
+    assert answer.code == 0, answer.err
+    (path,) = tracing.paths_of(tmp_path / "run")
+    np.testing.assert_allclose(path.data["loss"], told, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_it_is_told_when_several_trainings_had_other_data(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    told = {"target": target, "data": "1", "loss": "CrossEntropy", "penalty": "none", "seed": 0}
+    for name, data in (("first", "1"), ("same", "1"), ("other", "2")):
+        train(tmp_path / name, steps=4, rate=0.1 * len(name))
+        file = tmp_path / name / "training.json"
+        file.write_text(json.dumps({**told, "data": data, "seed": len(name)}))
+    folders = [tmp_path / name for name in ("first", "same", "other")]
+    answer = command("trajectory", *folders, "--out", tmp_path / "run", *GRID)
+    assert answer.code == 0, answer.err
+    assert answer.err.count("differ in the") == 1
+    assert f"{folders[2]} and {folders[0]} differ in the data" in " ".join(answer.err.split())
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -249,6 +249,10 @@ def test_one_row_that_is_left_over_joins_the_batch_before() -> None:
     trained = train(objective, Course(batch_size=SIZE, epochs=1), augment=look)
     assert sizes == [16, 17]
     assert trained.history[-1]["step"] == 2
+    sizes.clear()
+    line = ls.Objective(nn.Linear(4, 3), nn.CrossEntropyLoss(), data(rows=33))
+    train(line, Course(batch_size=1, epochs=1), augment=look)
+    assert sizes == [1] * 33  # where one at a time is what was asked for
 
 
 def stopping(step: int) -> Callable[[Progress], None]:

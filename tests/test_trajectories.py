@@ -209,6 +209,15 @@ def test_an_old_file_that_is_half_written_is_passed_over(tmp_path: Path) -> None
     assert "model_1.t7" in trajectory.notes[0]
 
 
+def test_an_old_file_that_cannot_be_opened_is_passed_over(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "model_0.t7")
+    (tmp_path / "model_1.t7").mkdir()
+    (tmp_path / "model_2.t7").symlink_to(tmp_path / "elsewhere")
+    trajectory = Trajectory.open(tmp_path)
+    assert [c.step for c in trajectory] == [0]
+    assert [note.split()[0][-10:] for note in trajectory.notes] == ["model_1.t7", "model_2.t7"]
+
+
 def test_recorded_files_come_before_old_ones(tmp_path: Path) -> None:
     walks.write(tmp_path, walks.rows(2))
     shutil.copy(REFERENCE / "model_3.t7", tmp_path)

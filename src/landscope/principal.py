@@ -105,7 +105,8 @@ def pca(
 
     Raises:
         DirectionError: when there are fewer than count + 1 checkpoints, or they vary along fewer
-            directions, or their weights are not finite; or for an unknown ``ignore``.
+            directions, or their weights are not finite; for an unknown ``ignore``, and for what is
+            no trajectory.
         ParamsError: when the checkpoints do not have the same names and shapes.
         FormatError: when a file is gone or damaged.
 
@@ -128,7 +129,13 @@ def pca(
         >>> found = ls.directions.pca(ls.Trajectory.open("walk"))
         >>> plane = ls.Plane(found.center, *found.directions, labels=found.labels)
     """
-    runs = [trajectory] if isinstance(trajectory, Trajectory) else list(trajectory)
+    runs = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]
+    odd = next((run for run in runs if not isinstance(run, Trajectory)), None)
+    if odd is not None:
+        raise DirectionError(
+            f"trajectory holds a {type(odd).__name__}; expected ls.Trajectory.open(folder), or a"
+            " list of such."
+        )
     checkpoints = [checkpoint for run in runs for checkpoint in run]
     _check(len(checkpoints), count, ignore)
     kept = _Kept(runs, ignore)

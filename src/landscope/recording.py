@@ -17,7 +17,7 @@ from landscope.errors import RecorderError
 from landscope.trajectories import drops, header
 
 _NAME = re.compile(r"(\d{9,})\.safetensors")
-_PART = ".0*.safetensors"  # what `files.whole` lends, left behind by a kill
+_PART = ".[0-9]*-*.safetensors"  # what `files.whole` lends, left behind by a kill
 
 
 @dataclass(frozen=True)

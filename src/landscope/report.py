@@ -33,7 +33,8 @@ def tell(land: Landscape, run: Path) -> None:
         values = np.asarray(variable.values, dtype=np.float64)
         finite = values[np.isfinite(values)]
         spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
-        units = f" {variable.attrs['units']}" if variable.attrs.get("units") else ""
+        units = str(variable.attrs.get("units", ""))
+        units = "" if units in ("", "1") else f" {units}"
         holes = values.size - finite.size
         say(
             f"  {name!s:<14}  {spread}{units}"

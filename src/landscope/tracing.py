@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from landscope import options, report
-from landscope.errors import FormatError, TargetError
+from landscope.errors import FormatError, JournalError, TargetError
 from landscope.options import Address, Arguments, Gpus, Ignore, Out, Where, Workers
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TRACED, PATHS = "trajectory.json", "paths"  # what the command finds, in its run's folder
 _TRAINED = "training.json"  # what `landscope train` asked for, in the folder of a trajectory
+_OF_LOSSES = ("target", "data", "loss", "penalty")  # what it notes of the loss that was trained
 
 
 class Buffers(StrEnum):
@@ -109,7 +110,7 @@ def trajectory(
     from landscope.progress import bar
 
     walks = _opened(folders)
-    target, arguments, noise = _asked(folders[0], target, set_ or ())
+    target, arguments, noise = _asked(folders, target, set_ or ())
     objective = _objective(target, arguments, walks[0][-1], noise)
     if buffers is Buffers.recompute or (buffers is None and len(walks) > 1):
         objective = _with_own_statistics(objective)
@@ -117,7 +118,7 @@ def trajectory(
     runs.made(out)
     with report.stoppable(out):
         pca, plane = _plane(walks, objective, ignore, directions)
-        paths = [_traced(plane, walk, objective, out, k) for k, walk in enumerate(walks)]
+        paths = _traced(plane, walks, objective, out)
     asked: dict[str, Any] = {
         "command": "trajectory", "folders": folders, "target": target, "set": arguments,
         "spans": [(*ends, grid) for ends in paths_.spans(paths, margin)], "margin": margin,
@@ -148,9 +149,13 @@ def paths_of(run: Path) -> list[Walked]:
     """
     from landscope.analysis.trajectory import Path as Walked
 
-    files = (run / PATHS).glob("*.nc") if run.is_dir() else ()
-    found = [Walked.load(file) for file in sorted(files)]
+    found = [Walked.load(file) for file in _files(run)]
     return sorted(found, key=lambda path: int(path.data.attrs.get("number", 0)))
+
+
+def _files(run: Path) -> list[Path]:
+    """Return the files of paths; a hidden one is what a killed process had not finished."""
+    return sorted((run / PATHS).glob("[!.]*.nc")) if run.is_dir() else []
 
 
 def pictures(
@@ -206,28 +211,44 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _asked(
-    folder: Path, target: str | None, texts: Sequence[str]
-) -> tuple[str, list[str], tuple[float, int]]:
-    """Return the target, its arguments, and (share, seed) of noise in the labels."""
+    folders: Sequence[Path], target: str | None, texts: Sequence[str]
+) -> tuple[str, list[str], tuple[float, int] | None]:
+    """Return the target, its arguments, and (share, seed) of noise in the labels.
+
+    The last is None for what ``landscope train`` has not trained.
+    """
+    told, *others = map(_noted, folders)
+    if target is not None and target != told.get("target"):
+        return target, list(texts), None
+    if "target" not in told:
+        raise TargetError(
+            f"{folders[0]} does not say what was trained (it has no {_TRAINED}): pass --target"
+            " file.py:function, package.module:function or zoo:NAME."
+        )
+    for folder, other in zip(folders[1:], others, strict=True):
+        odd = next((n for n in _OF_LOSSES if n in other and other[n] != told.get(n)), None)
+        if odd is not None:
+            report.complain(
+                f"{folder} and {folders[0]} differ in the {odd} that they were trained with: all"
+                f" losses here are those of {folders[0]}."
+            )
+    known = [f"{name}={value}" for name, value in told["set"].items()]
+    return str(told["target"]), [*known, *texts], told["noise"]
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """Return what ``landscope train`` noted in a folder; nothing where it did not write it."""
     file = folder / _TRAINED
     try:
         told = dict(json.loads(file.read_text())) if file.is_file() else {}
-        known = [f"{name}={value}" for name, value in dict(told.get("set", {})).items()]
         noise = float(told.get("label_noise", 0.0)), int(told.get("seed", 0))
+        return {**told, "set": dict(told.get("set", {})), "noise": noise}
     except (ValueError, TypeError) as error:
         raise FormatError(f"{file} is damaged ({error}): pass --target.") from error
-    if target is not None and target != told.get("target"):
-        return target, list(texts), (0.0, 0)
-    if "target" not in told:
-        raise TargetError(
-            f"{folder} does not say what was trained (it has no {_TRAINED}): pass --target"
-            " file.py:function, package.module:function or zoo:NAME."
-        )
-    return str(told["target"]), [*known, *texts], noise
 
 
 def _objective(
-    target: str, arguments: Sequence[str], last: Checkpoint, noise: tuple[float, int]
+    target: str, arguments: Sequence[str], last: Checkpoint, noise: tuple[float, int] | None
 ) -> Objective:
     """Return the objective of a target with the weights and statistics of a checkpoint."""
     from landscope import noise as noise_
@@ -237,6 +258,9 @@ def _objective(
         made = targets.objective(target, arguments=arguments, checkpoint=last.path)
     else:
         made = _standing(targets.objective(target, arguments=arguments), last)
+    if noise is None:
+        return made
+    made.model.eval()  # as in training it was evaluated, whatever the target's function says
     return noise_.noisy(made, noise[0], seed=noise[1])
 
 
@@ -296,23 +320,52 @@ def _plane(
 
 
 def _traced(
-    plane: Affine, walk: Trajectory, objective: Objective, run: Path, number: int
-) -> Walked:
-    """Return a trajectory on the plane: as the run keeps it, or made and kept."""
+    plane: Affine, walks: Sequence[Trajectory], objective: Objective, run: Path
+) -> list[Walked]:
+    """Return the trajectories on the plane: as the run keeps them, or made and kept.
+
+    Raises:
+        JournalError: when the run has a surface with other paths, which stay.
+    """
     from landscope import fingerprint
     from landscope.analysis import trajectory as paths_
 
-    question = fingerprint.of_text(
-        paths_.identity(plane), objective.question(), *(checkpoint.identity for checkpoint in walk)
-    )
-    file = run / PATHS / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', walk.name)}.nc"
-    if file.is_file():
-        kept = paths_.Path.load(file)
-        if kept.data.attrs.get("question") == question:
-            return kept
-    found = paths_.on(plane, walk, objective, progress=True)
-    found.data.attrs.update(question=question, number=number)
-    found.save(file)
+    questions = [
+        fingerprint.of_text(
+            paths_.identity(plane), objective.question(), number, walk.name,
+            *(checkpoint.identity for checkpoint in walk),
+        ) for number, walk in enumerate(walks)
+    ]  # fmt: skip
+    kept = _kept(run, questions)
+    for number, (walk, question) in enumerate(zip(walks, questions, strict=True)):
+        if question not in kept:
+            path = paths_.on(plane, walk, objective, progress=True)
+            path.data.attrs.update(question=question, number=number)
+            name = re.sub(r"[^A-Za-z0-9._-]+", "_", walk.name)  # of two walks it may be the same
+            path.save(run / PATHS / f"{number}-{name}.nc")
+            kept[question] = path
+    return [kept[question] for question in questions]
+
+
+def _kept(run: Path, questions: Sequence[str]) -> dict[str, Walked]:
+    """Return the paths that a run keeps, by the questions that they answer."""
+    from landscope import runs
+    from landscope.analysis import trajectory as paths_
+
+    found: dict[str, Walked] = {}
+    for file in _files(run):
+        path = paths_.Path.load(file)
+        question = str(path.data.attrs.get("question"))
+        if question in questions:
+            found[question] = path
+        elif (run / runs.JOURNAL).exists():
+            raise JournalError(
+                f"{run} holds the path of another question ({path.name}: of other checkpoints, on"
+                " another plane, or with other losses). Nothing was mixed in: ask the same"
+                " question, or choose another --out."
+            )
+        else:  # of a command that was stopped before its surface was begun
+            file.unlink()
     return found
 
 

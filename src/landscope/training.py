@@ -296,9 +296,9 @@ def _whole(objective: Objective) -> tuple[Any, int]:
 
 
 def _parts(order: Tensor, size: int) -> list[Tensor]:
-    """Return the rows of each batch; one row alone, which batch norm refuses, joins the last."""
+    """Return the rows of each batch; a lone one, which batch norm refuses, joins those before."""
     parts = list(order.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) == 1 < size:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 

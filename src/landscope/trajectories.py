@@ -346,10 +346,13 @@ def _opened(path: Path, shared: _Shared) -> Checkpoint:
 
 def _check_zip(path: Path) -> None:
     """See that a file of torch since 1.6 has its end; older ones have no sign of it."""
-    with path.open("rb") as file:
-        first = file.read(2)
-    if not first or (first == b"PK" and not zipfile.is_zipfile(path)):
-        raise FormatError(_damaged(path, ValueError("its end is missing")))
+    try:
+        with path.open("rb") as file:
+            first = file.read(2)
+        if not first or (first == b"PK" and not zipfile.is_zipfile(path)):
+            raise OSError("its end is missing")
+    except OSError as error:
+        raise FormatError(_damaged(path, error)) from error
 
 
 def _number(value: float | None) -> float | None:

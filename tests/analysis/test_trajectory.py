@@ -306,6 +306,8 @@ def test_unknown_methods_and_slices_get_a_sentence(tmp_path: Path) -> None:
         on(line, trajectory, method="cosine")  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(SliceError, match="a path is seen on"):
         on(nn.Linear(1, 1), trajectory)  # type: ignore[arg-type]  # that is what is wrong
+    with pytest.raises(SliceError, match=r"expected ls\.Trajectory\.open"):
+        on(line, tmp_path)  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(SliceError, match="a plane wants two"):
         plane(pca(trajectory, 1))
 
@@ -353,6 +355,7 @@ def _path(x: list[float], y: list[float]) -> paths_.Path:
 def test_spans_hold_all_paths_with_a_margin() -> None:
     first, second = _path([0.0, 8.0], [0.0, 1.0]), _path([-2.0, float("nan")], [5.0, 6.0])
     assert spans([first, second], margin=0.1) == [(-3.0, 9.0), (-1.0, 7.0)]
+    assert spans(first) == spans([first])
 
 
 def test_no_axis_is_a_thin_strip() -> None:
@@ -371,5 +374,12 @@ def test_paths_without_a_place_have_no_spans() -> None:
     for given in ([], [_path([float("nan")], [1.0])]):
         with pytest.raises(SliceError, match="expected paths with finite coordinates"):
             spans(given)
-    with pytest.raises(SliceError, match="margin=-1"):
-        spans([_path([1.0], [1.0])], margin=-1)
+    for margin in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SliceError, match=f"margin={margin}"):
+            spans([_path([1.0], [1.0])], margin=margin)
+
+
+def test_a_trajectory_is_no_pca(tmp_path: Path) -> None:
+    odd: Any = Trajectory(tmp_path, "run", (), ())
+    with pytest.raises(SliceError, match=r"pca is a Trajectory; expected what ls\.directions\.pca"):
+        plane(odd)

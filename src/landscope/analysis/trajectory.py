@@ -141,7 +141,7 @@ def on(
     Raises:
         ParamsError: when the checkpoints lack a parameter of the slice, or have one that neither
             the slice nor the objective's model has.
-        SliceError: for an unknown method, or a slice without directions.
+        SliceError: for an unknown method, a slice without directions, or what is no trajectory.
 
     Cost: a few passes over the parameters and two over the data a checkpoint. One checkpoint is in
     memory at a time, beside the slice.
@@ -169,6 +169,10 @@ def on(
         )
     if method not in get_args(Method):
         raise SliceError(f"method={method!r}; expected 'lstsq' or 'cos'.")
+    if not isinstance(trajectory, Trajectory):
+        raise SliceError(
+            f"trajectory is a {type(trajectory).__name__}; expected ls.Trajectory.open(folder)."
+        )
     places, values = [], []
     with _told(progress, trajectory) as tell, contextlib.ExitStack() as stack:
         session = None if objective is None else stack.enter_context(objective.session())
@@ -193,8 +197,12 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
         objective: what will be evaluated: the plane is put on its device.
 
     Raises:
-        SliceError: when there is one component only.
+        SliceError: when there is one component only, or no PCA.
     """
+    if not isinstance(pca, PCA):
+        raise SliceError(
+            f"pca is a {type(pca).__name__}; expected what ls.directions.pca(trajectory) returns."
+        )
     if len(pca.directions) < 2:
         raise SliceError("pca has one component; a plane wants two: ls.directions.pca(..., 2).")
     device = torch.device("cpu") if objective is None else objective.device
@@ -205,23 +213,23 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
     return Plane(center, dx, dy, labels=pca.labels[:2])
 
 
-def spans(paths: Iterable[Path], margin: float = 0.2) -> list[tuple[float, float]]:
+def spans(paths: Path | Iterable[Path], margin: float = 0.2) -> list[tuple[float, float]]:
     """Return (first, last) of each axis of a picture that shows whole paths.
 
     No axis is less than half as long as another, so that pictures can have one unit of length.
 
     Args:
-        paths: on one slice.
+        paths: one path, or several on one slice.
         margin: what is left free on every side, as a share of the longest axis.
 
     Raises:
-        SliceError: when no coordinate is finite, or margin is negative.
+        SliceError: when no coordinate is finite, or margin is negative or infinite.
     """
-    found = list(paths)
+    found = [paths] if isinstance(paths, Path) else list(paths)
     dims = [dim for dim in ("x", "y", "z") if all(dim in path.data for path in found)]
     columns = [np.concatenate([path.data[dim].values for path in found]) for dim in dims if found]
     finite = [column[np.isfinite(column)] for column in columns]
-    if not finite or not all(column.size for column in finite) or not margin >= 0:
+    if not finite or not all(column.size for column in finite) or not 0 <= margin < math.inf:
         raise SliceError(
             f"{len(found)} paths, margin={margin}; expected paths with finite coordinates, and a"
             " margin of 0 or more."
