@@ -7,6 +7,7 @@ the weights say what must be in them, and plain arithmetic says which steps are 
 from __future__ import annotations
 
 import copy
+import importlib
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from landscope.errors import FormatError, RecorderError
+from landscope.errors import FormatError, ParamsError, RecorderError
 from landscope.recorder import Recorder
 from landscope.trajectories import Trajectory
 
@@ -904,3 +905,25 @@ def test_of_several_ranks_the_first_writes_sharded_tensors_whole(
         tensors = read(tmp_path / "run" / f"{step:09d}.safetensors")[1]
         assert set(tensors) == set(same)
         assert all(torch.equal(tensors[name], tensor) for name, tensor in same.items())
+
+
+def test_what_is_no_model_is_a_sentence(tmp_path: Path) -> None:
+    odd: Any = torch.zeros(3)
+    with pytest.raises(RecorderError, match=r"called with a Tensor; expected the model"):
+        Recorder(tmp_path)(odd)
+
+
+def test_complex_parameters_are_refused_and_not_left_out(tmp_path: Path) -> None:
+    model = network()
+    model.register_parameter("phase", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))
+    with pytest.raises(ParamsError, match=r"'phase' holds complex numbers"):
+        Recorder(tmp_path)(model)
+    assert not steps(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["transformers", "lightning"])
+def test_a_callback_wants_a_recorder(kind: str) -> None:
+    pytest.importorskip(kind)
+    integration: Any = importlib.import_module(f"landscope.integrations.{kind}")
+    with pytest.raises(RecorderError, match=r"recorder='run' is a str; expected ls\.Recorder"):
+        integration.callback("run")

@@ -110,7 +110,7 @@ class Course:
 
     def _check_whole(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or value < least:
+        if not isinstance(value, int) or not least <= value < 2**63:
             raise TrainingError(f"{name}={value!r}; expected a whole number from {least}.")
 
     def _check_drops(self) -> None:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from landscope.errors import RecorderError
-from landscope.params import named_tensors, states
+from landscope.params import named_tensors, parameters, states
 from landscope.recording import Recording, Taken
 from landscope.writing import Block, Job, Writer
 
@@ -130,6 +130,7 @@ class Recorder:
             RecorderError: when the folder records another model or cannot be written, when an
                 argument is wrong, and when an earlier checkpoint could not be written: training
                 may go on, and later calls try again.
+            ParamsError: when a trainable parameter is complex.
             FormatError: when the folder holds a file that is not a whole checkpoint.
         """
         counted = step is None
@@ -248,6 +249,7 @@ class Recorder:
     def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """Return what is recorded of a model, as it is now; tied tensors once."""
         if not self._begun:
+            parameters(model)  # complex ones, which no path can show, are refused
             known, buffers = states(model), {id(b) for b in model.buffers()}
             self._names = [n for n, t in known.items() if self.buffers or id(t) not in buffers]
             self._vectors = [n for n in self._names if known.layout(n).vector]
@@ -314,11 +316,30 @@ class Recorder:
         return epoch is None or before is None or before.whole_epoch != _whole(epoch)
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def checked(recorder: Any) -> Recorder:
+    """Return what was passed as a recorder.
+
+    Raises:
+        RecorderError: when it is none.
+    """
+    if isinstance(recorder, Recorder):
+        return recorder
+    raise RecorderError(
+        f"recorder={recorder!r} is a {type(recorder).__name__}; expected ls.Recorder(folder)."
+    )
+
+
+def _bare(model: Any) -> nn.Module:
     """Return the model without what torch wraps around it, which would change the names."""
-    while (inside := _WRAPPERS.get(type(model).__name__)) is not None:
-        model = model.get_submodule(inside)
-    return model
+    if not isinstance(model, nn.Module):
+        raise RecorderError(
+            f"the recorder was called with a {type(model).__name__}; expected the model that is"
+            " trained, a torch.nn.Module: recorder(model, step=...)."
+        )
+    bare: nn.Module = model
+    while (inside := _WRAPPERS.get(type(bare).__name__)) is not None:
+        bare = bare.get_submodule(inside)
+    return bare
 
 
 def _is_first_rank() -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from landscope.errors import TargetError
 from landscope.zoo import caching
 
 
@@ -68,9 +69,27 @@ def test_without_a_cache_nothing_is_written_or_taken(tmp_path: Path) -> None:
         caching.trained("a_net", Tied(), _never, "recipe", cache=False)
 
 
+def test_a_folder_that_cannot_be_written_to_is_a_sentence_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file" / "kept"))
+    with pytest.raises(TargetError, match=r"cannot be kept in .*set LANDSCOPE_CACHE"):
+        caching.trained("a_net", Tied(), _never, "recipe")
+
+
 def test_training_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     model = Tied()
     torch.set_rng_state(before)
     caching.trained("a_net", model, _train, "recipe", cache=False)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+    caching.trained("a_net", Tied(), _train, "recipe")
+    (file,) = (tmp_path / "kept").iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    again = caching.trained("a_net", Tied(), _train, "recipe")
+    kept = caching.trained("a_net", Tied(), _never, "recipe")
+    assert torch.equal(*(model.state_dict()["head.weight"] for model in (again, kept)))

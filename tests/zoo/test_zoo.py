@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +128,21 @@ def test_given_weights_are_used_instead_of_training(
 def test_what_is_lacking_is_named(name: str, words: dict[str, str], text: str) -> None:
     with pytest.raises(TargetError, match=text):
         zoo.objective(name, **words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["digits_mlp", "text_gru"])
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"seed": "abc"}, "seed='abc'; expected a whole number from 0"),
+        ({"seed": 2**63}, "seed=9223372036854775808; expected"),
+        ({"epochs": 0}, "epochs=0; expected a whole number from 1"),
+        ({"epochs": "few"}, "epochs='few'; expected"),
+    ],
+    ids=str,
+)
+def test_seeds_and_epochs_out_of_range_are_sentences(
+    name: str, odd: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(TargetError, match=re.escape(told)):
+        ls.zoo.objective(name, **odd)

@@ -91,12 +91,13 @@ def objective(
         epochs: of training a digits or text network; as many as suit it if None.
 
     Raises:
-        TargetError: for an unknown name or loss, or when a CIFAR-10 network lacks its data or
-            its weights.
+        TargetError: for an unknown name or loss, a seed or epochs out of range, or when a CIFAR-10
+            network lacks its data or its weights.
     """
     if name not in CATALOG:
         raise TargetError(f"zoo:{name} is not in the zoo: `landscope zoo` lists what is.")
     _check_loss(name, loss)
+    _check_numbers(seed, epochs)
     model = _network(name, checkpoint, data, seed, epochs)
 
     def of(*, train: bool) -> tuple[Tensor, Tensor]:
@@ -134,6 +135,13 @@ def _check_loss(name: str, loss: str) -> None:
             f"loss={loss!r} is for classifiers, and zoo:{name} predicts characters: use"
             " loss='cross_entropy'."
         )
+
+
+def _check_numbers(seed: int, epochs: int | None) -> None:
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise TargetError(f"seed={seed!r}; expected a whole number from 0 to 2^63 - 1.")
+    if epochs is not None and not (isinstance(epochs, int) and epochs >= 1):
+        raise TargetError(f"epochs={epochs!r}; expected a whole number from 1, or None.")
 
 
 def _is_language_model(name: str) -> bool:

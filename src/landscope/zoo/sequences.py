@@ -183,6 +183,9 @@ def trained(
         cache: keep the weights in :func:`cache_folder` and take them from there. Another version
             of Python has another text, and weights of its own.
 
+    Raises:
+        TargetError: when there is nowhere to keep the weights.
+
     Cost: 10 to 40 seconds on one core, once.
     """
     recipe = RECIPES[name]
