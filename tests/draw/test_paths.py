@@ -122,6 +122,25 @@ def test_other_drops_of_each_path_are_marked_without_their_numbers(
     assert "learning rate falls" in texts(draw.path(ground, [descent, other]))
 
 
+def test_the_rates_that_are_told_begin_where_the_first_drop_does(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    warm = np.r_[np.linspace(0, 0.1, 6), np.full(8, 0.1), np.full(7, 0.001)]
+    rates = {
+        "learning rate falls: 0.1 → 0.001": warm,
+        "learning rate falls: 0.1 → 0.02": np.r_[np.nan, descent["learning_rate"][1:]],
+        "learning rate falls": np.repeat([0.1, 0.01, 0.1, 0.01], [5, 5, 5, 6]),  # and rises between
+    }
+    for told, rate in rates.items():
+        assert told in texts(draw.path(ground, changed(descent, learning_rate=rate)))
+
+
+def test_paths_of_one_color_differ_by_their_dashes(descent: Any) -> None:
+    looks = [(trail.color, str(trail.dash)) for trail in trails_of([descent] * 40)]
+    assert len(set(looks)) == 40
+    assert len({color for color, _ in looks[:7]}) == 7
+
+
 def test_the_colors_of_a_path_are_even_in_lightness_and_far_from_those_of_the_surface() -> None:
     share = np.linspace(0, 1, 18)  # 15 of the 256 colors apart
     ember, viridis = (lab(colors(share)[:, :3]) for colors in (EMBER, colormaps["viridis"]))
@@ -180,7 +199,7 @@ def test_checkpoints_without_a_place_are_gaps_and_are_counted(
     ax = draw.path(ground, changed(descent, x=x))
     assert len(line(ax, "path").get_segments()) == 17
     assert marks(ax, "o") == [[x[1], descent["y"][1]]]
-    assert "2 checkpoints have no finite coordinates" in texts(ax)
+    assert "no finite coordinates: 2 of 21 checkpoints" in texts(ax)
     assert np.ptp(rasterize(ax)) > 0
 
 
@@ -212,6 +231,27 @@ def test_holes_and_marks_share_one_legend(ground: Landscape, descent: Any) -> No
     ground.data["loss"].values[0, 0] = np.nan
     names = texts(draw.path(ground, descent))
     assert {"center (0, 0)", "1 not finite", "start", "end"} <= set(names)
+
+
+def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy: Any) -> None:
+    plane, upper, *_ = draw.trajectory(ground, [descent, heavy]).axes
+    assert texts(plane)[:2] == ["SGD", "momentum"]
+    assert texts(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
+    assert texts(draw.path_errors([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
+
+
+def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
+    expected = "expected what ls.trajectory.on"
+    paths: list[Any] = [None, ground, {"x": 1}, [descent, descent.data]]
+    for odd in paths:
+        with pytest.raises(DrawError, match=expected):
+            draw.path(ground, odd)
+        with pytest.raises(DrawError, match=expected):
+            draw.path_errors(odd)
+    lands: list[Any] = [descent, ground.data]
+    for odd in lands:
+        with pytest.raises(DrawError, match=f"land is a {type(odd).__name__}; expected a Landsc"):
+            draw.path(odd, descent)
 
 
 def test_distances_and_losses_stand_beside_each_other(descent: Any) -> None:
@@ -332,7 +372,7 @@ def test_a_clip_holds_paths_down_and_says_so(ground: Landscape, descent: Any) ->
     way = next(c for c in ax.collections if c.get_gid() == "path")
     assert np.max([segment[:, 2].max() for segment in way._segments3d]) == 2.0
     count = int((descent["loss"] > 2).sum())
-    assert f"{count} checkpoints above 2 are drawn at it" in texts(ax)
+    assert f"above 2, drawn at it: {count} of 21" in texts(ax)
 
 
 def test_metrics_have_heights_too(ground: Landscape, descent: Any, changed: Change) -> None:

@@ -68,6 +68,24 @@ def test_numbers_are_those_of_the_checkpoint_that_was_reached_last(
     assert stage.walkers[0].name.get_text() == "SGD"
 
 
+@pytest.mark.parametrize("kind", ["filled", "surface"])
+def test_long_names_leave_room_for_the_picture(
+    kind: str, ground: Landscape, descent: Any, heavy: Any
+) -> None:
+    names = [f"runs/resnet56_noshort_sgd_lr=0.1_bs=128_wd=0.0005_seed={k}" for k in (3, 4)]
+    stage = staged(plane_scene(ground), trails_of([descent, heavy], names), kind=kind)
+    stage.picture(20.0)
+    shown = [walker.name for walker in stage.walkers]
+    assert [name.get_text() for name in shown] == ["runs/res…_seed=3", "runs/res…_seed=4"]
+    ax, whole = stage.walkers[0].line.axes, stage.canvas.figure.bbox
+    assert ax.get_window_extent().width > 0.5 * whole.width
+    ends = [text.get_window_extent().x1 for walker in stage.walkers for text, _ in walker.cells]
+    assert max(ends) <= whole.x1
+    legend = ax.get_legend().get_window_extent()
+    assert min(legend.x0, legend.y0) >= 0
+    assert legend.x1 <= whole.x1
+
+
 def test_marks_are_seen_from_their_checkpoint_on(ground: Landscape, descent: Any) -> None:
     stage = stage_of(ground, descent)
     forms = {0.0: {"o"}, 9.9: {"o"}, 10.0: {"o", "v"}, 20.0: {"o", "v", "*"}}

@@ -482,8 +482,56 @@ def test_a_path_lies_over_the_contours_and_floats_at_its_loss(
         ]
         assert "learning rate falls: 0.1 → 0.02" in guest.text("#key-0")
         clip = guest.clip(0.5)
-        above = f"{(loss > clip).sum()} checkpoints above {clip:.3g} are drawn at it."
+        above = f"Above {clip:.3g} and drawn at it: {(loss > clip).sum()} of 21 checkpoints."
         assert above in guest.text("#note-0")
+
+
+@in_browser
+def test_a_path_is_drawn_where_the_first_learning_rate_is_not_known(
+    ground: Landscape, descent: Any, changed: Any, visit: Open, tmp_path: Path
+) -> None:
+    late = changed(descent, learning_rate=np.r_[np.nan, descent["learning_rate"][1:]])
+    with visit(draw.page(ground, tmp_path / "p.html", paths=late)) as guest:
+        assert drawn(guest, "surface-0", type="scatter3d", name="SGD")
+        assert drawn(guest, "losses-0")
+        assert "learning rate falls: 0.1 → 0.02" in guest.text("#key-0")
+
+
+@in_browser
+def test_a_path_below_the_surface_is_seen_through_it(
+    rated: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    with visit(draw.page(rated, tmp_path / "p.html", paths=descent)) as guest:
+        assert drawn(guest, "surface-0", type="surface")[0]["opacity"] < 0.9
+        guest.after(lambda: guest.page.locator("#paths").uncheck())
+        assert drawn(guest, "surface-0", type="surface")[0]["opacity"] == 1
+
+
+@in_browser
+def test_a_long_name_stays_in_its_panel(
+    ground: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    long = type(descent)(descent.data, "runs/" + "resnet56_noshort_sgd_lr=0.1_" * 4)
+    path = draw.page([ground] * 3, tmp_path / "p.html", paths=[[long, descent]] * 3)
+    with visit(path) as guest:
+        wide, room = guest[
+            "(k => [k.scrollWidth, k.clientWidth])(document.querySelector('#key-0'))"
+        ]
+        assert wide <= room
+
+
+@in_browser
+def test_each_of_many_paths_has_the_dash_that_the_key_shows(
+    ground: Landscape, descent: Any, visit: Open, tmp_path: Path
+) -> None:
+    names = [f"run {k}" for k in range(8)]
+    paths = [type(descent)(descent.data, name) for name in names]
+    with visit(draw.page(ground, tmp_path / "p.html", paths=paths)) as guest:
+        key = guest["[...document.querySelectorAll('#key-0 i')].map(i => i.style.borderTopStyle)"]
+        css = {"solid": "solid", "dash": "dashed", "dot": "dotted"}
+        for plot, kind in (("contour-0", "scatter"), ("surface-0", "scatter3d")):
+            ways = [drawn(guest, plot, type=kind, name=name)[0] for name in names]
+            assert [css[way["line"]["dash"]] for way in ways] == key
 
 
 @in_browser
@@ -663,6 +711,8 @@ def test_wrong_paths_get_a_sentence(
         draw.page(training, path, paths=descent)
     with pytest.raises(DrawError, match="paths= has 1 entries for 2 planes"):
         draw.page([ground, ground], path, paths=[descent])
+    with pytest.raises(DrawError, match="paths= has 1 entries for 2 planes"):
+        draw.page([ground, ground], path, paths=descent)
     with pytest.raises(DrawError, match="No path was given"):
         draw.page(ground, path, paths=[])
     with pytest.raises(DrawError, match="has no variable 'x'"):

@@ -4,9 +4,9 @@
 ``levels``; the other modules paint scenes: ``static`` (flat pictures of planes), ``relief`` (3-D
 surfaces), ``errors``, ``lines``, ``bands`` (many lines as one), ``panels`` (several landscapes side
 by side), ``quantities`` (several of one landscape), ``convexity`` (maps of it), ``saving`` (files)
-and ``webpage`` (HTML). ``profiles`` and ``spectra`` paint what says whether planes show it all.
-``trails`` turns paths of training into arrays; ``paths`` paints them over planes, ``floating``
-over surfaces, and ``walk`` lets them be walked.
+and ``webpage`` (HTML); ``labels`` and ``legends`` serve them all. ``profiles`` and ``spectra``
+paint what says whether planes show it all. ``trails`` turns paths of training into arrays;
+``paths`` paints them over planes, ``floating`` over surfaces, and ``walk`` lets them be walked.
 """
 
 from landscope.draw.bands import band

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from landscope.draw.fields import named, names_of, several
+from landscope.draw.labels import tick
 from landscope.draw.panels import panel_grid
 from landscope.draw.scene import PlaneScene, plane_scene
 from landscope.draw.static import (
@@ -24,7 +25,6 @@ from landscope.draw.static import (
     paint_filled,
     paint_heatmap,
     plane_size,
-    tick,
 )
 from landscope.errors import DrawError
 from landscope.landscape import Landscape

@@ -16,6 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
+from landscope.draw.labels import tick
+from landscope.draw.legends import legend_under, room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.paths import (
     WIDTH,
@@ -28,7 +30,7 @@ from landscope.draw.paths import (
 )
 from landscope.draw.relief import paint_surface
 from landscope.draw.scene import PlaneScene, plane_scene
-from landscope.draw.static import add_color_bar, legend_under, new_axes, tick
+from landscope.draw.static import add_color_bar, new_axes
 from landscope.draw.trails import EMBER, Paths, Shade, Trail, trails_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -83,9 +85,11 @@ def path_surface(
     trails = trails_of(paths, labels, land)
     check_heights(trails, scene)
     shade = shade_for(trails, color)
-    if ax is None:
-        ax = new_axes((8.2 if shade else 7.4, 6.0), projection="3d")
+    own = ax is None
+    ax = ax or new_axes((8.2 if shade else 7.4, 6.0), projection="3d")
     paint_floating(scene, trails, ax, shade)
+    if own:
+        room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     if shade is not None:
         solid: Any = ax  # which matplotlib's types do not tell from flat ones
@@ -155,8 +159,8 @@ def _exceptions(scene: PlaneScene, trails: Sequence[Trail]) -> list[Line2D]:
     lost = int(np.isnan(scene.raised(heights)).sum())
     above = 0 if scene.clip is None else int((heights > scene.clip).sum())
     notes = [
-        (lost, f"{lost} checkpoints have no height"),
-        (above, f"{above} checkpoints above {tick(scene.clip or 0.0)} are drawn at it"),
+        (lost, f"no height: {lost} of {heights.size} checkpoints"),
+        (above, f"above {tick(scene.clip or 0.0)}, drawn at it: {above} of {heights.size}"),
     ]
     return [Line2D([], [], ls="none", label=note) for count, note in notes if count]
 

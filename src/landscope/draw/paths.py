@@ -24,6 +24,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
 from landscope.draw.choices import limits_of, paintable, resolve_scale
+from landscope.draw.labels import tick
+from landscope.draw.legends import in_columns, legend_under, room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.lines import CROSS
 from landscope.draw.panels import PAINTERS
@@ -32,11 +34,10 @@ from landscope.draw.static import (
     add_color_bar,
     area_size,
     few_ticks,
-    legend_under,
     mark_axis,
     new_axes,
     one_unit,
-    tick,
+    paint_contour,
 )
 from landscope.draw.trails import EMBER, Paths, Shade, Trail, shade_of, trails_of
 from landscope.errors import DrawError
@@ -102,9 +103,11 @@ def path(
     scene = plane_scene(land, quantity=quantity, scale=scale)
     trails = trails_of(paths, labels, land)
     shade = shade_for(trails, color)
-    if ax is None:
-        ax = new_axes(picture_size(scene, trails, 7.2))
+    own = ax is None
+    ax = ax or new_axes(picture_size(scene, trails, 7.2))
     paint_paths(scene, trails, ax, kind=kind, shade=shade)
+    if own:
+        room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
     if shade is not None:
         add_shade_bar(shade, ax.figure, ax=ax, pad=0.03, aspect=22)
@@ -133,6 +136,7 @@ def path_errors(
     """
     trails = trails_of(paths, labels)
     rows = 1 + any(trail.has_losses for trail in trails)
+    own = ax is None
     if ax is None:
         figure = Figure(figsize=(6.4, 0.6 + 2.9 * rows), layout="constrained")
         ax = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
@@ -141,6 +145,8 @@ def path_errors(
     paint_errors(trails, ax)
     drawn = ax[0].get_figure(root=True)
     assert drawn is not None
+    if own:
+        room_for_legends(drawn)
     return drawn
 
 
@@ -173,6 +179,7 @@ def trajectory(
     figure = Figure(figsize=(wide + 5.2, max(high, 2.6 * rows + 0.6)), layout="constrained")
     grid = figure.add_gridspec(rows, 2, width_ratios=(wide, 5.0))
     left = figure.add_subplot(grid[:, 0])
+    left.set_anchor("S")  # where the layout expects it: its legend, below, is then never cut off
     paint_paths(scene, trails, left, kind=kind, shade=shade)
     # Inside the axes' own frame they stay as high as these, whose aspect is fixed.
     add_color_bar(scene, figure, cax=left.inset_axes((1.03, 0, 0.04, 1)))
@@ -180,7 +187,8 @@ def trajectory(
         add_shade_bar(shade, figure, cax=left.inset_axes((1.24, 0, 0.04, 1)))
     upper = figure.add_subplot(grid[0, 1])
     lower = [figure.add_subplot(grid[1, 1], sharex=upper)] if rows == 2 else []
-    paint_errors(trails, [upper, *lower])
+    paint_errors(trails, [upper, *lower], named=False)
+    room_for_legends(figure)
     return figure
 
 
@@ -221,7 +229,10 @@ def paint_ground(scene: PlaneScene, trails: Sequence[Trail], ax: Axes, *, kind: 
     near = 0.02 * max(np.ptp(scene.x), np.ptp(scene.y))
     if any(np.hypot(x, y) < near for x, y in ends):
         scene = dataclasses.replace(scene, center=None)
-    PAINTERS[kind](scene, ax)
+    if kind == "contour":
+        paint_contour(scene, ax, clear=np.vstack([_dense(t) for t in trails]))
+    else:
+        PAINTERS[kind](scene, ax)
     ax.set_ylabel(in_lines(scene.y_label))
 
 
@@ -255,10 +266,11 @@ def entries(trails: Sequence[Trail]) -> list[Artist]:
     found += [Line2D([], [], label="end", **END, **ring)]
     if any(t.drops for t in trails):
         found += [Line2D([], [], label=_fall_note(trails), **DROP, **ring)]
-    lost = sum(t.x.size - t.placed.size for t in trails)
+    every = sum(t.x.size for t in trails)
+    lost = every - sum(t.placed.size for t in trails)
     if lost:
-        blank = Line2D([], [], ls="none", label=f"{lost} checkpoints have no finite coordinates")
-        found += [blank]
+        note = f"no finite coordinates: {lost} of {every} checkpoints"
+        found += [Line2D([], [], ls="none", label=note)]
     return found
 
 
@@ -270,10 +282,13 @@ def marks_of(trail: Trail) -> list[tuple[int, dict[str, Any]]]:
     return [*drops, (int(last), END | ring), (int(first), START | ring)]
 
 
-def paint_errors(trails: Sequence[Trail], axes: Sequence[Axes]) -> None:
-    """Draw distances into the first axes and losses, where they are known, into the second."""
+def paint_errors(trails: Sequence[Trail], axes: Sequence[Axes], *, named: bool = True) -> None:
+    """Draw distances into the first axes and losses, where they are known, into the second.
+
+    Beside a picture whose legend names the paths they are not ``named`` again.
+    """
     upper, lower = axes[0], axes[-1]
-    _distances(trails, upper)
+    _distances(trails, upper, trails if named and len(trails) > 1 else ())
     if any(trail.has_losses for trail in trails):
         _losses(trails, lower)
     for ax in dict.fromkeys([upper, lower]):
@@ -306,6 +321,13 @@ def add_shade_bar(shade: Shade, figure: Any, **place: Any) -> None:
     """Draw the color scale of a path into ``figure``."""
     bar = figure.colorbar(ScalarMappable(shade.norm, EMBER), label=shade.label, **place)
     mark_axis(bar.ax.yaxis, shade.limits, shade.scale)
+
+
+def _dense(trail: Trail) -> FloatArray:
+    """Return the places of a path and some between them, [n, 2]."""
+    at = np.arange(0, trail.placed.size - 0.999, 0.1)
+    known = np.arange(trail.placed.size)
+    return np.stack([np.interp(at, known, v[trail.placed]) for v in (trail.x, trail.y)], axis=-1)
 
 
 def _draw(trail: Trail, ax: Axes, shade: Shade | None) -> None:
@@ -345,7 +367,7 @@ def segments_of(places: FloatArray) -> tuple[FloatArray, np.ndarray]:
     return segments[whole], whole
 
 
-def _distances(trails: Sequence[Trail], ax: Axes) -> None:
+def _distances(trails: Sequence[Trail], ax: Axes, named: Sequence[Trail]) -> None:
     right = ax.twinx()
     for trail in trails:
         ink = _ink(trail)
@@ -357,13 +379,13 @@ def _distances(trails: Sequence[Trail], ax: Axes) -> None:
     for axes in (ax, right):
         axes.set_ylim(0, max(axes.get_ylim()[1], 1e-12))
         few_ticks(axes.yaxis)
-    names = [Line2D([], [], color=t.color, lw=1.6, label=t.name) for t in trails]
+    names = [Line2D([], [], color=t.color, lw=1.6, label=t.name) for t in named]
     kinds = [("relative (left)", "-", 1.6), ("absolute (right)", "--", 1.1)]
     what = [Line2D([], [], color="0.3", ls=ls, lw=lw, label=label) for label, ls, lw in kinds]
     if any(trail.drops for trail in trails):
         upright: dict[str, Any] = {"ls": "none", "marker": "|", "ms": 9, "mew": 1}
         what += [Line2D([], [], color="0.3", alpha=0.45, label="learning rate falls", **upright)]
-    _legend_above(ax, [*(names if len(trails) > 1 else []), *what])
+    _legend_above(ax, [*names, *what])
 
 
 def _losses(trails: Sequence[Trail], ax: Axes) -> None:
@@ -404,16 +426,15 @@ def _ink(trail: Trail) -> str:
 
 def _legend_above(ax: Axes, handles: Sequence[Line2D]) -> None:
     ax.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(handles), 3),
+        **in_columns(ax, handles, 3, aside=0.7), loc="lower left", bbox_to_anchor=(0, 1),
         frameon=False, fontsize="small", borderaxespad=0.1, handlelength=1.7, columnspacing=1.3,
     )  # fmt: skip
 
 
 def _fall_note(trails: Sequence[Trail]) -> str:
     rates = {tuple(tick(rate, 3) for rate in t.rates) for t in trails if t.drops}
-    if len(rates) == 1 and np.isfinite(np.concatenate([t.rates for t in trails])).all():
-        return f"learning rate falls: {' → '.join(rates.pop())}"
-    return "learning rate falls"
+    told = " → ".join(rates.pop()) if len(rates) == 1 else ""
+    return f"learning rate falls: {told}" if told else "learning rate falls"
 
 
 def _stretched(low: float, high: float, at: FloatArray) -> tuple[float, float]:

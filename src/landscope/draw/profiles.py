@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from landscope.draw.bands import hole_entries, legend_below, paint_band
 from landscope.draw.choices import limits_of, paintable, resolve_scale
 from landscope.draw.fields import texts_of
+from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray
 from landscope.draw.lines import CYCLE, dress, lonely, mark_holes
 from landscope.draw.panels import panel_grid
 from landscope.draw.scene import LineScene, Trace
-from landscope.draw.static import new_axes, tick
+from landscope.draw.static import new_axes
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:

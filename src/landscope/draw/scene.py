@@ -161,14 +161,19 @@ def plane_scene(
         The scene; arrays of shape [ny, nx].
 
     Raises:
-        DrawError: when the landscape is no plane, has no such quantity or nothing finite, or when
-            scale, limits, levels or clip cannot be used.
+        DrawError: when land is no landscape or no plane, has no such quantity or nothing finite,
+            or when scale, limits, levels or clip cannot be used.
 
     Example:
         >>> scene = plane_scene(land, scale="log")  # doctest: +SKIP
         >>> scene.limits, scene.holes  # doctest: +SKIP
         ((0.01, 1000.0), 0)
     """
+    if not isinstance(land, Landscape):
+        raise DrawError(
+            f"land is a {type(land).__name__}; expected a Landscape, as ls.scan and ls.load return"
+            " it."
+        )
     name = quantity or land.quantity
     lands = [land, *beside]
     fields = [plane_values(one, name) for one in lands]

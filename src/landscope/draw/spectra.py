@@ -16,9 +16,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from landscope.draw.bands import UNDER
 from landscope.draw.choices import LOG_RATIO, SCALES, paintable
+from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, round_numbers
 from landscope.draw.lines import CYCLE
-from landscope.draw.static import few_ticks, mark_axis, new_axes, tick
+from landscope.draw.static import few_ticks, mark_axis, new_axes
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:

@@ -8,24 +8,22 @@ made without pyplot, so that nothing global changes and nothing opens a window; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
 
-from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
+from landscope.draw.labels import label_lines, tick
+from landscope.draw.legends import legend_under
+from landscope.draw.levels import FloatArray, digits_for, round_numbers
 from landscope.draw.scene import PlaneScene, need_area, plane_scene
 from landscope.landscape import Landscape
 
@@ -37,7 +35,6 @@ _HOLE: dict[str, Any] = {
     "linewidth": 0.0,
 }
 
-_LEGEND_BELOW = -0.5  # inches, from the axes to a legend below their labels
 
 Painter = Callable[[PlaneScene, Any], None]
 
@@ -122,19 +119,22 @@ def heatmap(
     )
 
 
-def paint_contour(scene: PlaneScene, ax: Axes) -> None:
-    """Draw labeled contour lines into ``ax``."""
+def paint_contour(scene: PlaneScene, ax: Axes, *, clear: FloatArray | None = None) -> None:
+    """Draw labeled contour lines into ``ax``; labels keep away from the points ``clear``, [n, 2].
+
+    A label that is half hidden reads as another number.
+    """
     need_area(scene, "contour lines")
     _holes(scene, ax)
+    _finish(scene, ax, scene.x, scene.y)
     inside = visible_levels(scene)
     if inside.size:
         lines = ax.contour(
             scene.x, scene.y, _masked(scene), inside, norm=norm(scene), cmap=COLORS, linewidths=1.2
         )
-        _label_lines(ax, lines)
+        label_lines(ax, lines, clear)
     else:
         ax.text(0.5, 0.55, _flat_note(scene), transform=ax.transAxes, ha="center", color="0.35")
-    _finish(scene, ax, scene.x, scene.y)
 
 
 def paint_filled(scene: PlaneScene, ax: Axes) -> None:
@@ -176,11 +176,6 @@ def mark_axis(axis: Any, limits: tuple[float, float], scale: str, *, count: int 
     axis.set_major_locator(FixedLocator([*marks]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, digits)))
     axis.set_minor_locator(NullLocator())
-
-
-def tick(value: float, digits: int = 4) -> str:
-    """Return a number as matplotlib writes it: with a true minus sign."""
-    return number(value, digits).replace("-", "\N{MINUS SIGN}")
 
 
 def few_ticks(axis: Any, *, prune: str | None = None) -> None:
@@ -228,18 +223,6 @@ def one_unit(right: float, up: float) -> bool:
     return 1 / 3 <= right / up <= 3
 
 
-def legend_under(ax: Axes, handles: Sequence[Artist], *, columns: int = 2) -> None:
-    """Add entries to the legend below ``ax``, or begin one."""
-    old = ax.get_legend()
-    entries = [h for h in (old.legend_handles if old else []) if h is not None] + [*handles]
-    # In inches, since the labels that it has to clear do not shrink with the axes.
-    below = ScaledTranslation(0, _LEGEND_BELOW, ax.figure.dpi_scale_trans)
-    ax.legend(
-        handles=entries, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=0,
-        bbox_transform=ax.transAxes + below, ncols=columns, frameon=False, fontsize="small",
-    )  # fmt: skip
-
-
 def _drawn(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
     if ax is None:
         ax = new_axes(plane_size(scene, 6.4))
@@ -258,16 +241,6 @@ def _holes(scene: PlaneScene, ax: Axes) -> None:
     j, i = np.nonzero(np.isnan(scene.shown))
     across, up = [x[i], x[i + 1], x[i + 1], x[i]], [y[j], y[j], y[j + 1], y[j + 1]]
     ax.add_collection(PolyCollection([*np.stack([across, up], axis=-1).swapaxes(0, 1)], **_HOLE))
-
-
-def _label_lines(ax: Axes, lines: ContourSet) -> None:
-    drawn = list(lines.levels)
-    every_other = drawn[:: 2 if len(drawn) > 9 else 1]
-    digits = digits_for(drawn)
-    write = partial(tick, digits=digits)
-    for text in ax.clabel(lines, every_other, fontsize=8, fmt=write, inline_spacing=3):
-        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-        text.set_color("0.15")
 
 
 def _flat_note(scene: PlaneScene) -> str:

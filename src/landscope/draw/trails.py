@@ -93,8 +93,14 @@ class Trail:
 
     @property
     def rates(self) -> FloatArray:
-        """Learning rates from the start and from each drop on, [drops + 1]."""
-        return self.learning_rate[[0, *self.drops]]
+        """Learning rates before the first drop and from each drop on, [drops + 1].
+
+        None where it rises in between, as in a schedule that begins again.
+        """
+        known = np.flatnonzero(np.isfinite(self.learning_rate)).tolist()
+        before = [k for k in known if k < min(self.drops, default=0)][-1:]
+        rates = self.learning_rate[[*before, *self.drops]]
+        return rates if (np.diff(rates) < 0).all() else np.empty(0)
 
     @property
     def percent(self) -> FloatArray:
@@ -174,6 +180,12 @@ def trails_of(
         raise DrawError(
             "No path was given: give what ls.trajectory.on returned, or several of these in a list."
         )
+    odd = next((one for one in listed if not _is_path(one)), listed)
+    if odd is not listed:
+        raise DrawError(
+            f"A {type(odd).__name__} was given for a path; expected what"
+            " ls.trajectory.on(plane, trajectory, objective) returned."
+        )
     own = [path.name or f"path {k}" for k, path in enumerate(listed, 1)]
     names = own if labels is None else texts_of(labels, len(listed), "path(s)")
     for path, name in zip(listed, names, strict=True):
@@ -202,6 +214,11 @@ def shade_of(trail: Trail, color: str | None) -> Shade:
     scale = "linear" if name in TIMES else resolve_scale([values], None, name=name)
     shown = paintable(values, scale)
     return Shade(shown, limits_of([shown], scale), scale, LABELS[name])
+
+
+def _is_path(one: object) -> bool:
+    dims = getattr(getattr(one, "data", None), "dims", ())
+    return tuple(dims) == ("checkpoint",)
 
 
 def _check(path: PathOnSlice, name: str) -> None:
@@ -242,7 +259,7 @@ def _trail(path: PathOnSlice, name: str, unit: str, *, k: int, alone: bool) -> T
         time=known[unit] if unit in TIMES else np.arange(count, dtype=np.float64),
         time_label=unit,
         color=_COLORS[k % len(_COLORS)],
-        dash=_DASHES[k % len(_DASHES)],
+        dash=_DASHES[(k + k // len(_COLORS)) % len(_DASHES)],
         alone=alone,
         columns={str(n): _column(path, str(n)) for n in path.data},
         drops=drops(rates.tolist()) if _finite(rates) else [],

@@ -29,6 +29,8 @@ from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from landscope.draw.floating import check_heights, feet_of, paint_air, places_of
+from landscope.draw.labels import tick
+from landscope.draw.legends import legend_under, room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.paths import (
     KINDS,
@@ -41,7 +43,7 @@ from landscope.draw.paths import (
 )
 from landscope.draw.saving import checked, written
 from landscope.draw.scene import PlaneScene, plane_scene
-from landscope.draw.static import add_color_bar, legend_under, tick
+from landscope.draw.static import add_color_bar
 from landscope.draw.trails import Paths, Trail, trails_of
 from landscope.errors import DrawError
 from landscope.extras import optional
@@ -56,6 +58,7 @@ _COLORS = 255  # of a .gif; the last of its 256 stands for what did not change
 _ROW = 0.19  # inches, of the table above the picture
 _WIDTHS = (1.1, 0.9, 1.2)  # inches, of its columns after the names
 _LETTER = 0.088  # inches, of a name
+_LONGEST_NAME = 16  # letters; the middle of a longer one is left to the legend
 _ABOVE = 6.0  # zorder: over all that stands still
 
 Tell = Callable[[Trail, int], str]
@@ -195,9 +198,7 @@ def staged(scene: PlaneScene, trails: Sequence[Trail], *, kind: str) -> Stage:
     """Return a figure in which all that stands still is drawn, once, and all that moves is made."""
     raised, room = kind == "surface", _ROW * (len(trails) + 1)
     wide, high = (7.0, 5.6) if raised else picture_size(scene, trails, 6.4)
-    # H.264 has even sides only.
-    even = [2 * round(side * _DPI / 2) / _DPI for side in (wide, high + room)]
-    figure = Figure(figsize=(even[0], even[1]), dpi=_DPI, layout="compressed")
+    figure = Figure(figsize=(wide, high + room), dpi=_DPI, layout="compressed")
     ax: Any = figure.add_subplot(projection="3d") if raised else figure.add_subplot()
     if raised:
         paint_air(scene, trails, ax)
@@ -206,6 +207,9 @@ def staged(scene: PlaneScene, trails: Sequence[Trail], *, kind: str) -> Stage:
         paint_ground(scene, trails, ax, kind=kind)
         legend_under(ax, [*extend(trails, ax), *entries(trails)], columns=3)
         add_color_bar(scene, figure, ax=ax, pad=0.03, aspect=22)
+    room_for_legends(figure)
+    # H.264 has even sides only.
+    figure.set_size_inches(*(2 * np.round(figure.get_size_inches() * _DPI / 2) / _DPI))
     ax.set_title(scene.title, pad=6 + 72 * room)
     (clock, *_), *rows = _table(ax, trails)
     tells = [tell for _, tell in _columns(trails)]
@@ -260,7 +264,7 @@ def _walker(
     thin = [withStroke(linewidth=2.1, foreground="white")]
     (stems,) = ax.plot(*nowhere, lw=0.9, path_effects=thin, **moving | {"color": "0.1"})
     marks = [(k, ax.plot(*places[[k]].T, **moving, **style)[0]) for k, style in marks_of(trail)]
-    name.set(text=trail.name, color=trail.color, fontweight="bold")
+    name.set(text=_short(trail.name), color=trail.color, fontweight="bold")
     feet = feet_of(scene, trail) if raised else np.empty((0, 3))
     return Walker(trail, places, feet, stems, line, head, marks, name, cells)
 
@@ -290,7 +294,7 @@ def _off(trail: Trail, k: int) -> str:
 def _table(ax: Any, trails: Sequence[Trail]) -> list[list[Text]]:
     """Return texts above the axes, empty but for the captions in the first row: [rows][columns]."""
     captions = ["", *(caption for caption, _ in _columns(trails))]
-    longest = max(len(trail.name) for trail in trails)
+    longest = max(len(_short(trail.name)) for trail in trails)
     left = np.cumsum([0.0, max(1.0, 0.2 + _LETTER * longest), *_WIDTHS])[: len(captions)]
     rows = []
     for row in reversed(range(len(trails) + 1)):
@@ -299,6 +303,11 @@ def _table(ax: Any, trails: Sequence[Trail]) -> list[list[Text]]:
     for text, caption in zip(rows[0][1:], captions[1:], strict=True):
         text.set(text=caption, animated=False)
     return rows
+
+
+def _short(name: str) -> str:
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _text(ax: Any, x: float, y: float) -> Text:

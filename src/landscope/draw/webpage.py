@@ -178,7 +178,10 @@ def _landscape(land: Landscape, label: str, names: Sequence[str]) -> dict[str, A
 
 def _add_paths(content: dict[str, Any], lands: Sequence[Landscape], paths: Any) -> None:
     """Add to each landscape the paths over it, or nothing where there are none."""
-    if paths is None or all(each is None for each in paths):
+    if paths is None:
+        return
+    paths = list(paths) if isinstance(paths, Sequence) else [paths]
+    if all(each is None for each in paths):
         return
     if content["kind"] == "line":
         raise DrawError("paths= was given with a line: a path is drawn over a plane.")
@@ -220,6 +223,7 @@ def _path(trail: Trail) -> dict[str, Any]:
         "name": trail.name,
         "color": trail.color,
         "drops": trail.drops,
+        "rates": trail.rates.tolist(),
         **{name: _nulls(values) for name, values in columns.items()},
     }
 
