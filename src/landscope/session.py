@@ -248,9 +248,7 @@ class Session:
             if isinstance(loss, Loss) and loss.per_batch:
                 remark = losses.note_unless_mean(loss, *self.outputs(batch))
                 self.notes += [remark] if remark else []
-        except (
-            RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError
-        ) as error:  # fmt: skip
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             if isinstance(error, ObjectiveError):
                 raise
             shapes = ", ".join(
