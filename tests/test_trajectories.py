@@ -244,6 +244,7 @@ def test_files_of_safetensors_without_notes_are_read_as_old_ones_are(tmp_path: P
         ([0.1, None, 0.01, float("nan"), 0.01], [2]),
         ([0.01, 0.05, 0.1, 0.1], []),  # warmup
         ([1.0, 0.9, 0.7, 0.4, 0.1, 0.0], []),  # it glides
+        ([0.1, 0.1, 0.01, 0.001, 0.0001], [2, 3, 4]),
         ([0.1, 0.1 - 1e-9, 0.1], []),
         ([0.1], []),
         ([], []),

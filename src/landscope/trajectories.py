@@ -40,7 +40,8 @@ _RECORDED = re.compile(r"\d+\.safetensors")
 _OLD = re.compile(r"model_(\d+)\.(?:t7|pt|pth)")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _FALL = 0.99  # of the learning rate before, and less, is a fall and not rounding
-_GLIDE = 3  # falls in a row, from which on a schedule glides and does not drop
+_GLIDE = 3  # falls in a row, from which on a schedule glides and does not drop,
+_STEEP = 0.34  # unless each is to about a third or less
 
 _T = TypeVar("_T")
 
@@ -237,15 +238,17 @@ class Trajectory:
 def drops(rates: Iterable[float | None]) -> list[int]:
     """Return the indices at which a learning rate had dropped since the one before.
 
-    A schedule that falls three times in a row, or more (cosine, linear), glides: no drops there.
+    A schedule that falls three times in a row, or more (cosine, linear), glides: no drops there,
+    unless each time it falls to a third or less, as a few epochs with a drop after each have it.
     Rates that are None or NaN are not known, and passed over.
     """
     known = [(k, r) for k, r in enumerate(rates) if r is not None and not math.isnan(r)]
-    steps = [(k, rate < _FALL * before) for (_, before), (k, rate) in itertools.pairwise(known)]
+    steps = [(k, rate, before) for (_, before), (k, rate) in itertools.pairwise(known)]
     found: list[int] = []
-    for falls, group in itertools.groupby(steps, key=lambda step: step[1]):
-        row = [k for k, _ in group]
-        found += row if falls and len(row) < _GLIDE else []
+    for falls, group in itertools.groupby(steps, key=lambda step: step[1] < _FALL * step[2]):
+        row = list(group)
+        are_drops = len(row) < _GLIDE or all(rate <= _STEEP * before for _, rate, before in row)
+        found += [k for k, _, _ in row] if falls and are_drops else []
     return found
 
 
