@@ -22,24 +22,10 @@ from landscope import draw
 from landscope.draw.trails import EMBER, trails_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
+from tests.draw.drawn import line, marks, texts
 
 KINDS = ["contour", "filled", "heatmap"]
 Change = Callable[..., Any]
-
-
-def line(ax: Any, gid: str, nth: int = 0) -> Any:
-    return [artist for artist in ax.get_children() if artist.get_gid() == gid][nth]
-
-
-def marks(ax: Any, marker: str) -> list[list[float]]:
-    """Places of the marks of one form, in the order in which they were drawn."""
-    found = [one for one in ax.lines if one.get_marker() == marker]
-    return [[float(v[0]) for v in one.get_data()] for one in found]
-
-
-def texts(ax: Any) -> list[str]:
-    legend = ax.get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
 
 def lab(colors: Any) -> Any:
@@ -252,64 +238,6 @@ def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: 
     for odd in lands:
         with pytest.raises(DrawError, match=f"land is a {type(odd).__name__}; expected a Landsc"):
             draw.path(odd, descent)
-
-
-def test_distances_and_losses_stand_beside_each_other(descent: Any) -> None:
-    figure = draw.path_errors(descent)
-    upper, lower, right = figure.axes
-    np.testing.assert_allclose(
-        line(upper, "relative").get_ydata(), 100 * descent["relative_distance"]
-    )
-    np.testing.assert_array_equal(line(right, "absolute").get_ydata(), descent["distance"])
-    np.testing.assert_array_equal(line(lower, "loss").get_ydata(), descent["loss"])
-    np.testing.assert_array_equal(line(lower, "projected").get_ydata(), descent["projected_loss"])
-    for ax, gid in [(upper, "relative"), (lower, "loss"), (right, "absolute")]:
-        np.testing.assert_array_equal(line(ax, gid).get_xdata(), descent["epoch"])
-    drawn = [np.asarray(one.get_xdata()).tolist() for ax in (upper, lower) for one in ax.lines]
-    falls = [at for at in drawn if at == [10, 10]]
-    assert len(falls) == 2
-    assert (lower.get_xlabel(), lower.get_yscale()) == ("epoch", "log")
-    assert texts(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
-    assert texts(lower) == ["at the checkpoint", "at its projection: the surface"]
-
-
-def test_at_the_center_itself_there_is_no_relative_distance(descent: Any, changed: Change) -> None:
-    distance, share = descent["distance"].copy(), descent["relative_distance"].copy()
-    distance[-1] = share[-1] = 0.0
-    ended = changed(descent, distance=distance, relative_distance=share)
-    drawn = line(draw.path_errors(ended).axes[0], "relative").get_ydata()
-    assert np.flatnonzero(np.isnan(drawn)).tolist() == [20]
-
-
-def test_without_losses_there_are_distances_only(
-    ground: Landscape, descent: Any, changed: Change
-) -> None:
-    bare = changed(descent, loss=None, projected_loss=None)
-    assert len(draw.path_errors(bare).axes) == 2  # left and right
-    assert len(draw.trajectory(ground, bare).axes) == 3
-
-
-def test_a_loss_that_is_not_finite_leaves_a_gap_and_a_cross(descent: Any, changed: Change) -> None:
-    loss = descent["loss"].copy()
-    loss[[3, 4]] = np.nan, np.inf
-    lower = draw.path_errors(changed(descent, loss=loss)).axes[1]
-    assert np.flatnonzero(np.isnan(line(lower, "loss").get_ydata())).tolist() == [3, 4]
-    assert line(lower, "lost").get_xdata().tolist() == [3.0, 4.0]
-    assert texts(lower)[-1] == "not finite"
-
-
-def test_errors_of_several_paths_have_their_colors_and_given_axes(
-    ground: Landscape, descent: Any, heavy: Any
-) -> None:
-    figure = Figure()
-    axes = list(figure.subplots(2, 1))
-    assert draw.path_errors([descent, heavy], ax=axes) is figure
-    over = draw.path(ground, [descent, heavy])
-    for k in range(2):
-        assert line(axes[0], "relative", k).get_color() == line(over, "path", k).get_color()
-    assert texts(axes[0])[:2] == ["SGD", "momentum"]
-    with pytest.raises(DrawError, match="ax has 1 axes; these paths need 2"):
-        draw.path_errors(descent, ax=axes[:1])
 
 
 def test_both_panels_together_are_a_figure(

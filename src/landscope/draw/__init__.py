@@ -14,8 +14,9 @@ from landscope.draw.convexity import convexities, convexity, convexity_beside
 from landscope.draw.errors import errors
 from landscope.draw.floating import path_surface
 from landscope.draw.lines import line
+from landscope.draw.off_plane import path_errors
 from landscope.draw.panels import side_by_side
-from landscope.draw.paths import path, path_errors, trajectory
+from landscope.draw.paths import path, trajectory
 from landscope.draw.profiles import profiles, whole
 from landscope.draw.quantities import quantities
 from landscope.draw.relief import surface
