@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,16 @@ def test_what_was_written_first_stays(tmp_path: Path) -> None:
     files.write_once(path, "first")
     files.write_once(path, "second")
     assert [p.read_text() for p in path.parent.iterdir()] == ["first"]
+    (tmp_path / "b").write_text("")
+    assert path.stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_disk_that_is_full_leaves_nothing_of_what_is_written_once(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # a file cannot be larger
+    try:
+        with pytest.raises(OSError, match="too large"):
+            files.write_once(tmp_path / "a.json", "a" * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

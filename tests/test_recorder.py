@@ -377,6 +377,8 @@ def test_a_model_that_changes_is_refused(tmp_path: Path) -> None:
         recorder(network().double())
     with pytest.raises(RecorderError, match=r"Linear has no '0.weight'"):
         recorder(nn.Linear(2, 2))
+    with pytest.raises(RecorderError, match=r"has '3.weight' now, which was not there"):
+        recorder(nn.Sequential(*network(), nn.Linear(1, 1)))
     assert recorder(model)
     recorder.close()
 
@@ -421,6 +423,15 @@ def test_thinning_goes_on_as_if_it_had_not_been_interrupted(tmp_path: Path) -> N
         while len({*range(0, step + 1, stride), step}) > 5:
             stride *= 2
         assert steps(tmp_path) == sorted({*range(0, step + 1, stride), step})
+
+
+def test_a_path_that_begins_again_is_thinned_as_a_new_one(tmp_path: Path) -> None:
+    with Recorder(tmp_path, every=1, keep=10) as recorder:
+        record(recorder, range(160))
+    with Recorder(tmp_path, every=1, keep=10) as recorder:
+        recorder(put(network(), -1), step=0)
+        record(recorder, range(1, 20))
+    assert steps(tmp_path) == [0, 4, 8, 12, 16, 19]
 
 
 def test_the_two_checkpoints_at_a_drop_of_the_rate_stay(tmp_path: Path) -> None:
@@ -536,6 +547,27 @@ def test_a_folder_into_which_another_process_records_is_refused(tmp_path: Path) 
     recorder.close()
 
 
+def test_of_two_recorders_of_a_folder_the_later_one_has_it_and_nothing_is_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_disk(monkeypatch, 0.1)
+    (tmp_path / "link").symlink_to(tmp_path / "run", target_is_directory=True)
+    first, second = Recorder(tmp_path / "run", every=1), Recorder(tmp_path / "link", every=1)
+    model = network()
+    first(put(model, 1), step=0)
+    first(put(model, 2), step=1)
+    second(put(model, 3), step=0)  # it has waited for what the first was given
+    assert steps(tmp_path / "run" / "abandoned-1") == [0, 1]
+    with pytest.raises(RecorderError, match="recorded into by another recorder of this program"):
+        first(put(model, 4), step=2)
+    second(put(model, 5), step=1)
+    second.close()
+    first.close()
+    assert first(put(model, 6), step=2)
+    first.close()
+    assert [value(tmp_path / "run", s) for s in steps(tmp_path / "run")] == [3, 5, 6]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -561,6 +593,7 @@ def test_wrong_settings_get_a_sentence(arguments: Any, sentence: str, tmp_path: 
         ({"epoch": float("nan")}, "epoch=nan; expected"),
         ({"loss": "low"}, "loss='low' in a call of the recorder; expected a number"),
         ({"loss": torch.ones(3)}, r"loss=\[3\] in a call"),
+        ({"loss": 10**400}, "loss=1000.* in a call"),
         ({"learning_rate": "high"}, "learning_rate='high' in a call"),
         ({"optimizer": "SGD"}, r"optimizer=str has no param_groups\[0\]\['lr'\]"),
     ],
@@ -670,6 +703,24 @@ def test_a_recorder_that_nobody_holds_writes_what_is_left(
     recorder(network())
     recorder(network())
     del recorder
+    assert steps(tmp_path) == [0, 1]
+
+
+def test_what_is_left_is_written_though_closing_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_disk(monkeypatch, 0.2)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)  # as Ctrl-C does
+    try:
+        recorder = Recorder(tmp_path)
+        recorder(network())
+        recorder(network())
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    del recorder  # as at the end of the program
     assert steps(tmp_path) == [0, 1]
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from landscope.errors import FormatError
 from landscope.recording import Recording, Taken, thinned
 
 
@@ -57,3 +60,9 @@ def test_what_a_kill_left_is_swept_whatever_the_step(tmp_path: Path) -> None:
         file.touch()
     Recording(tmp_path).sweep()
     assert set(tmp_path.iterdir()) == set(others)
+
+
+def test_a_checkpoint_that_tells_nonsense_of_itself_is_named(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2)}, tmp_path / "000000003.safetensors", {"landscope": "{step"})
+    with pytest.raises(FormatError, match=r"000000003.safetensors is not a whole checkpoint"):
+        Recording(tmp_path)

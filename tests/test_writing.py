@@ -143,3 +143,10 @@ def test_a_failure_is_told_once_and_is_the_first(tmp_path: Path) -> None:
         writer.tell()
     writer.close()
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["c.safetensors"]
+
+
+def test_a_tensor_that_was_offloaded_since_is_named() -> None:
+    given = tensors()
+    block = filled(given)
+    with pytest.raises(RecorderError, match="'turned' lies on the meta device"):
+        block.fill({"turned": given["turned"].to("meta")}.items())

@@ -36,11 +36,15 @@ def write_once(path: Path, text: str) -> None:
     """Write a small file, unless another process wrote it first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    with contextlib.suppress(FileExistsError):
-        os.link(name, path)
-    Path(name).unlink()
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        part.chmod(0o666 & ~_UMASK)
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink()
 
 
 def cache_folder() -> Path:

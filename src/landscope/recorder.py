@@ -51,16 +51,17 @@ class Recorder:
     there already, bit for bit, is not taken again.
 
     In a distributed training call it on every rank: the first one writes, sharded parameters
-    (DTensor) are gathered. A copy (by ``copy`` or ``pickle``) begins with what is in the folder.
+    (DTensor) are gathered. A copy (by ``copy`` or ``pickle``) begins with what is in the folder. Of
+    two recorders of one folder the one that begins later has it, and the other says so.
 
     Args:
         folder: made at the first checkpoint; each training has its own.
         every: "epoch": at each call whose whole epoch is not that of the last checkpoint (without
             epochs, at each call); a number: at steps that are divisible by it.
-        keep: at most so many checkpoints stay (2 or more), and at least half as many: when there
-            are more, every second one goes, and of new ones every second one stays. The first and
-            the last stay, and those before and after a drop of the learning rate, unless those are
-            more than a quarter. None keeps all.
+        keep: at most so many checkpoints stay (2 or more), and at least half as many (a third,
+            where drops became too many): when there are more, every second one goes, and of new
+            ones every second one stays. The first and the last stay, and those before and after a
+            drop of the learning rate, unless those are more than a quarter. None keeps all.
         buffers: whether floating-point buffers (statistics of batch norm) are recorded.
 
     Raises:
@@ -101,6 +102,7 @@ class Recorder:
         self._step = -1  # of the last call
         self._last: tuple[int, int | None] = -1, None  # step and epoch of the last one due
         self._names: list[str] = []
+        self._met: set[str] = set()  # names of all tensors when the recording began
         self._vectors: list[str] = []
         self._open: tuple[Writer, Recording] | None = None
         self._closing: weakref.finalize[..., Recorder] | None = None
@@ -209,8 +211,9 @@ class Recorder:
     def _shut(self) -> None:
         if self._open is not None and self._closing is not None:
             (writer, _), self._open = self._open, None
+            writer.end()  # where this is interrupted, the end of the program waits for it again
             self._closing.detach()
-            writer.close()
+            writer.tell()
 
     def _take(self, model: nn.Module, about: dict[str, Any], *, counted: bool) -> bool:
         tensors = self._tensors(model)
@@ -248,18 +251,25 @@ class Recorder:
 
     def _tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """Return what is recorded of a model, as it is now; tied tensors once."""
+        alive = dict(named_tensors(model))
         if not self._begun:
             parameters(model)  # complex ones, which no path can show, are refused
             known, buffers = states(model), {id(b) for b in model.buffers()}
             self._names = [n for n, t in known.items() if self.buffers or id(t) not in buffers]
             self._vectors = [n for n in self._names if known.layout(n).vector]
-        alive = dict(named_tensors(model))
+            self._met = set(alive)
         lost = next((n for n in self._names if n not in alive), None)
         if lost is not None or not self._names:
             raise RecorderError(
                 f"{type(model).__name__} has no {lost or 'parameters of floating-point numbers'!r},"
                 " so it is not the model that was recorded: give each model a recorder and a folder"
                 " of its own."
+            )
+        new = next((n for n, _ in model.named_parameters() if n not in self._met), None)
+        if new is not None:
+            raise RecorderError(
+                f"{type(model).__name__} has {new!r} now, which was not there when the recording"
+                " began: record a model that has changed into another folder."
             )
         return {n: alive[n] for n in self._names}
 
@@ -360,7 +370,7 @@ def _gathered(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 def _number(name: str, value: Any) -> float:
     try:
         return float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         told = list(value.shape) if isinstance(value, Tensor) else repr(value)
         raise RecorderError(
             f"{name}={told} in a call of the recorder; expected a number or a tensor of one."

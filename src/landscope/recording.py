@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
-from landscope.errors import RecorderError
+from landscope.errors import FormatError, RecorderError
 from landscope.trajectories import drops, header
 
 _NAME = re.compile(r"(\d{9,})\.safetensors")
@@ -29,6 +29,7 @@ class Taken:
     number: int  # 0 for the first; those that were thinned out since are counted
     epoch: float | None
     learning_rate: float | None
+    stride: int = 1  # of the thinning when it was taken
 
     @property
     def whole_epoch(self) -> int | None:
@@ -53,13 +54,13 @@ class Recording:
         self.stride = 1
         files = [(int(m[1]), p) for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))]
         for step, file in sorted(files):
-            about = json.loads(header(file)[1].get("landscope", "{}"))
+            about = _about(file)
             taken = Taken(
                 file, step, about.get("number", self._next), about.get("epoch"),
-                about.get("learning_rate"),
+                about.get("learning_rate"), about.get("stride", 1),
             )  # fmt: skip
             self.path.append(taken)
-            self.stride = about.get("stride", 1)
+            self.stride = taken.stride
 
     @property
     def newest(self) -> Taken | None:
@@ -133,6 +134,7 @@ class Recording:
             for taken in later:  # the last first: at any moment the rest is one path
                 taken.file.rename(place / taken.file.name)
                 self.path.pop()
+                self.stride = self.path[-1].stride if self.path else 1
         except OSError as error:
             raise RecorderError(
                 f"{self.folder} holds later steps than {step}, which cannot be moved to"
@@ -150,6 +152,17 @@ class Recording:
     @property
     def _next(self) -> int:
         return self.path[-1].number + 1 if self.path else 0
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """Return what a checkpoint tells of itself."""
+    told = header(file)[1].get("landscope", "{}")
+    try:
+        return dict(json.loads(told))
+    except (ValueError, TypeError) as error:
+        raise FormatError(
+            f"{file} is not a whole checkpoint ({error}): delete it, or write it again."
+        ) from error
 
 
 def thinned(path: Sequence[Taken], stride: int, keep: int) -> tuple[list[Taken], int]:

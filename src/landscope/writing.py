@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class Block:
                 if on_gpu:
                     devices.add(tensor.device)
                 view = self._views.get(name)
-                if view is None:
+                if view is None or tensor.is_meta:
                     self._check(name, _kind(name, tensor), list(tensor.shape))
                     self._spread(name, tensor)
                 elif view.shape == tensor.shape and view.dtype == tensor.dtype:
@@ -215,7 +216,8 @@ class Job:
 class Writer:
     """One thread that writes into a folder, and the only one that may.
 
-    Memory: two blocks, whatever the speed of the disk.
+    One that this process has in the folder already is ended first: what it was given is written,
+    and it lends no more. Memory: two blocks, whatever the speed of the disk.
 
     Args:
         folder: made when it is not there.
@@ -227,10 +229,16 @@ class Writer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.process = os.getpid()
+        self._ended = False
+        place = folder.resolve()
+        if (older := _OPEN.get(place)) is not None:
+            older.end()
         self._lock = _claimed(folder)
+        _OPEN[place] = self
         # Queues that a finalizer may use in the middle of one of their own calls.
         self._jobs: queue.SimpleQueue[Job | threading.Event | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[Block] = queue.SimpleQueue()
+        self._done = threading.Event()  # join() holds a thread for ended that it was interrupted at
         self._made = 0
         self._index: Index = {}
         self._failures: list[tuple[Path, Exception]] = []
@@ -238,7 +246,17 @@ class Writer:
         self._thread.start()
 
     def lend(self, tensors: Mapping[str, Tensor]) -> Block:
-        """Return a block to fill; waits while all are being written."""
+        """Return a block to fill; waits while all are being written.
+
+        Raises:
+            RecorderError: when the writer has ended.
+        """
+        if self._ended:
+            raise RecorderError(
+                f"folder={str(self.folder)!r} is being recorded into by another recorder of this"
+                " program, which began later: give each training a folder of its own, or close()"
+                " this recorder to go on after the other."
+            )
         if self._free.empty() and self._made < BLOCKS:
             self._index = self._index or index_of(tensors)
             block = Block(self._index, pinned=any(tensor.is_cuda for tensor in tensors.values()))
@@ -272,7 +290,7 @@ class Writer:
         Raises:
             RecorderError: naming the first checkpoint that could not be written, and the reason.
         """
-        if self._failures:
+        if self._failures and self.process == os.getpid():
             failures, self._failures = self._failures, []
             path, error = failures[0]
             more = f", and {len(failures) - 1} more," if len(failures) > 1 else ""
@@ -281,18 +299,24 @@ class Writer:
                 " folder. What was written before is whole, and the next call tries again."
             ) from error
 
+    def end(self) -> None:
+        """Write what is left, and end the thread; in a process that was forked off, do nothing."""
+        if self.process != os.getpid():
+            return
+        self._ended = True
+        self._jobs.put(None)
+        if threading.current_thread() is not self._thread:  # where garbage may be collected, too
+            self._done.wait()
+            self._thread.join()
+
     def close(self) -> None:
-        """Write what is left, and end the thread; in a process that was forked off, do nothing.
+        """End, and tell.
 
         Raises:
             RecorderError: as :meth:`tell`.
         """
-        if self.process != os.getpid():
-            return
-        self._jobs.put(None)
-        if threading.current_thread() is not self._thread:  # where garbage may be collected, too
-            self._thread.join()
-            self.tell()
+        self.end()
+        self.tell()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -307,6 +331,11 @@ class Writer:
             finally:
                 self._free.put(job.block)
         self._lock.close()
+        self._done.set()
+
+
+# One whose owner is gone, or was interrupted while it waited for it, is here until it has ended.
+_OPEN: weakref.WeakValueDictionary[Path, Writer] = weakref.WeakValueDictionary()
 
 
 def _write(job: Job) -> None:

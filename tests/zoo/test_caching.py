@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_a_folder_that_cannot_be_written_to_is_a_sentence_before_the_work(
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file" / "kept"))
     with pytest.raises(TargetError, match=r"cannot be kept in .*set LANDSCOPE_CACHE"):
         caching.trained("a_net", Tied(), _never, "recipe")
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # a file cannot be larger
+    try:
+        with pytest.raises(
+            TargetError, match=r"cannot be kept in .*too large.*set LANDSCOPE_CACHE"
+        ):
+            caching.trained("a_net", Tied(), _train, "recipe")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_training_leaves_the_random_state_alone() -> None:

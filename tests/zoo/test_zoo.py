@@ -123,11 +123,19 @@ def test_given_weights_are_used_instead_of_training(
         ("digits_mlp", {"loss": "hinge"}, "loss='hinge'; expected one of cross_entropy, mse"),
         ("resnet56", {}, "needs CIFAR-10"),
         ("resnet56", {"data": "x"}, "needs trained weights"),
+        ("digits_mlp", {"data": "x"}, "data= is for CIFAR-10, and the data of zoo:digits_mlp are"),
+        ("text_gru", {"normalize": False}, "normalize= is for CIFAR-10"),
+        ("text_gru", {"split": 2}, "split= is for CIFAR-10"),
+        (
+            "digits_mlp",
+            {"corrupt": 0.5},
+            "corrupt= is for CIFAR-10, and the data of zoo:digits_mlp",
+        ),
     ],
 )
-def test_what_is_lacking_is_named(name: str, words: dict[str, str], text: str) -> None:
+def test_what_is_lacking_or_of_no_use_is_named(name: str, words: dict[str, Any], text: str) -> None:
     with pytest.raises(TargetError, match=text):
-        zoo.objective(name, **words)  # type: ignore[arg-type]
+        zoo.objective(name, **words)
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", "text_gru"])

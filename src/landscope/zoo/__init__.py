@@ -92,12 +92,16 @@ def objective(
 
     Raises:
         TargetError: for an unknown name or loss, a seed or epochs out of range, or when a CIFAR-10
-            network lacks its data or its weights.
+            network lacks its data or its weights, or another is given what is for CIFAR-10.
     """
     if name not in CATALOG:
         raise TargetError(f"zoo:{name} is not in the zoo: `landscope zoo` lists what is.")
     _check_loss(name, loss)
     _check_numbers(seed, epochs)
+    if name not in cifar.NETWORKS:
+        _check_left_out(
+            name, data=data is None, normalize=normalize, split=split == 1, corrupt=corrupt == 0
+        )
     model = _network(name, checkpoint, data, seed, epochs)
 
     def of(*, train: bool) -> tuple[Tensor, Tensor]:
@@ -142,6 +146,15 @@ def _check_numbers(seed: int, epochs: int | None) -> None:
         raise TargetError(f"seed={seed!r}; expected a whole number from 0 to 2^63 - 1.")
     if epochs is not None and not (isinstance(epochs, int) and epochs >= 1):
         raise TargetError(f"epochs={epochs!r}; expected a whole number from 1, or None.")
+
+
+def _check_left_out(name: str, **left_out: bool) -> None:
+    given = next((argument for argument, is_out in left_out.items() if not is_out), None)
+    if given is not None:
+        raise TargetError(
+            f"{given}= is for CIFAR-10, and the data of zoo:{name} are {CATALOG[name].data}: leave"
+            " it out."
+        )
 
 
 def _is_language_model(name: str) -> bool:

@@ -50,8 +50,11 @@ def trained(
     with undisturbed():
         train(model.train())
     if cache:
-        with whole(path) as part:
-            save_model(model, str(part))  # tied tensors once, which save_file refuses
+        try:
+            with whole(path) as part:
+                save_model(model, str(part))  # tied tensors once, which save_file refuses
+        except (OSError, SafetensorError) as error:  # such as a disk that is full
+            raise _unkept(path.parent, error) from error
     return model.eval()
 
 
@@ -61,7 +64,11 @@ def _check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise TargetError(
-            f"a trained network cannot be kept in {folder} ({error}): set LANDSCOPE_CACHE to a"
-            " folder that can be written to."
-        ) from error
+        raise _unkept(folder, error) from error
+
+
+def _unkept(folder: Path, error: Exception) -> TargetError:
+    return TargetError(
+        f"a trained network cannot be kept in {folder} ({error}): set LANDSCOPE_CACHE to a"
+        " folder that can be written to."
+    )
