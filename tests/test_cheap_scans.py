@@ -227,3 +227,29 @@ def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "j")
     assert run(tmp_path / "j").data.identical(undisturbed.data)
+
+
+@pytest.mark.parametrize("widths", ["of the longest row of each batch", "the same"])
+def test_drawn_rows_of_unequal_lengths_stand_for_all_tokens(widths: str) -> None:
+    """The witness: each row by itself, without padding, in float64."""
+    lengths = torch.randint(2, 9, (90,), generator=seeded(0)).tolist()
+    rows = [torch.randint(1, 6, (length,), generator=seeded(k)) for k, length in enumerate(lengths)]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6))
+    wide = 8 if widths == "the same" else 0
+    data = []
+    for k in range(0, 90, 10):
+        some = rows[k : k + 10]
+        text = torch.zeros(10, max(wide, *map(len, some)), dtype=torch.int64)
+        for row, tokens in zip(text, some, strict=True):
+            row[: len(tokens)] = tokens
+        data.append({"input": text, "labels": text})
+    objective = ls.Objective(model, ls.losses.tokens(shift=True, padding=0), data)
+    picked, weights = [0, 3, 11, 12, 40, 89], torch.tensor([[1.0, 2.0, 0.5, 3.0, 1.0, 4.0]])
+    found = objective.sampled(picked, weights).loss()
+    model, sums, counts = model.double(), 0.0, 0.0
+    for row, weight in zip(picked, weights[0].tolist(), strict=True):
+        logits = model(rows[row])[:-1]
+        terms = nn.functional.cross_entropy(logits.detach(), rows[row][1:], reduction="none")
+        sums, counts = sums + weight * float(terms.sum()), counts + weight * len(terms)
+    assert found == pytest.approx(sums / counts, rel=1e-6)

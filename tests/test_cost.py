@@ -61,6 +61,63 @@ def test_memory_is_parameters_and_activations_of_a_batch() -> None:
         assert ("2 workers" if workers == 2 else "1 worker") in cost.plan
 
 
+class Text(nn.Module):
+    """Attention of two heads of width 4, or two layers of an LSTM, between tokens."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(5, 8), nn.Linear(8, 5)
+        self.packed = nn.Linear(8, 24) if kind == "attention" else None
+        self.recurrent = nn.LSTM(8, 8, 2, batch_first=True)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        hidden = self.embed(rows)
+        if self.packed is None:
+            return self.out(self.recurrent(hidden)[0])  # type: ignore[no-any-return]
+        query, key, value = self.packed(hidden).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["attention", "recurrent"])
+def test_operations_of_attention_and_recurrence_count_in_batches_of_any_width(kind: str) -> None:
+    shapes = ((3, 7), (3, 7), (2, 4))
+    ones = [torch.ones(shape, dtype=torch.int64) for shape in shapes]
+    data = [{"rows": rows, "labels": rows} for rows in ones]
+    objective = ls.Objective(Text(kind).eval(), ls.losses.tokens(), data)
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    cost = ls.estimate(objective, plane, ls.Grid(3), engine=Local(plan=Plan()))
+    tokens = sum(rows * width for rows, width in shapes)
+    pairs = sum(rows * width**2 for rows, width in shapes)
+    if kind == "attention":
+        expected = tokens * (8 * 24 + 8 * 5) + pairs * 2 * 8
+    else:
+        expected = tokens * (2 * (8 + 8) * 4 * 8 + 8 * 5)
+    assert cost.flops == 9 * 2 * expected
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_transformer_of_torch_is_counted_with_its_padding() -> None:
+    """In evaluation mode it leaves padding out, by a way whose operations cannot be counted."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.embed, self.layers = nn.Embedding(5, 8), nn.TransformerEncoder(layer, 1)
+
+        def forward(self, rows: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.layers(self.embed(rows), src_key_padding_mask=~mask).sum(dim=1)  # type: ignore[no-any-return]
+
+    rows = torch.tensor([[1, 2, 3], [4, 0, 0]])
+    data = [{"rows": rows, "mask": rows > 0, "labels": torch.tensor([1, 2])}]
+    objective = ls.Objective(Encoder().eval(), nn.CrossEntropyLoss(), data)
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    cost = ls.estimate(objective, plane, ls.Grid(2), engine=Local(plan=Plan()))
+    assert cost.flops == 4 * 2 * (6 * (8 * 24 + 8 * 8 + 2 * 8 * 16) + 2 * 3**2 * 2 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_the_time_is_that_of_the_scan_within_a_factor() -> None:
     # A loose bound: how near it comes is measured in benchmarks/estimates.py.
     import time

@@ -9,6 +9,8 @@ import torch
 
 import landscope as ls
 from landscope import runs
+from landscope.engines.local import Local
+from landscope.engines.plans import Plan
 from landscope.errors import FormatError, JournalError
 from tests import cases
 
@@ -51,3 +53,15 @@ def test_a_picture_is_there_early_and_gone_at_the_end(
     assert any(seen)
     assert not (tmp_path / "run" / "preview.png").exists()
     assert (tmp_path / "run" / "landscape.nc").is_file()
+
+
+def test_a_scan_of_some_samples_does_not_tell_what_a_plain_loop_costs(tmp_path: Path) -> None:
+    objective = cases.mlp().objective()
+    plane, engine = cases.plane(objective), Local(plan=Plan())
+    runs.perform(objective, plane, ls.Grid(5), tmp_path / "all", asked={}, engine=engine)
+    some = ls.Calibrated(8, 4)
+    runs.perform(
+        objective, plane, ls.Grid(5), tmp_path / "some", asked={}, engine=engine, terms=some
+    )
+    assert runs.noted(tmp_path / "all")["naive_seconds"] > 0
+    assert runs.noted(tmp_path / "some")["naive_seconds"] is None

@@ -15,17 +15,17 @@ from landscope.params import like
 
 
 class Parabola(nn.Module):
-    """Loss 1 + (a x)^2 to the right and 1 + (b x)^2 to the left, with the level 5 at zero."""
+    """Loss 1 + (a x)^2 to the right and 1 + (b x)^2 to the left, with its own level at zero."""
 
-    def __init__(self, right: float, left: float) -> None:
+    def __init__(self, right: float, left: float, level: float = 5.0) -> None:
         super().__init__()
         self.x = nn.Parameter(torch.tensor([100.0], dtype=torch.float64))
-        self.right, self.left = right, left
+        self.right, self.left, self.level = right, left, level
 
     def forward(self, rows: Tensor) -> Tensor:
         step = self.x - 100
         slope = torch.where(step > 0, self.right, self.left)
-        value = torch.where(self.x == 0, 5.0, 1 + (slope * step) ** 2)
+        value = torch.where(self.x == 0, self.level, 1 + (slope * step) ** 2)
         return value.expand(len(rows), 1)
 
 
@@ -45,6 +45,25 @@ def test_each_side_reaches_a_little_beyond_its_wall(right: float, left: float) -
 
 def test_a_side_without_a_wall_reaches_to_one() -> None:
     assert _found(Parabola(0.0, 1.0))[1] == 1.0
+
+
+def test_a_level_that_is_not_far_off_does_not_send_the_span_far_away() -> None:
+    """Text is learned in part: the loss of a model that knows nothing may be 1.5 times as high."""
+    last = _found(Parabola(1.0, 1.0, level=1.5))[1]
+    assert 1.0 <= last <= 1.3  # 1 + x^2 = 2
+
+
+def test_terms_need_not_be_one_a_row_however_many_rows_there_are() -> None:
+    rows = torch.arange(2300)
+
+    def kept(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs[targets >= 0, 0]
+
+    targets = torch.where(rows % 3 == 0, -1, rows)
+    objective = ls.Objective(Parabola(1.0, 1.0), kept, (torch.zeros(2300, 1), targets))
+    step = like(objective.center, {"x": torch.ones(1, dtype=torch.float64)})
+    ((first, last),) = spans.found(objective, ls.Line(objective.center, step))
+    assert 2 <= -first == last <= 2.6
 
 
 class Constant(nn.Module):

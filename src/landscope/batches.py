@@ -7,6 +7,7 @@ random seed 0, so that random augmentation, which it freezes, is the same in eve
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 import os
@@ -98,7 +99,7 @@ class Batches:
         return self._rows
 
     def in_rows(self, rows: int) -> list[Any] | None:
-        """Return the data in batches of (about) ``rows`` rows; None where that cannot be done.
+        """Return the data in batches of at most ``rows`` rows; None where that cannot be done.
 
         It cannot where data are streamed, take more than a quarter of the free memory (these
         batches are a copy), or are not tensors with one entry a row.
@@ -107,7 +108,7 @@ class Batches:
         size = sum(t.nbytes for t in tensors(self._kept))
         if self._kept is None or size > free_memory(self.device) / 4:
             return None
-        return rebatched(self._kept, rows)
+        return regrouped(self._kept, rows)
 
     def _walk(self) -> None:
         """Walk the data for the first time: fingerprint it, and keep it when it fits."""
@@ -238,27 +239,34 @@ def count_rows(batch: Any) -> int | None:
 
 def rebatched(batches: Sequence[Any], rows: int) -> list[Any] | None:
     """Return the same rows in batches of equal size, at most ``rows``; None where impossible."""
-    counts = [count_rows(batch) for batch in batches]
-    shapes = {tuple((t.dtype, t.shape[1:]) for t in tensors(batch)) for batch in batches}
-    if None in counts or len(shapes) != 1:
+    return regrouped(batches, rows) if len({_shapes(batch) for batch in batches}) == 1 else None
+
+
+def regrouped(batches: Sequence[Any], rows: int) -> list[Any] | None:
+    """Return the same rows in batches of at most ``rows``, neighbors of one shape joined.
+
+    None where rows are not known.
+    """
+    if any(count_rows(batch) is None for batch in batches):
         return None
-    total = sum(c for c in counts if c is not None)
-    parts = -(-total // max(rows, 1))
-    leaves = zip(*(tensors(batch) for batch in batches), strict=True)
-    whole = [torch.cat(leaf) if len(leaf) > 1 else leaf[0] for leaf in leaves]
-    pieces = zip(*(t.tensor_split(parts) for t in whole), strict=True)
-    return [_refilled(batches[0], iter(piece)) for piece in pieces]
+    found: list[Any] = []
+    for _, alike in itertools.groupby(batches, key=_shapes):
+        whole = _joined(list(alike))
+        parts = max(-(-(count_rows(whole) or 0) // max(rows, 1)), 1)
+        pieces = zip(*(t.tensor_split(parts) for t in tensors(whole)), strict=True)
+        found += [_refilled(whole, iter(piece)) for piece in pieces]
+    return found
 
 
 def taken(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
-    """Return one batch with the given rows of the data (sorted), in a list.
+    """Return the given rows of the data (sorted), in as few batches as their shapes allow.
 
     Raises:
         ObjectiveError: when batches are not tensors with one entry a row.
     """
-    found: list[list[Tensor]] = []
+    found: list[Any] = []
     wanted = torch.as_tensor(rows)
-    first, start = None, 0
+    start = 0
     for batch in batches:
         count = count_rows(batch)
         if count is None:
@@ -266,13 +274,27 @@ def taken(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
                 "a batch holds tensors of different lengths, so single samples cannot be drawn from"
                 " it: use terms=None, or batches whose tensors have one entry a sample."
             )
-        first = batch if first is None else first
         here = wanted[(wanted >= start) & (wanted < start + count)] - start
         start += count
         if len(here):
-            found.append([t[here.to(t.device)] for t in tensors(batch)])
-    leaves = [torch.cat(leaf) for leaf in zip(*found, strict=True)]
-    return [_refilled(first, iter(leaves))]
+            found.append(mapped(functools.partial(_entries, here), batch))
+    return [_joined(list(alike)) for _, alike in itertools.groupby(found, key=_shapes)]
+
+
+def _entries(rows: Tensor, tensor: Tensor) -> Tensor:
+    return tensor[rows.to(tensor.device)]
+
+
+def _shapes(batch: Any) -> tuple[tuple[torch.dtype, torch.Size], ...]:
+    """Return what the tensors of two batches must share to be joined."""
+    return tuple((t.dtype, t.shape[1:]) for t in tensors(batch))
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    """Return one batch of the rows of several, which have the same shapes."""
+    leaves = zip(*map(tensors, batches), strict=True)
+    whole = (torch.cat(leaf) if len(leaf) > 1 else leaf[0] for leaf in leaves)
+    return _refilled(batches[0], whole)
 
 
 def _refilled(batch: Any, leaves: Iterator[Tensor]) -> Any:

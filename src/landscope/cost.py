@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
+from landscope.analysis.kernels import NATIVE
 from landscope.batches import count_rows, tensors
 from landscope.engines import Engine, Job, Point, probes
 from landscope.engines.local import Local
@@ -158,20 +160,25 @@ def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: i
 
 
 def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
-    """Return the FLOPs of a pass over the data, and the bytes that it needs besides them."""
+    """Return the FLOPs of a pass over the data, and the bytes that it needs besides them.
+
+    In plain kernels, for those of fused attention and recurrent layers are not counted.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     flops, rows, widest = 0.0, 0, 0
+    seen: dict[Any, float] = {}  # batches of one shape take as many
     with objective.session() as session:
         session.loan.put(session.center)
-        with torch.no_grad(), _Widest(session.loan.model) as wide:
-            for batches in objective.batches.values():
-                first = next(iter(batches))
-                with FlopCounterMode(display=False) as counter:
-                    session.values_of(first)
-                count = count_rows(first) or 1
-                flops += counter.get_total_flops() * batches.rows / count
-                rows, widest = max(rows, count), max(widest, wide.bytes)
+        with torch.no_grad(), NATIVE, _Widest(session.loan.model) as wide:
+            for batch in itertools.chain.from_iterable(objective.batches.values()):
+                shape = tuple(t.shape for t in tensors(batch))
+                if shape not in seen:
+                    with FlopCounterMode(display=False) as counter:
+                        session.values_of(batch)
+                    seen[shape] = counter.get_total_flops()
+                flops += seen[shape]
+                rows, widest = max(rows, count_rows(batch) or 1), max(widest, wide.bytes)
     batch = widest / max(rows, 1) * (plan.rows or rows)
     moving = sum(t.nbytes for t in objective.center.values())
     return flops, round(plan.workers * (moving + batch) + moving)

@@ -108,7 +108,8 @@ def _naive_seconds(folder: Path, land: Landscape, objective: Objective) -> float
     cells = land.data[land.quantity].size
     if plan.plain is not None:
         return cells * plan.plain * next(iter(objective.batches.values())).rows
-    return cells * (land.seconds or 0.0) / points if plan == Plan() and points else None
+    is_plain = plan == Plan() and "plan of anchors" not in kept
+    return cells * (land.seconds or 0.0) / points if is_plain and points else None
 
 
 def _previewing(progress: Callable[[Progress], None], path: Path) -> Callable[[Progress], None]:

@@ -147,6 +147,16 @@ class Session:
             whole = losses.one_by_one(self.loss, *self.outputs(batch))
         return whole
 
+    def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
+        """Return the terms of the loss summed up row by row; single ones where rows are unknown."""
+        self.move(params)
+        held = [(self.single_terms(b), b) for b in next(iter(self.data.values()))]
+        if all(_divides(terms, batches.count_rows(batch)) for terms, batch in held):
+            pairs = torch.cat([_by_row(*pair) for pair in held], dim=1)
+        else:
+            pairs = torch.cat([torch.stack([t.values, t.weights]).double() for t, _ in held], dim=1)
+        return Terms(*pairs)
+
     def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
         """Return the gradient of the mean loss at one point."""
         self.move(params)
@@ -322,13 +332,18 @@ def _batch_norm_notes(model: nn.Module) -> list[str]:
 def _by_row(terms: Terms, batch: Any) -> Tensor:
     """Return (what each row adds, how much it counts), shape (2, rows)."""
     rows = batches.count_rows(batch)
-    if rows is None or rows == 0 or len(terms.values) % rows:
+    if rows is None or not _divides(terms, rows):
         raise ObjectiveError(
             f"the loss has {len(terms.values)} terms for a batch of {rows or 'uneven'} rows, so the"
             " terms of single samples are not known: return one term (or as many) for each sample."
         )
     pairs = (terms.values, terms.weights)
     return torch.stack([t.detach().double().reshape(rows, -1).sum(dim=1) for t in pairs])
+
+
+def _divides(terms: Terms, rows: int | None) -> bool:
+    """Return whether each row may have as many of the terms."""
+    return bool(rows) and len(terms.values) % (rows or 1) == 0
 
 
 def _total(tensor: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ def found(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     The rule: along each axis, and on each side of the center, go on until the loss is that of a
     model that knows nothing, the one whose moving parameters are all zero: its outputs do not
     depend on the inputs (for cross entropy it is near ln(classes)). There the basin ends, whatever
-    the network; a little further (15%) the wall can be seen. Where the loss at zero is not finite,
-    or not at least twice that of the center, a tenfold loss is taken for the wall. A side on which
-    no wall is met reaches as far as the directions are long in filter-normalized units: to 1.
+    the network; a little further (15%) the wall can be seen. Where that loss is less than twice the
+    center's (text that can be learned in part only), twice the center's is taken; where it is not
+    finite, or not above the center's, ten times. A side on which no wall is met reaches as far as
+    the directions are long in filter-normalized units: to 1.
 
     Args:
         objective: evaluated on 2,048 samples of the data at most, evenly spread.
@@ -49,7 +50,9 @@ def _some(objective: Objective) -> Objective:
     if data.rows <= _ROWS or "" not in objective.batches:
         return objective
     rows = torch.linspace(0, data.rows - 1, _ROWS).long().unique()
-    return objective.sampled(rows.tolist(), torch.ones(1, len(rows)))
+    some = objective.sampled(rows.tolist(), torch.ones(1, len(rows)))
+    some.weights = None  # all count alike, and no term need be told whose it is
+    return some
 
 
 def _wall(session: Session, slice_: Slice) -> float:
@@ -58,8 +61,8 @@ def _wall(session: Session, slice_: Slice) -> float:
     nothing = like(center, {n: torch.zeros_like(t) if t.is_floating_point() else t
                             for n, t in center.items() if n in session.center})  # fmt: skip
     level = _loss(session.values({**center, **nothing}))
-    if math.isfinite(level) and level > max(2 * here, here + 1e-12):
-        return level
+    if math.isfinite(level) and level > here + 1e-12:
+        return max(level, 2 * here)
     return here + 9 * abs(here) if here else 1.0
 
 

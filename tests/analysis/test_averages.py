@@ -241,6 +241,44 @@ def test_the_error_over_terms_that_count_differently_is_that_of_a_ratio() -> Non
     assert found == pytest.approx(means.std(), rel=0.06)
 
 
+@pytest.mark.parametrize("size", [7, 60])
+def test_tokens_of_a_row_are_drawn_together(size: int) -> None:
+    """The witness draws rows again and again: tokens of the rows here agree with each other."""
+    rows = torch.randint(5, (60, 1), generator=cases.seeded(0)).expand(60, 12).contiguous()
+    for row, length in enumerate(torch.randint(2, 13, (60,), generator=cases.seeded(1)).tolist()):
+        rows[row, length:] = -100
+    data = [{"input": part.clamp(min=0), "labels": part} for part in rows.split(size)]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5))
+    objective = ls.Objective(model, ls.losses.tokens(), data)
+    found = ls.loss_stderr(objective, objective.center)["loss_stderr"]
+    with torch.no_grad():
+        logits = model(rows.clamp(min=0)).transpose(1, 2)
+    sums = F.cross_entropy(logits, rows, reduction="none").sum(dim=1).numpy()
+    counts = (rows >= 0).sum(dim=1).numpy()
+    drawn = np.random.default_rng(0).integers(60, size=(4000, 60))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    assert found == pytest.approx(means.std(), rel=0.06)
+
+
+def test_terms_of_unknown_rows_are_drawn_one_by_one() -> None:
+    """A function that gives the tokens that count, and no more, does not say whose they are."""
+    targets = torch.tensor([[1, 2, 0], [1, 0, 0], [2, 1, 2]])
+
+    def kept(model: nn.Module, batch: Any) -> Tensor:
+        rows = batch["rows"]
+        return F.cross_entropy(model(rows)[rows > 0], rows[rows > 0], reduction="none")
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(3, 3), nn.Linear(3, 3))
+    data = [{"rows": targets[:2]}, {"rows": targets[2:]}]
+    objective = ls.Objective(model, ls.losses.custom(kept), data)
+    terms = objective.terms().numpy()
+    assert len(terms) == 6
+    found = ls.loss_stderr(objective, objective.center)["loss_stderr"]
+    assert found == pytest.approx(np.std(terms, ddof=1) / math.sqrt(6), rel=1e-6)
+
+
 def test_one_term_has_no_error() -> None:
     case = cases.mlp(rows=1)
     objective = case.objective()

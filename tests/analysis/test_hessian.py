@@ -482,6 +482,19 @@ def test_samples_are_the_rows_that_were_asked_for() -> None:
     assert_equal(matrix(numpy), matrix(hessian), 1e-14)
 
 
+def test_rows_of_unequal_lengths_are_drawn_with_all_of_their_tokens() -> None:
+    """Witness: the same rows alone, as a data set of their own."""
+    text = torch.randint(1, 5, (12, 6), generator=cases.seeded(0))
+    data = [{"input": t, "labels": t} for t in (text[:5], text[5:8, :4], text[8:, :3])]
+    rows = [0, 4, 5, 7, 9]
+    own = [{"input": t, "labels": t} for t in (text[[0, 4]], text[[5, 7], :4], text[[9], :3])]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 2), nn.Linear(2, 5)).double()
+    one = Hessian(ls.Objective(model, ls.losses.tokens(), data), samples=rows)
+    two = Hessian(ls.Objective(model, ls.losses.tokens(), own))
+    assert_equal(matrix(one), matrix(two))
+
+
 def test_a_number_of_samples_is_drawn_by_the_seed() -> None:
     objective = cases.mlp().objective(precision="float64")
     first, same, other = (Hessian(objective, samples=6, seed=s) for s in (1, 1, 2))

@@ -151,6 +151,23 @@ def test_batches_are_halved_when_memory_does_not_suffice() -> None:
     assert Plan.loads(job.kept["plan"]).rows == 5  # 40, 20, 10, 5: told to the journal
 
 
+def test_batches_of_unequal_widths_are_halved_each_by_itself() -> None:
+    data = [
+        (torch.randn(rows, width, 5, generator=cases.seeded(0)), torch.zeros(rows, width).long())
+        for rows, width in ((10, 4), (9, 4), (12, 2), (5, 3))
+    ]
+    model = Greedy()
+    job = _job(ls.Objective(model, ls.losses.tokens(), data))
+    with Local(plan=Plan()).open(job) as team:
+        (found,) = next(team.run(_points(1)))
+    assert model.seen[-7:] == [5, 5, 5, 4, 6, 6, 5]  # neighbors of one width are joined
+    with torch.no_grad():
+        each = [model(x) for inputs, _ in data for x in inputs.split(1)]
+    logits = torch.cat([outputs.flatten(0, 1) for outputs in each])
+    expected = nn.functional.cross_entropy(logits, torch.zeros(len(logits)).long())
+    assert found.values["loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_memory_that_suffices_for_no_row_is_an_error() -> None:
     class Hopeless(Greedy):
         def forward(self, rows: Tensor) -> Tensor:

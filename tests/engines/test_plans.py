@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import rnn
 
 import landscope as ls
 from landscope.engines import Job, Point, local, plans, probes
@@ -59,6 +60,30 @@ def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
     assert Plan.loads(job.kept["plan"]).plain is not None  # it was measured
     for one, other in zip(found, plain, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_packed_sequences_whose_rows_cannot_be_counted_are_measured_too() -> None:
+    """Witness: torch's own loss of each sequence by itself."""
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.layer, self.out = nn.Linear(3, 3), nn.LSTM(3, 4), nn.Linear(4, 2)
+
+        def forward(self, rows: rnn.PackedSequence) -> Tensor:
+            hidden = rnn.PackedSequence(self.embed(rows.data), *rows[1:])
+            return self.out(self.layer(hidden)[0].data)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    rows = [torch.randn(length, 3) for length in (3, 5, 1, 4) * 50]
+    packed = [rnn.pack_sequence(rows[k : k + 4], enforce_sorted=False) for k in range(0, 200, 4)]
+    model, loss = Tagger().eval(), nn.CrossEntropyLoss()
+    zeros = [torch.zeros(len(p.data), dtype=torch.int64) for p in packed]
+    objective = ls.Objective(model, loss, list(zip(packed, zeros, strict=True)))
+    (values,) = _values(_job(objective), Local(), [(0, (0.0, 0.0))])
+    with torch.no_grad():
+        logits = torch.cat([model.out(model.layer(model.embed(row))[0]) for row in rows])
+    assert values["loss"] == pytest.approx(float(loss(logits, logits.new_zeros(650).long())))
 
 
 def test_a_short_scan_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,10 +100,12 @@ def neighborhood_average(
 def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     """Return the standard error of the mean loss over its terms: a quantity for ``ls.scan``.
 
-    It tells how far the loss over other data of the same kind may lie from this one: terms are
-    taken as independent draws. Standard deviation / sqrt(n), from one more pass over the data;
-    where terms count differently (class weights) that of a ratio of two means (Cochran, *Sampling
-    Techniques*, 1977, section 2.11).
+    It tells how far the loss over other data of the same kind may lie from this one. Rows of the
+    data are taken as independent draws, each with all of its terms: the tokens of a text, as the
+    pixels of an image, are alike. Standard deviation / sqrt(n), from one more pass over the data;
+    where rows count differently (tokens, class weights) that of a ratio of two means (Cochran,
+    *Sampling Techniques*, 1977, section 2.11). Where the rows of terms are not known, as of
+    batches that are no tensors with one entry a row, single terms take their place.
 
     Raises:
         ObjectiveError: in a scan with ``terms=``, whose samples are no draws of the data.
@@ -123,10 +125,8 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
             " weights: leave terms out; land.data['loss_error'] is what the subset adds."
         )
     with objective.session() as session, torch.no_grad():
-        parts = list(session.terms(params))
-    counts = torch.cat([part.weights for part in parts]).double()
-    values = torch.cat([part.values for part in parts]).double()[counts != 0]
-    counts = counts[counts != 0]
+        rows = session.row_terms(params)
+    values, counts = rows.values[rows.weights != 0], rows.weights[rows.weights != 0]
     size = len(values)
     if size < 2:
         return {"loss_stderr": float("nan")}

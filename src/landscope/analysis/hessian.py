@@ -346,6 +346,8 @@ def _drawn(
         )
     (name,) = objective.batches
     drawn = batches_.taken(objective.batches[name], rows)
+    if len(drawn) > 1:  # of unequal shapes, which cannot be mixed
+        return len(rows), {name: drawn}
     mixed = _mixed(drawn, torch.randperm(len(rows), generator=generator))
     return len(rows), {name: batches_.rebatched(mixed, _ROWS) or mixed}
 

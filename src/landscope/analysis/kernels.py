@@ -1,6 +1,7 @@
 """Kernels that have second derivatives: torch's plain ones.
 
-They take the place of fused attention, of cuDNN's recurrent layers and of oneDNN.
+They take the place of fused attention (that of ``nn.TransformerEncoder`` too), of cuDNN's recurrent
+layers and of oneDNN.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 from typing import final
 
 import torch
+from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscope.borrow import without
@@ -30,6 +32,8 @@ class _Native:
                 self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
                 self._chosen.enter_context(without(torch.backends.cudnn))
                 self._chosen.enter_context(without(torch.backends.mkldnn))
+                self._chosen.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+                mha.set_fastpath_enabled(False)
             self.users += 1
 
     def __exit__(self, *error: object) -> None:

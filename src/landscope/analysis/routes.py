@@ -93,7 +93,7 @@ class Passes:
         held = list(batches)
         rows = max((batches_.count_rows(batch) or 1 for batch in held), default=1)
         whole = getattr(self.session.loss, "per_batch", False) or self.session.recompute
-        finer = None if whole or rows < 2 else batches_.rebatched(held, rows // 2)
+        finer = None if whole or rows < 2 else batches_.regrouped(held, rows // 2)
         if finer is None:
             return False
         self.session.data = {name: finer}

@@ -155,7 +155,7 @@ class _Trials:
             self._try(trial(self.fastest), gain)
         if compiler or (compiler is None and self._left() > LONG):
             self._try(dataclasses.replace(self.fastest, forward="compiled"))
-        plain = self.seconds[given] / max(self._count(), 1)
+        plain = self.seconds[given] / self._count()
         return dataclasses.replace(self.fastest, plain=plain)
 
     def _candidates(
@@ -201,7 +201,7 @@ class _Trials:
             once = time.perf_counter() - began
         affordable = _SHARE * self.job.points * self._total() / _PASSES
         self.data = self._some(max(512, min(int(affordable), 3600)))
-        share = _SHARE * self.job.points * self._total() / max(self._count(), 1) * once
+        share = _SHARE * self.job.points * self._total() / self._count() * once
         self.until = time.perf_counter() + max(_LEAST, share)
 
     def _some(self, rows: int) -> dict[str, list[Any]]:
@@ -211,7 +211,7 @@ class _Trials:
             found[name], seen = [], 0
             for batch in batches:
                 found[name].append(batch)
-                seen += count_rows(batch) or 0
+                seen += count_rows(batch) or 1
                 if seen >= rows:
                     break
         return found
@@ -249,12 +249,12 @@ class _Trials:
             finally:
                 for hook in hooks:
                     hook.remove()
-        row = max(widest) / max(count_rows(first) or 1, 1)
+        row = max(widest) / (count_rows(first) or 1)
         return int(_CACHED.get(objective.device.type, 2**20) / row)
 
     def _count(self) -> int:
         first = next(iter(self.data.values()))
-        return sum(count_rows(batch) or 0 for batch in first)
+        return sum(count_rows(batch) or 1 for batch in first)  # as Batches.rows has it
 
     def _total(self) -> int:
         return next(iter(self.job.objective.batches.values())).rows
@@ -262,7 +262,7 @@ class _Trials:
     def _left(self) -> float:
         """Return the seconds that the scan takes with the fastest plan."""
         once = self.seconds[self.fastest]
-        return once * self.job.points * self._total() / max(self._count(), 1)
+        return once * self.job.points * self._total() / self._count()
 
     def _try(self, trial: Plan, gain: float = 1.0) -> None:
         """Take a plan if it gives the right values, in at most a share of the time of the best."""

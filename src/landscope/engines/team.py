@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from landscope.batches import Batches, count_rows, rebatched
+from landscope.batches import Batches, count_rows, regrouped
 from landscope.displaced import Displaced
 from landscope.engines import Job, Point, Quantity, Result
 from landscope.engines.chains import Chain, Chained
@@ -223,10 +223,13 @@ class Worker:
         rows = max((count_rows(b) or 1 for batches in data.values() for b in batches), default=1)
         if rows < 2 or not _is_by_row(self.objective):
             return False
+        halves = in_rows(self.objective, data, rows // 2)
+        if any(halves[name] is held for name, held in data.items()):
+            return False
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.plan = dataclasses.replace(self.plan, rows=rows // 2)
-        self.session.data = in_rows(self.objective, data, rows // 2)
+        self.session.data = halves
         self.job.kept["plan"] = self.plan.dumps()
         return True
 
@@ -256,7 +259,7 @@ def in_rows(
         return data
     found = {}
     for name, batches in data.items():
-        again = batches.in_rows(rows) if isinstance(batches, Batches) else rebatched(batches, rows)
+        again = batches.in_rows(rows) if isinstance(batches, Batches) else regrouped(batches, rows)
         found[name] = batches if again is None else again
     return found
 
