@@ -10,6 +10,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from landscope import draw
+from landscope.draw.labels import label_lines
 from landscope.landscape import Landscape
 
 
@@ -40,3 +41,20 @@ def test_labels_of_contour_lines_keep_away_from_paths_and_from_the_frame(
             middle = np.asarray(ax.transData.transform(label.get_position()))
             assert np.linalg.norm(way - middle, axis=1).min() > 0.15 * 100
             assert np.minimum(middle - frame.min, frame.max - middle).min() > 0.15 * 100
+
+
+def test_long_numbers_have_more_room_than_short_ones() -> None:
+    """A path along y = 0 crosses lines whose labels stand upright: none reaches it."""
+    figure = Figure(figsize=(6, 3), dpi=100)
+    ax = figure.add_subplot()
+    x, y = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 201))
+    lines = ax.contour(x, y, 0.0017 + 1e-4 * x, np.linspace(0.00161, 0.00179, 9))
+    at = np.linspace(-1, 1, 300)
+    label_lines(ax, lines, np.stack([at, 0 * at], axis=1))
+    figure.draw_without_rendering()
+    labels = [text for text in ax.texts if len(text.get_text()) > 6]
+    assert len(labels) > 4
+    path = ax.transData.transform((0, 0))[1]
+    for label in labels:
+        box = label.get_window_extent()
+        assert not box.y0 - 5 < path < box.y1 + 5

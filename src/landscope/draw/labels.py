@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 
 from landscope.draw.levels import FloatArray, digits_for, number
 
-_FREE = 0.25  # inches, around the middle of a label of a contour line
+_FREE, _LETTER = 0.12, 0.034  # inches around the middle of a label; and more for each letter
 _TRIED = 200  # places at most, along one line
 
 
@@ -38,7 +38,10 @@ def label_lines(ax: Axes, lines: ContourSet, clear: FloatArray | None = None) ->
     places = _free_places(
         ax,
         lines,
-        [(levels[t.get_text()], t.get_position()) for t in wanted],
+        [
+            (levels[t.get_text()], t.get_position(), _FREE + _LETTER * len(t.get_text()))
+            for t in wanted
+        ],
         np.empty((0, 2)) if clear is None else clear,
     )
     for text in wanted:
@@ -50,9 +53,17 @@ def label_lines(ax: Axes, lines: ContourSet, clear: FloatArray | None = None) ->
 
 
 def _free_places(
-    ax: Axes, lines: ContourSet, wanted: Sequence[tuple[float, Any]], clear: FloatArray
+    ax: Axes, lines: ContourSet, wanted: Sequence[tuple[float, Any, float]], clear: FloatArray
 ) -> list[tuple[float, float]]:
-    """Return a place on its line for each label, the nearest that is free; none for some."""
+    """Return a place on its line for each label, the nearest that is free; none for some.
+
+    Args:
+        ax: of the lines.
+        lines: that are labeled.
+        wanted: for each label its level, where it would stand, and what is to be free around it, in
+            inches.
+        clear: points that stay free, [n, 2].
+    """
 
     def inches(points: Any) -> FloatArray:
         return np.asarray(ax.transData.transform(points)) / ax.figure.dpi
@@ -60,12 +71,12 @@ def _free_places(
     corners = np.array([ax.bbox.min, ax.bbox.max]) / ax.figure.dpi
     taken = inches(clear)
     places: list[tuple[float, float]] = []
-    for level, at in wanted:
+    for level, at, room in wanted:
         way = _way_through(lines.get_paths()[[*lines.levels].index(level)], at)
         points = np.vstack([at, way[:: 1 + len(way) // _TRIED]])
         there = inches(points)
-        inside = (np.minimum(there - corners[0], corners[1] - there) > _FREE).all(axis=1)
-        far = np.linalg.norm(there[:, None] - taken, axis=-1).min(axis=1, initial=np.inf) > _FREE
+        inside = (np.minimum(there - corners[0], corners[1] - there) > room).all(axis=1)
+        far = np.linalg.norm(there[:, None] - taken, axis=-1).min(axis=1, initial=np.inf) > room
         free = np.flatnonzero(inside & far)
         if free.size:
             k = free[np.linalg.norm(there[free] - there[0], axis=1).argmin()]
