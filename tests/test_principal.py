@@ -21,6 +21,7 @@ from sklearn.decomposition import PCA as Sklearn  # noqa: N811 - the witness, by
 from landscope import columns, principal, trajectories
 from landscope.columns import Reader
 from landscope.errors import DirectionError, FormatError, ParamsError
+from landscope.formats import tensorfile
 from landscope.principal import PCA, pca
 from landscope.trajectories import Trajectory
 from tests import walks
@@ -409,13 +410,13 @@ def test_no_checkpoint_is_loaded_whole_but_the_last(
     monkeypatch.setattr(principal, "_LEAST", 1)
     monkeypatch.setattr(principal, "_LITTLE", 0)
     loads: list[Path] = []
-    read = trajectories._read
+    read = tensorfile.read
 
-    def noted(path: Path, entries: dict[str, trajectories.Entry]) -> dict[str, torch.Tensor]:
+    def noted(path: Path, entries: dict[str, tensorfile.Entry]) -> dict[str, torch.Tensor]:
         loads.append(path)
         return read(path, entries)
 
-    monkeypatch.setattr(trajectories, "_read", noted)
+    monkeypatch.setattr(trajectories, "read", noted)
     pca(walk)
     assert loads == [walk[-1].path]
     assert max(widths) <= 1.5 * 103 / 2 / 7  # the share of a checkpoint, of a thread, of a row

@@ -20,8 +20,9 @@ import numpy as np
 from torch import Tensor
 
 from landscope.errors import FormatError, ParamsError
+from landscope.formats.tensorfile import DTYPES, Entry, fill
 from landscope.params import Layout, as_bytes
-from landscope.trajectories import DTYPES, Checkpoint, Entry, fill
+from landscope.trajectories import Checkpoint
 
 _OPEN = 100  # files that a reader keeps open; those of the checkpoints beyond are opened anew
 _KINDS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}

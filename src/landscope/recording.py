@@ -14,7 +14,8 @@ from typing import Any, final
 from torch import Tensor
 
 from landscope.errors import FormatError, RecorderError
-from landscope.trajectories import drops, header
+from landscope.formats.tensorfile import damaged, header
+from landscope.trajectories import drops
 
 _NAME = re.compile(r"(\d{9,})\.safetensors")
 _PART = ".[0-9]*-*.safetensors"  # what `files.whole` lends, left behind by a kill
@@ -160,9 +161,7 @@ def _about(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(told))
     except (ValueError, TypeError) as error:
-        raise FormatError(
-            f"{file} is not a whole checkpoint ({error}): delete it, or write it again."
-        ) from error
+        raise FormatError(damaged(file, error)) from error
 
 
 def thinned(path: Sequence[Taken], stride: int, keep: int) -> tuple[list[Taken], int]:

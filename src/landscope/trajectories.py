@@ -5,8 +5,7 @@ Two kinds of folders are trajectories:
     000001234.safetensors, ...   of ``ls.Recorder``: a step each, with what was noted of it
     model_0.t7, model_1.t7, ...  of the 2018 scripts: a state dict an epoch (or .pt, .pth)
 
-A checkpoint is read when it is asked for, with plain reads: pages of a mapped file would count as
-memory of the process, and a trajectory may be many times as large as that.
+A checkpoint is read when it is asked for.
 """
 
 from __future__ import annotations
@@ -27,15 +26,10 @@ from torch import Tensor
 
 from landscope.errors import FormatError, ParamsError
 from landscope.formats import checkpoint as checkpoint_
+from landscope.formats.tensorfile import DTYPES, Entry, damaged, header, read
 from landscope.params import Layout, Params, wrap
 
 VERSION = 1  # of what a recorded checkpoint says of itself
-DTYPES = {  # of floating-point tensors, as safetensors files name them
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
 _RECORDED = re.compile(r"\d+\.safetensors")
 _OLD = re.compile(r"model_(\d+)\.(?:t7|pt|pth)")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -44,23 +38,6 @@ _GLIDE = 3  # falls in a row, from which on a schedule glides and does not drop,
 _STEEP = 0.34  # unless each is to about a third or less
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where a tensor lies in a .safetensors file.
-
-    Args:
-        dtype: as the file names it: "F32", "BF16", ...
-        shape: of the tensor.
-        start: its first byte, from the beginning of the file.
-        size: its bytes.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    size: int
 
 
 @final
@@ -96,7 +73,7 @@ class Checkpoint:
         try:
             found = self.path.stat()
         except OSError as error:
-            raise FormatError(_damaged(self.path, error)) from error
+            raise FormatError(damaged(self.path, error)) from error
         return f"{self.path.name} {found.st_size} {found.st_mtime_ns}"
 
     def params(self) -> Params:
@@ -143,7 +120,7 @@ class Checkpoint:
 
     def _tensors(self, chosen: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Tensor]:
         if self.path.suffix == ".safetensors":
-            return _read(self.path, chosen(_floating(header(self.path)[0])))
+            return read(self.path, chosen(_floating(header(self.path)[0])))
         return chosen(_untied(checkpoint_.read(self.path)))
 
 
@@ -252,46 +229,6 @@ def drops(rates: Iterable[float | None]) -> list[int]:
     return found
 
 
-def header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the tensors that a .safetensors file holds, in file order, and its metadata.
-
-    Raises:
-        FormatError: when the file is gone, or is not whole.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > size:
-                raise ValueError(f"it ends after {size} bytes")
-            told = json.loads(file.read(length))
-        notes = told.pop("__metadata__", {})
-        entries = {name: _entry(entry, 8 + length) for name, entry in told.items()}
-        end = max((e.start + e.size for e in entries.values()), default=8 + length)
-        if end != size:
-            raise ValueError(f"it has {size} bytes, and its head promises {end}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(_damaged(path, error)) from error
-    return dict(sorted(entries.items(), key=lambda item: item[1].start)), notes
-
-
-def _entry(told: Mapping[str, Any], base: int) -> Entry:
-    first, last = told["data_offsets"]
-    entry = Entry(str(told["dtype"]), tuple(told["shape"]), base + first, last - first)
-    if (
-        entry.dtype in DTYPES
-        and math.prod(entry.shape) * DTYPES[entry.dtype].itemsize != entry.size
-    ):
-        raise ValueError(f"shape {entry.shape} does not take {entry.size} bytes")
-    return entry
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} is gone: the folder was thinned since it was opened; open it again."
-    return f"{path} is not a whole checkpoint ({error}): delete it, or write it again."
-
-
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
@@ -344,7 +281,7 @@ def _opened(path: Path, shared: _Shared) -> Checkpoint:
             names, layouts,
         )  # fmt: skip
     except (ValueError, TypeError, AttributeError) as error:
-        raise FormatError(_damaged(path, error)) from error
+        raise FormatError(damaged(path, error)) from error
 
 
 def _check_zip(path: Path) -> None:
@@ -355,7 +292,7 @@ def _check_zip(path: Path) -> None:
         if not first or (first == b"PK" and not zipfile.is_zipfile(path)):
             raise OSError("its end is missing")
     except OSError as error:
-        raise FormatError(_damaged(path, error)) from error
+        raise FormatError(damaged(path, error)) from error
 
 
 def _number(value: float | None) -> float | None:
@@ -373,32 +310,3 @@ def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if tensor.is_floating_point():
             places.setdefault((tensor.data_ptr() or id(tensor), tensor.shape), name)
     return {name: state[name] for name in places.values()}
-
-
-def _read(path: Path, entries: Mapping[str, Entry]) -> dict[str, Tensor]:
-    """Return tensors of a .safetensors file, read into memory of their own."""
-    found = {}
-    try:
-        with path.open("rb", buffering=0) as file:
-            for name, entry in entries.items():
-                tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
-                file.seek(entry.start)
-                fill(file, tensor.reshape(-1).view(torch.uint8).numpy().data)
-                found[name] = tensor
-    except OSError as error:
-        raise FormatError(_damaged(path, error)) from error
-    return found
-
-
-def fill(file: Any, view: memoryview) -> None:
-    """Read from a file, from where it stands, as many bytes as there is room for.
-
-    Raises:
-        OSError: when it has not so many.
-    """
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])
-        if not count:
-            raise OSError("it ends too early")
-        done += count

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from landscope.errors import RecorderError
 from landscope.files import whole
+from landscope.formats.tensorfile import DTYPES, header
 from landscope.params import as_bytes
-from landscope.trajectories import DTYPES, header
 
 try:
     import fcntl
