@@ -33,12 +33,12 @@ FLOORS = (  # lowest first; a name with .* is a folder, whose modules may use ea
     "tokens", "losses", "batches", "borrow", "session", "objective", "analysis.derivatives",
     "analysis.kernels", "analysis.routes", "analysis.hessian", "analysis.krylov", "analysis.eigen",
     "analysis.traces", "formats.checkpoint", "formats.tensorfile", "trajectories", "writing",
-    "recording", "recorder", "columns", "principal", "scaling", "seeded", "directions",
-    "slices", "displaced", "sampling", "splines", "rounds", "filling", "adaptive", "weighting",
-    "calibration", "journal", "landscape", "engines.*", "spans", "cost", "budgets",
-    "assembly", "progress", "scanning", "formats.*", "analysis.*", "draw.*", "integrations.*", "zoo.*", "noise", "optimizers", "resuming",
-    "training", "runs", "recipes", "targets", "demo", "options", "report", "measuring", "learning",
-    "tracing", "cli",
+    "recording", "recorder", "columns", "principal", "scaling", "seeded", "directions", "slices",
+    "displaced", "sampling", "splines", "rounds", "filling", "adaptive", "weighting", "calibration",
+    "journal", "landscape", "engines.*", "spans", "cost", "budgets", "assembly", "progress",
+    "scanning", "formats.*", "analysis.*", "draw.*", "integrations.*", "zoo.*", "noise",
+    "optimizers", "resuming", "training", "runs", "recipes", "targets", "demo", "options", "report",
+    "measuring", "learning", "tracing", "cli",
 )  # fmt: skip
 HEAVY = (
     "torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn", "transformers",
