@@ -41,3 +41,9 @@ def test_the_spline_is_that_of_scipy_and_its_residuals_those_of_leaving_points_o
     )
     left_out = [values[k] - witness(at[at != k], np.array([k]))[0] for k in at]
     np.testing.assert_allclose(spline.residuals(weights), left_out, atol=1e-7)
+
+
+def test_a_point_that_alone_determines_the_trend_has_an_endless_power() -> None:
+    """All others lie on one line; an early preview of a scan may see such points."""
+    spline = Spline(Lattice((9, 9), (0.0, 0.0)), np.array([0, 1, 4, 5, 7, 8, 9]), 0.0, 3)
+    assert spline.powers[-1] > 1e12

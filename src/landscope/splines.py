@@ -216,7 +216,8 @@ class Spline:
         matrix[:n, :n] = self._kernel(nodes, nodes)
         matrix[:n, n:], matrix[n:, :n] = trend, trend.T
         self.inverse = np.linalg.inv(matrix)
-        self.powers = 1.0 / np.abs(np.diag(self.inverse)[:n])  # squared
+        with np.errstate(divide="ignore"):  # infinite where the others do not determine the trend
+            self.powers = 1.0 / np.abs(np.diag(self.inverse)[:n])  # squared
 
     def through(self, targets: np.ndarray) -> np.ndarray:
         """Return the weights [points + trend, ...] that pass through targets [points, ...]."""
