@@ -14,7 +14,7 @@ import numpy as np
 
 import landscope as ls
 from benchmarks.common import Case, enlarged, peak_memory, plain_losses, write
-from landscope.engines import Job, probes
+from landscope.engines.job import Job, probes
 from landscope.engines.local import Local
 from landscope.zoo import digits
 

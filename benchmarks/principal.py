@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 
 from benchmarks.common import write
-from landscope.principal import pca
-from landscope.trajectories import Trajectory
+from landscope.training.principal_components import pca
+from landscope.training.trajectory import Trajectory
 
 CHECKPOINTS, NEW = 200, 20
 SHAPES = {"in.weight": (1000, 600), "in.bias": (1000,), "out.weight": (399, 1000)}  # 1,000,000

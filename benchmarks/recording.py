@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import write
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 from landscope.zoo import digits
 
 ROUNDS, BATCH = 7, 128

@@ -29,12 +29,12 @@ from pathlib import Path
 import torch
 
 import landscope as ls
-from landscope.engines import Engine, Job, Point, Result
-from landscope.engines.dispatch import Chunk, Dispatcher
 from landscope.engines.executor import Executor
+from landscope.engines.job import Engine, Job, Point, Result
 from landscope.engines.local import Local
-from landscope.engines.plans import Plan
 from landscope.engines.ray import Ray
+from landscope.engines.scheduling import Chunk, Dispatcher
+from landscope.engines.tuning import Plan
 from landscope.zoo import CATALOG, digits
 
 WORKERS, POINTS, SECONDS = 1000, 1_000_000, 0.05

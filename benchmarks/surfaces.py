@@ -26,7 +26,7 @@ from benchmarks.common import (
     resnet20_32,
     write,
 )
-from landscope.engines import Job, probes
+from landscope.engines.job import Job, probes
 from landscope.engines.local import Local
 from landscope.params import norm
 

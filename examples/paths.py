@@ -25,10 +25,10 @@ import numpy as np
 import torch
 
 import landscope as ls
-from landscope import runs
-from landscope.optimizers import Course
+from landscope.cli import run_folder
 from landscope.progress import bar
-from landscope.training import train
+from landscope.training.loop import train
+from landscope.training.optimizers import Course
 from landscope.zoo import digits
 
 NETWORKS = ("digits_mlp", "digits_resnet8", "digits_resnet8_noshort")
@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
         land, paths = surface(objective, pca, walked, folder / network / "together")
         ls.draw.save(ls.draw.trajectory(land, paths), folder / f"paths_{network}_together.png")
         told[f"{network}, together"] = {"shares": pca.explained_variance_ratio.tolist()}
-    runs.write_json(folder / "paths.json", told)
+    run_folder.write_json(folder / "paths.json", told)
     (folder / "paths.md").write_text(table(told))
     print(table(told))
 
@@ -85,17 +85,17 @@ def objective_of(model: torch.nn.Module) -> ls.Objective:
 
 def surface(
     objective: ls.Objective, pca: ls.directions.PCA, walked: Sequence[ls.Trajectory], place: Path
-) -> tuple[ls.Landscape, list[ls.trajectory.Path]]:
+) -> tuple[ls.Landscape, list[ls.paths.Path]]:
     """Return the plane of principal components as a surface, and the paths on it."""
-    plane = ls.trajectory.plane(pca, objective)
-    paths = [ls.trajectory.on(plane, one, objective) for one in walked]
-    grid = ls.Grid(POINTS, ls.trajectory.spans(paths))
+    plane = ls.paths.plane(pca, objective)
+    paths = [ls.paths.on(plane, one, objective) for one in walked]
+    grid = ls.Grid(POINTS, ls.paths.spans(paths))
     with bar(f"surface of {place.parent.name}, {place.name}") as tell:
         return ls.scan(objective, plane, grid, journal=f"{place}.sqlite", progress=tell), paths
 
 
 def measured(
-    trajectory: ls.Trajectory, pca: ls.directions.PCA, path: ls.trajectory.Path
+    trajectory: ls.Trajectory, pca: ls.directions.PCA, path: ls.paths.Path
 ) -> dict[str, object]:
     """Return how much of a path its plane holds, where it turns, and how far off it runs."""
     last = trajectory[-1].values

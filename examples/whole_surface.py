@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import landscope as ls
-from landscope import runs
+from landscope.cli import run_folder
 from landscope.progress import bar, counted
 
 NETWORKS = {"with skips": "digits_resnet56", "without skips": "digits_resnet56_noshort"}
@@ -76,7 +76,7 @@ def main(folder: Path) -> None:
             "products": float(land.data["hessian_products"].sum()),
         }
         print(f"\n{label}\n{whole.verdict}")
-    runs.write_json(folder / "whole_surface.json", told)
+    run_folder.write_json(folder / "whole_surface.json", told)
     print(json.dumps({k: v["convexity within 0.25, median"] for k, v in told.items()}))
 
 

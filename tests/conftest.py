@@ -36,7 +36,7 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
     """``command("scan", ...)``: the whole program, as a shell starts it."""
-    from landscope import cli
+    from landscope.cli import app
 
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -47,7 +47,7 @@ def command(
         capsys.readouterr()
         code = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             code = 0 if end.code is None else int(end.code)
         told = capsys.readouterr()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from landscope.adaptive import Adaptive
-from landscope.filling import Filled
+from landscope.sampling.adaptive import Adaptive
+from landscope.sampling.prediction import Filled
 
 Values = dict[int, dict[str, float]]
 Surface = Callable[..., np.ndarray]

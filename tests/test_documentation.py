@@ -47,7 +47,7 @@ def test_the_pictures_of_the_readme_are_there() -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    from landscope.cli import app
+    from landscope.cli.app import app
 
     known = {c.name or str(c.callback and c.callback.__name__) for c in app.registered_commands}
     blocks = "\n".join(README.split("```")[1::2])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import landscope as ls
-from landscope.optimizers import Course
+from landscope.training.optimizers import Course
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

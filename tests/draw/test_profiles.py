@@ -12,8 +12,8 @@ import torch
 from matplotlib.axes import Axes
 
 from landscope import draw
-from landscope.analysis.eigen import Extremes
-from landscope.analysis.whole import Representativeness
+from landscope.analysis.representative_planes import Representativeness
+from landscope.curvature.eigensolver import Extremes
 from landscope.errors import DrawError
 
 Rasterize = Callable[..., Any]

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from landscope import draw
-from landscope.analysis.traces import Spectrum
+from landscope.curvature.trace_estimation import Spectrum
 from landscope.errors import DrawError
 
 Rasterize = Callable[..., Any]

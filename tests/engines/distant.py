@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Engine, Job, Point, Result, Team
+from landscope.engines.job import Engine, Job, Point, Result, Team
 from landscope.engines.local import Local
-from landscope.engines.plans import Plan
-from landscope.engines.shipping import Parcel
+from landscope.engines.serialization import Parcel
+from landscope.engines.tuning import Plan
 from landscope.params import Params
 from tests import cases
 

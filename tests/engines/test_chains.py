@@ -22,11 +22,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import landscope as ls
-from landscope.engines import Job
-from landscope.engines.chains import Chain, Chained, coordinates, ordered, path
+from landscope.engines.chains import Chain, coordinates, ordered, path
+from landscope.engines.job import Job
 from landscope.engines.local import Local
-from landscope.engines.plans import Plan
-from landscope.objective import Objective
+from landscope.engines.tuning import Plan
+from landscope.objective.objective import Objective
+from landscope.objective.quantities import Chained
 from landscope.params import Params, norm
 from landscope.progress import Progress
 from tests import cases

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import landscope as ls
-from landscope.engines import Point, worker
+from landscope.engines import remote_worker
 from landscope.engines.executor import Executor
-from landscope.engines.plans import Plan
-from landscope.engines.shipping import pack
-from landscope.engines.worker import Failure, Order
+from landscope.engines.job import Point
+from landscope.engines.remote_worker import Failure, Order
+from landscope.engines.serialization import pack
+from landscope.engines.tuning import Plan
 from landscope.errors import EngineError, ObjectiveError
 from tests import cases
 from tests.engines import distant
@@ -149,7 +150,7 @@ def test_a_worker_without_the_gpu_that_it_needs_is_a_sentence(
     pool: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
     order = Order(pack(distant.job(), folder=tmp_path), device="cuda")
-    failure = pool.submit(worker.prepare, order).result()
+    failure = pool.submit(remote_worker.prepare, order).result()
     assert isinstance(failure, Failure)
     with pytest.raises(EngineError, match=r"a worker has none: give workers GPUs"):
         failure.throw()

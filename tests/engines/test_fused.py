@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.engines.fused import Fused
-from landscope.zoo.cifar import residual
+from landscope.zoo.cifar_networks import residual
 from tests.cases import seeded
 
 INPUTS = torch.randn(5, 3, 8, 8, generator=seeded(0))

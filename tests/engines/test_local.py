@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Job
+from landscope.engines.job import Job
 from landscope.engines.local import Local
-from landscope.engines.plans import Plan
+from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
 from tests import cases
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import landscope as ls
-from landscope.engines import Result
-from landscope.engines.plans import Plan
+from landscope.engines.job import Result
 from landscope.engines.ray import Ray, _check_gpus
-from landscope.engines.shipping import Parcel, pack
+from landscope.engines.serialization import Parcel, pack
+from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
 from tests import cases
 from tests.engines import distant

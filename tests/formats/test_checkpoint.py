@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from landscope.errors import FormatError
 from landscope.formats import checkpoint
-from landscope.zoo import cifar
+from landscope.zoo import cifar_networks
 
 REAL = Path(__file__).parents[1] / "data" / "reference" / "tiny_a" / "model_10.t7"
 PYTHON_2_FILE = (  # {"acc": 62.5, "epoch": 300, "state_dict": DataParallel(Linear, BatchNorm1d)}
@@ -57,7 +57,7 @@ def assert_same(given: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def test_a_checkpoint_of_the_2018_scripts_loads_bit_for_bit() -> None:
-    network = cifar.tiny()
+    network = cifar_networks.tiny()
     checkpoint.load(network, REAL)
     stored = {}
     with zipfile.ZipFile(REAL) as file:

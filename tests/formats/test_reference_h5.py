@@ -19,7 +19,7 @@ import landscope as ls
 from landscope.errors import FormatError
 from landscope.formats import checkpoint, reference_h5
 from landscope.params import Params
-from landscope.zoo.cifar import tiny
+from landscope.zoo.cifar_networks import tiny
 
 FOLDER = Path(__file__).parents[1] / "data" / "reference"
 A = FOLDER / "tiny_a"

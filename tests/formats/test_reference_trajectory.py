@@ -16,12 +16,12 @@ import pytest
 import torch
 
 import landscope as ls
-from landscope.analysis.trajectory import on, plane
+from landscope.analysis.path_projection import on, plane
 from landscope.errors import FormatError
 from landscope.formats import reference_h5
 from landscope.params import Params
-from landscope.principal import PCA, pca
-from landscope.trajectories import Trajectory
+from landscope.training.principal_components import PCA, pca
+from landscope.training.trajectory import Trajectory
 from tests import walks
 
 A = Path(__file__).parents[1] / "data" / "reference" / "tiny_a"

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from landscope.errors import MissingExtraError
 from landscope.integrations.lightning import callback
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 
 with warnings.catch_warnings(action="ignore"):  # of its dependencies, while they are imported
     import lightning.pytorch as lightning

@@ -31,7 +31,7 @@ from transformers import (
 import landscope as ls
 from landscope.errors import MissingExtraError, ObjectiveError
 from landscope.integrations.transformers import callback, objective
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 from tests.integrations import cases
 from tests.integrations.cases import CASES, TEXT, Case, own_loss, padded, row_by_row
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from landscope import directions, params
-from landscope.directions import Normalize
 from landscope.params import Params
+from landscope.slices.normalization import Normalize
 
 NORMALIZATIONS: list[Normalize | None] = ["filter", "layer", "weight", "dfilter", "dlayer", None]
 

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 import landscope as ls
 from landscope import zoo
 from landscope.errors import TargetError
-from landscope.zoo import cifar, digits, sequences
+from landscope.zoo import cifar_networks, digits, text_networks
 
 
 def test_the_catalog_holds_every_network_once() -> None:
-    assert list(zoo.CATALOG) == [*digits.NETWORKS, *sequences.NETWORKS, *cifar.NETWORKS]
+    assert list(zoo.CATALOG) == [
+        *digits.NETWORKS,
+        *text_networks.NETWORKS,
+        *cifar_networks.NETWORKS,
+    ]
     assert all(entry.name == name for name, entry in zoo.CATALOG.items())
 
 
@@ -36,7 +40,7 @@ def test_sizes_count_trainable_parameters_and_layers(name: str) -> None:
 )
 def test_layers_of_sequence_models_are_recurrent_and_linear_ones(name: str, expected: int) -> None:
     parameters, layers = zoo.CATALOG[name].size()
-    assert parameters == sum(p.numel() for p in sequences.NETWORKS[name]().parameters())
+    assert parameters == sum(p.numel() for p in text_networks.NETWORKS[name]().parameters())
     assert layers == expected
 
 
@@ -62,8 +66,8 @@ def test_the_mean_squared_error_of_the_softmax_is_a_loss_of_the_zoo() -> None:
 def _untrained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Sequence models as they begin, on four windows."""
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sequences, "_train", lambda *_, **__: None)
-    monkeypatch.setattr(sequences, "EVALUATED", 4)
+    monkeypatch.setattr(text_networks, "_train", lambda *_, **__: None)
+    monkeypatch.setattr(text_networks, "EVALUATED", 4)
 
 
 @pytest.mark.usefixtures("_untrained")
@@ -76,7 +80,7 @@ def test_a_language_model_is_measured_by_the_character_over_a_plane(name: str) -
     start = zoo.initial(name)
     assert start is not None
     for part, train in (("train", True), ("test", False)):
-        inputs, targets = sequences.evaluated(name, train=train)
+        inputs, targets = text_networks.evaluated(name, train=train)
         with torch.no_grad():
             logits = start(inputs)
         loss = float(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
@@ -91,9 +95,9 @@ def test_a_language_model_is_measured_by_the_character_over_a_plane(name: str) -
 @pytest.mark.usefixtures("_untrained")
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_encoder_is_measured_by_the_passage(loss: str) -> None:
-    inputs, labels = sequences.evaluated("text_encoder")
+    inputs, labels = text_networks.evaluated("text_encoder")
     with torch.no_grad():
-        logits = sequences.initial("text_encoder")(inputs)
+        logits = text_networks.initial("text_encoder")(inputs)
     expected = float(F.cross_entropy(logits, labels))
     if loss == "mse":
         expected = float(F.mse_loss(logits.softmax(1), F.one_hot(labels, logits.shape[1]).float()))

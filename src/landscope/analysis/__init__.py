@@ -1,1 +1,8 @@
-"""What a landscape means: one subject a file."""
+"""What landscapes and training paths MEAN: one subject a file, numbers and no pictures.
+
+Pictures of the results belong to ``draw``, sentences about them to ``cli``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,10 +9,10 @@ from typing import Literal, final
 import numpy as np
 import torch
 
-from landscope.directions import standard_normal
 from landscope.errors import ObjectiveError, ParamsError
-from landscope.objective import Objective
+from landscope.objective.objective import Objective
 from landscope.params import Params, like
+from landscope.slices.directions import standard_normal
 
 Metric = Literal["filter", "euclidean"]
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from landscope import directions as directions_
-from landscope.adaptive import Adaptive
-from landscope.engines import Engine
+from landscope.engines.job import Engine
 from landscope.errors import ParamsError
 from landscope.landscape import Landscape
-from landscope.objective import Objective
+from landscope.objective.objective import Objective
 from landscope.progress import Progress
-from landscope.sampling import Grid, Sampler
-from landscope.scanning import scan
-from landscope.slices import Line, Plane
+from landscope.sampling.adaptive import Adaptive
+from landscope.sampling.grid import Grid, Sampler
+from landscope.scanning.loop import scan
+from landscope.slices import directions as directions_
+from landscope.slices.slices import Line, Plane
 
 
 def ensemble(

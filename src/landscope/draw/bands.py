@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from landscope.draw.fields import axis_values, several
 from landscope.draw.levels import FloatArray
 from landscope.draw.lines import CROSS, CYCLE, dress, lonely, mark_holes
+from landscope.draw.plane import new_axes
 from landscope.draw.scene import LineScene, line_scene
-from landscope.draw.static import new_axes
+from landscope.draw.values import axis_values, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

@@ -14,11 +14,9 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from landscope.draw.fields import named, names_of, several
 from landscope.draw.labels import tick
 from landscope.draw.panels import panel_grid
-from landscope.draw.scene import PlaneScene, plane_scene
-from landscope.draw.static import (
+from landscope.draw.plane import (
     COLORS,
     add_color_bar,
     new_axes,
@@ -26,6 +24,8 @@ from landscope.draw.static import (
     paint_heatmap,
     plane_size,
 )
+from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.values import named, names_of, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

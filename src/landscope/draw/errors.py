@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscope.draw.static import heatmap
+from landscope.draw.plane import heatmap
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

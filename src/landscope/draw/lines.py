@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscope.draw.fields import named, several
 from landscope.draw.levels import FloatArray
+from landscope.draw.plane import mark_axis, new_axes
 from landscope.draw.scene import LineScene, Trace, line_scene
-from landscope.draw.static import mark_axis, new_axes
+from landscope.draw.values import named, several
 from landscope.landscape import Landscape
 
 # Okabe and Ito's colors, told apart by color-blind people; the first two are loss and percentage.

@@ -9,11 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from landscope.draw.fields import named, several
 from landscope.draw.lines import line_legend, paint_lines
-from landscope.draw.relief import paint_surface
-from landscope.draw.scene import line_scene, plane_scene
-from landscope.draw.static import (
+from landscope.draw.plane import (
     Painter,
     add_color_bar,
     paint_contour,
@@ -21,6 +18,9 @@ from landscope.draw.static import (
     paint_heatmap,
     plane_size,
 )
+from landscope.draw.relief import paint_surface
+from landscope.draw.scene import line_scene, plane_scene
+from landscope.draw.values import named, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

@@ -10,18 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscope.draw.bands import hole_entries, legend_below, paint_band
-from landscope.draw.choices import limits_of, paintable, resolve_scale
-from landscope.draw.fields import texts_of
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray
 from landscope.draw.lines import CYCLE, dress, lonely, mark_holes
 from landscope.draw.panels import panel_grid
+from landscope.draw.plane import new_axes
+from landscope.draw.scales import limits_of, paintable, resolve_scale
 from landscope.draw.scene import LineScene, Trace
-from landscope.draw.static import new_axes
+from landscope.draw.values import texts_of
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:
-    from landscope.analysis.whole import Representativeness
+    from landscope.analysis.representative_planes import Representativeness
 
 _AXIS = "distance (in mean lengths of a random direction)"
 # Told apart by color, by dash and by mark: in print and by color-blind people too.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.figure import Figure
 
-from landscope.draw.fields import label_of, names_of, text_of, texts_of, title_of, unit_of
 from landscope.draw.lines import common, line
 from landscope.draw.panels import side_by_side
+from landscope.draw.values import label_of, names_of, text_of, texts_of, title_of, unit_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

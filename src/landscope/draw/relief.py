@@ -17,8 +17,8 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
+from landscope.draw.plane import COLORS, add_color_bar, few_ticks, new_axes, norm
 from landscope.draw.scene import PlaneScene, need_area, plane_scene
-from landscope.draw.static import COLORS, add_color_bar, few_ticks, new_axes, norm
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landscope.draw.choices import (
+from landscope.draw.levels import FloatArray
+from landscope.draw.scales import (
     check_clip,
     levels_of,
     limits_of,
@@ -21,7 +22,7 @@ from landscope.draw.choices import (
     paintable,
     resolve_scale,
 )
-from landscope.draw.fields import (
+from landscope.draw.values import (
     axis_values,
     curves_of,
     is_percent,
@@ -30,7 +31,6 @@ from landscope.draw.fields import (
     plane_values,
     title_of,
 )
-from landscope.draw.levels import FloatArray
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 

@@ -15,15 +15,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from landscope.draw.bands import UNDER
-from landscope.draw.choices import LOG_RATIO, SCALES, paintable
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, round_numbers
 from landscope.draw.lines import CYCLE
-from landscope.draw.static import few_ticks, mark_axis, new_axes
+from landscope.draw.plane import few_ticks, mark_axis, new_axes
+from landscope.draw.scales import LOG_RATIO, SCALES, paintable
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:
-    from landscope.analysis.traces import Spectrum
+    from landscope.curvature.trace_estimation import Spectrum
 
 _ROW = 0.06  # height of a row of ticks, as a share of the picture
 _BELOW = 10.0  # how far below the hump of one eigenvalue the picture ends, as a factor

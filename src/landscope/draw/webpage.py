@@ -24,8 +24,12 @@ import numpy as np
 from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
-from landscope.draw.choices import resolve_scale
-from landscope.draw.fields import (
+from landscope.draw.levels import FloatArray
+from landscope.draw.path_scene import EMBER, Paths, Trail, trails_of
+from landscope.draw.saving import checked, written
+from landscope.draw.scales import resolve_scale
+from landscope.draw.scene import line_scene, need_area, plane_scene
+from landscope.draw.values import (
     axis_values,
     curves_of,
     is_percent,
@@ -37,10 +41,6 @@ from landscope.draw.fields import (
     several,
     title_of,
 )
-from landscope.draw.levels import FloatArray
-from landscope.draw.saving import checked, written
-from landscope.draw.scene import line_scene, need_area, plane_scene
-from landscope.draw.trails import EMBER, Paths, Trail, trails_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -70,7 +70,7 @@ def page(
     Args:
         land_or_lands: one to six planes, or any number of lines.
         path: a file that ends in .html; folders are made as needed.
-        paths: for one plane, one path over it or several: what ``ls.trajectory.on`` returned. For
+        paths: for one plane, one path over it or several: what ``ls.paths.on`` returned. For
             a list of planes a list that holds, for each, a path, several, or None.
         quantity: what to show first. Default: that of the first landscape; for lines, every loss
             and every percentage.

@@ -9,42 +9,17 @@ computes again, at most log2(resolution) points.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import numpy as np
 
-from landscope.objective import Objective
-from landscope.params import Params
-from landscope.slices import Slice
+from landscope.objective.objective import Objective
+from landscope.objective.quantities import Chained
+from landscope.slices.slices import Slice
 
 _REMEMBERED = 8  # points whose states a worker keeps at least: in order few are needed
-
-
-class Chained(ABC):
-    """A quantity of a scan that gains from starting near its result.
-
-    It is a quantity like any other, ``quantity(objective, params) -> dict``, and can start from
-    the state that it returned at another point.
-    """
-
-    @abstractmethod
-    def follow(
-        self, objective: Objective, params: Params, state: Any
-    ) -> tuple[dict[str, float], Any]:
-        """Return values and state at a point.
-
-        Args:
-            objective: what to measure.
-            params: where.
-            state: that of a point near by; None where there is none.
-        """
-
-    def __call__(self, objective: Objective, params: Params) -> dict[str, float]:
-        """Return the values at a point that has no neighbor."""
-        return self.follow(objective, params, None)[0]
 
 
 @final

@@ -19,11 +19,12 @@ from typing import Any, TypeVar, final
 
 import torch
 
-from landscope.engines import Job, Point, Result, Team, worker
-from landscope.engines.dispatch import MOST, Chunk, Dispatcher
-from landscope.engines.plans import Plan
-from landscope.engines.shipping import Make, pack
-from landscope.engines.worker import Answer, Failure, Order
+from landscope.engines import remote_worker
+from landscope.engines.job import Job, Point, Result, Team
+from landscope.engines.remote_worker import Answer, Failure, Order
+from landscope.engines.scheduling import MOST, Chunk, Dispatcher
+from landscope.engines.serialization import Make, pack
+from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class Executor:
             job,
             self.plan,
         )
-        task = (worker.prepare, order, job.points, tuple(job.probes), self.compile)
+        task = (remote_worker.prepare, order, job.points, tuple(job.probes), self.compile)
         plan = _outcome(_submit(self.executor, *task))
         if isinstance(plan, Failure):
             plan.throw()
@@ -134,7 +135,9 @@ class _Pool:
             while True:
                 room = dispatcher.ahead * self.workers
                 while len(flying) < room and (chunk := dispatcher.next_chunk()):
-                    future = _submit(self.executor, worker.evaluate, self.order, chunk, terms=terms)
+                    future = _submit(
+                        self.executor, remote_worker.evaluate, self.order, chunk, terms=terms
+                    )
                     flying[future] = chunk
                     future.add_done_callback(landed.put)
                 if not flying:
@@ -154,7 +157,7 @@ def harvest(
     failures: list[Failure] = []
     for chunk, answer in answers:
         rows, failure = ([], answer) if isinstance(answer, Failure) else answer
-        results = worker.results(rows)
+        results = remote_worker.results(rows)
         dispatcher.done(chunk, sum(result.seconds for result in results))
         found += results
         failures += [failure] if failure else []

@@ -7,7 +7,7 @@ Whatever cannot be rewritten runs as it is, and a model that torch.fx cannot tra
 
 The operators are those that torch's own compiler puts in place (``torch.ops.mkldnn``). They are not
 documented, so nothing here is trusted: a plan takes this pass only after it gave the values of the
-plain one (see :mod:`landscope.engines.plans`).
+plain one (see :mod:`landscope.engines.tuning`).
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ from typing import Any, final
 
 import torch
 
-from landscope.borrow import undisturbed
-from landscope.displaced import Displaced, displaced
-from landscope.engines import Job
-from landscope.engines.chains import Chained
-from landscope.engines.plans import Plan, choose
-from landscope.engines.team import Team, Worker, in_rows
+from landscope.engines.in_place import Displaced, displaced
+from landscope.engines.job import Job
+from landscope.engines.threads import Team, Worker, in_rows
+from landscope.engines.tuning import Plan, choose
 from landscope.errors import EngineError
-from landscope.objective import Objective
+from landscope.objective.borrowing import undisturbed
+from landscope.objective.objective import Objective
+from landscope.objective.quantities import Chained
 
 
 @final
@@ -30,7 +30,7 @@ class Local:
         workers: points evaluated at the same time, each in a thread with its share of the cores;
             None measures whether one worker or one a core is faster.
         compile: use torch.compile: True, False, or None: where the scan takes minutes.
-        plan: how to make the passes; None measures it (see :mod:`landscope.engines.plans`).
+        plan: how to make the passes; None measures it (see :mod:`landscope.engines.tuning`).
         devices: names of devices, one worker each, such as ("cuda:0", "cuda:1"); None: all GPUs of
             this machine when the objective is on a GPU, else the objective's device.
 

@@ -1,9 +1,9 @@
 """The Ray engine: workers on this machine or on a cluster, replaced when they die.
 
 Each worker is an actor with CPUs and GPUs of its own. What it needs comes through one file that all
-workers of a machine map into memory (:mod:`landscope.engines.shipping`); a machine that does not
-see the file gets it once, through Ray's object store. A worker that dies costs the points that it
-had: they are asked again, of the others and of the worker that takes its place.
+workers of a machine map into memory (:mod:`landscope.engines.serialization`); a machine that
+does not see the file gets it once, through Ray's object store. A worker that dies costs the points
+that it had: they are asked again, of the others and of the worker that takes its place.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from typing import Any, final
 
 import numpy as np
 
-from landscope.engines import Job, Point, Result, Team, worker
-from landscope.engines.dispatch import ATTEMPTS, MOST, Chunk, Dispatcher
+from landscope.engines import remote_worker
 from landscope.engines.executor import FEW, harvest, ordered, taken
-from landscope.engines.plans import Plan
-from landscope.engines.shipping import Make, Parcel, pack
-from landscope.engines.worker import Answer, Failure, Order
+from landscope.engines.job import Job, Point, Result, Team
+from landscope.engines.remote_worker import Answer, Failure, Order
+from landscope.engines.scheduling import ATTEMPTS, MOST, Chunk, Dispatcher
+from landscope.engines.serialization import Make, Parcel, pack
+from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
 from landscope.extras import optional
 
@@ -202,10 +203,10 @@ class _Actor:
     def prepare(
         self, order: Order, points: int, probes: Sequence[tuple[float, ...]], compiler: bool
     ) -> str | Failure:
-        return worker.prepare(order, points, probes, compiler)
+        return remote_worker.prepare(order, points, probes, compiler)
 
     def evaluate(self, order: Order, points: Sequence[Point], terms: bool) -> Answer:
-        return worker.evaluate(order, points, terms=terms)
+        return remote_worker.evaluate(order, points, terms=terms)
 
 
 @dataclass(eq=False)

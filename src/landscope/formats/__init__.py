@@ -1,18 +1,8 @@
-"""Files of other tools: ``reference_h5`` (2018 scripts), ``checkpoint`` (weights), ``vtk``."""
+"""Files of other tools: the 2018 scripts, checkpoints, ParaView.
 
-from __future__ import annotations
+Files of landscope itself belong to ``landscape`` and to the room that writes them.
+"""
 
-import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+import lazy_loader
 
-if TYPE_CHECKING:
-    from landscope.formats import checkpoint, reference_h5, vtk
-
-__all__ = ["checkpoint", "reference_h5", "vtk"]
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
-        return importlib.import_module(f"landscope.formats.{name}")
-    raise AttributeError(f"module 'landscope.formats' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -35,7 +35,7 @@ from landscope.params import Params, like, wrap
 if TYPE_CHECKING:
     import xarray as xr
 
-    from landscope.principal import PCA
+    from landscope.training.principal_components import PCA
 
 _NAMES = {"loss": "loss", "acc": "accuracy"}
 _EIGENVALUES = {"min_eig": "hessian_min", "max_eig": "hessian_max"}
@@ -252,7 +252,7 @@ def write_projection(
     """Write the coordinates of checkpoints as a projection file of the 2018 scripts.
 
     Args:
-        x: shape (checkpoints,), such as ``ls.trajectory.on(...).data["x"]``.
+        x: shape (checkpoints,), such as ``ls.paths.on(...).data["x"]``.
         y: the same; None for one direction.
         path: the file.
 

@@ -1,21 +1,8 @@
-"""Other people's models and training loops: ``transformers``, ``lightning``.
+"""Models and training loops of other frameworks: Hugging Face transformers, Lightning.
 
-Each is imported when it is asked for.
+Each is imported when it is used, and needs its own extra.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from landscope.integrations import lightning, transformers
-
-__all__ = ["lightning", "transformers"]
-
-
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
-        return importlib.import_module(f"landscope.integrations.{name}")
-    raise AttributeError(f"module 'landscope.integrations' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

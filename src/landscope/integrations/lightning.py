@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from landscope.extras import optional
-from landscope.recorder import Recorder, checked
+from landscope.training.recorder import Recorder, checked
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback

@@ -12,10 +12,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscope import losses
 from landscope.errors import ObjectiveError
-from landscope.terms import Loss, Terms
-from landscope.tokens import logits_of
+from landscope.objective import sequence_losses
+from landscope.objective.sequence_losses import logits_of
+from landscope.objective.terms import Loss, Terms
 
 TASKS = ("causal", "masked", "seq2seq", "token_classification", "classification")
 _UNSHIFTED = (  # their loss compares labels with the logits at the same place
@@ -93,10 +93,10 @@ def loss_and_metrics(task: str, labels: Tensor, config: Any) -> tuple[Loss, dict
     if problem == "multi_label_classification":
         return Loss("binary cross-entropy", _bits, "nat", "landscope: multi-label"), {}
     shift = task == "causal"
-    loss = losses.tokens(shift=shift)
-    metrics = {"accuracy": losses.token_accuracy(shift=shift)}
+    loss = sequence_losses.tokens(shift=shift)
+    metrics = {"accuracy": sequence_losses.token_accuracy(shift=shift)}
     if task in ("causal", "masked", "seq2seq"):
-        metrics["perplexity"] = losses.perplexity(loss)
+        metrics["perplexity"] = sequence_losses.perplexity(loss)
     return loss, metrics
 
 

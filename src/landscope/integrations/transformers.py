@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from landscope.errors import ObjectiveError
 from landscope.extras import optional
 from landscope.integrations import tasks
-from landscope.integrations.bodies import bare, body_of, check_precision
-from landscope.integrations.collating import IGNORED, Reader, Row
-from landscope.integrations.trainers import callback
-from landscope.objective import Objective
+from landscope.integrations.eval_copy import bare, body_of, check_precision
+from landscope.integrations.padding import IGNORED, Reader, Row
+from landscope.integrations.trainer_callback import callback
+from landscope.objective.objective import Objective
 from landscope.params import Params
 
 __all__ = ["callback", "objective"]

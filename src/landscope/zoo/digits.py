@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscope.borrow import undisturbed
-from landscope.zoo import caching
-from landscope.zoo.cifar import residual
+from landscope.objective.borrowing import undisturbed
+from landscope.zoo import cache as caching_
+from landscope.zoo.cifar_networks import residual
 
 EPOCHS = 25
 _TRAINING = 1437  # of 1797 images; the rest are test images
@@ -81,7 +81,7 @@ def trained(name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = Tru
     """
     recipe = epochs, seed, _LEARNING_RATE, _BATCH, _WEIGHT_DECAY
     train = partial(_train, epochs=epochs, seed=seed)
-    return caching.trained(name, initial(name, seed=seed), train, recipe, cache=cache)
+    return caching_.trained(name, initial(name, seed=seed), train, recipe, cache=cache)
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module:

@@ -1,0 +1,32 @@
+from . import curvature as curvature
+from . import directions as directions
+from . import draw as draw
+from . import engines as engines
+from . import errors as errors
+from . import formats as formats
+from . import integrations as integrations
+from . import losses as losses
+from . import params as params
+from . import paths as paths
+from . import zoo as zoo
+from .analysis.averages import loss_stderr as loss_stderr
+from .analysis.averages import neighborhood_average as neighborhood_average
+from .analysis.ensembles import ensemble as ensemble
+from .analysis.representative_planes import representativeness as representativeness
+from .landscape import Landscape as Landscape
+from .landscape import load as load
+from .objective.objective import Objective as Objective
+from .sampling.adaptive import Adaptive as Adaptive
+from .sampling.calibrated import Calibrated as Calibrated
+from .sampling.grid import Grid as Grid
+from .scanning.cost import Cost as Cost
+from .scanning.cost import estimate as estimate
+from .scanning.journal import Journal as Journal
+from .scanning.loop import scan as scan
+from .slices.slices import Line as Line
+from .slices.slices import Plane as Plane
+from .slices.slices import Volume as Volume
+from .training.recorder import Recorder as Recorder
+from .training.trajectory import Trajectory as Trajectory
+
+__version__: str

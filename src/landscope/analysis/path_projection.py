@@ -1,0 +1,397 @@
+"""A path of training on a slice: where each checkpoint lies, and how far off the slice it is.
+
+A contour shows losses on the slice, and a network in training is never on it: its loss stands
+beside that of its projection, and its distance beside both. Nobody need read a height off the
+contour that the network never had.
+
+Source: Li, Xu, Taylor, Studer, Goldstein, NeurIPS 2018, arXiv 1712.09913, section 7.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, final, get_args
+
+import numpy as np
+import torch
+
+from landscope import _version, fingerprint
+from landscope.errors import FormatError, ParamsError, SliceError
+from landscope.files import whole
+from landscope.objective.evaluation import Session
+from landscope.objective.objective import Objective
+from landscope.params import Params, check_like, dot, like, norm, states
+from landscope.progress import Progress, bar, counted, reporter
+from landscope.slices.slices import Affine, Plane
+from landscope.training.principal_components import PCA
+from landscope.training.trajectory import Checkpoint, Trajectory
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Method = Literal["lstsq", "cos"]
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The checkpoints of a trajectory on a slice.
+
+    Args:
+        data: variables over the one dim "checkpoint": "x" (and "y", "z"), the coordinates;
+            "distance" from the checkpoint to the point with these coordinates, and
+            "relative_distance", its share of the distance to the center (0 at the center);
+            "step", "epoch" and "learning_rate", NaN where they were not recorded; and, where an
+            objective was given, "loss" at the checkpoint and "projected_loss" at its projection,
+            and so with each metric.
+
+    Raises:
+        FormatError: when these are not the variables of a path.
+    """
+
+    data: xr.Dataset
+
+    def __post_init__(self) -> None:
+        odd = [str(n) for n, v in self.data.items() if v.dims != ("checkpoint",)]
+        if odd or "x" not in self.data:
+            what = f"{odd[0]} is over {self.data[odd[0]].dims}" if odd else "there is no x"
+            raise FormatError(
+                f"these are no data of a path: {what}; expected coordinates over 'checkpoint', as"
+                " ls.paths.on returns them."
+            )
+
+    @property
+    def name(self) -> str:
+        """The name of the trajectory, for legends."""
+        return str(self.data.attrs.get("title", ""))
+
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write the path to a .nc file (netCDF-4), which appears whole or not at all; return it.
+
+        Raises:
+            FormatError: when the ending is another, or the place cannot be written.
+        """
+        place = pathlib.Path(path)
+        if place.suffix != ".nc":
+            raise FormatError(f"path={str(path)!r}; a path of training is saved as a .nc file.")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with whole(place) as part:
+                self.data.to_netcdf(part, engine="h5netcdf")
+        except OSError as error:
+            raise FormatError(
+                f"{place} cannot be written ({error}): choose a folder that you may write to."
+            ) from error
+        return place
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Path:
+        """Return the path in a file that :meth:`save` wrote.
+
+        Raises:
+            FormatError: when there is no such file, or it holds no path.
+        """
+        import xarray as xr
+
+        if not pathlib.Path(path).is_file():
+            raise FormatError(f"{path} does not exist or is no file: check the name.")
+        try:
+            with xr.open_dataset(path, engine="h5netcdf") as data:
+                return cls(data.load())
+        except (OSError, KeyError, ValueError) as error:
+            raise FormatError(f"{path} cannot be read as a path of training ({error}).") from error
+
+
+def on(
+    slice: Affine,  # noqa: A002 - the field's word, and that of ls.scan
+    trajectory: Trajectory,
+    objective: Objective | None = None,
+    *,
+    method: Method = "lstsq",
+    progress: Callable[[Progress], None] | bool | None = None,
+) -> Path:
+    """Return where the checkpoints of a trajectory lie on a slice, and how far off it.
+
+    With the directions as columns of D, the coordinates of theta are those of the nearest point,
+    argmin |center + D c - theta|.
+
+    The two losses. "loss" is what the network had: the checkpoint's parameters with the buffers
+    that were recorded with them. "projected_loss" is what the surface shows there: a point of the
+    slice, evaluated as ``ls.scan`` does it, that is with the objective's own buffers where the
+    slice does not move them. An objective with ``buffers="recompute"`` computes batch-norm
+    statistics anew for both. The attribute "buffers" tells which ones the first loss had.
+
+    Args:
+        slice: a Line, a Plane or a Volume, over ``objective.center`` or ``objective.states``.
+        trajectory: of the same network.
+        objective: to evaluate; without one there are no losses.
+        method: "lstsq", or "cos": the length of the projection along each direction by itself, as
+            the 2018 scripts offer it: the same where directions are orthonormal, and wrong by
+            their length and the angle between them where they are not.
+        progress: called after each checkpoint; True shows a bar.
+
+    Raises:
+        ParamsError: when the checkpoints lack a parameter of the slice, or have one that neither
+            the slice nor the objective's model has.
+        SliceError: for an unknown method, a slice without directions, or what is no trajectory.
+
+    Cost: a few passes over the parameters and two over the data a checkpoint. One checkpoint is in
+    memory at a time, beside the slice.
+
+    Source: Li et al. 2018, arXiv 1712.09913, section 7.
+
+    Example:
+        >>> import torch, landscope as ls
+        >>> data = torch.randn(20, 4), torch.randint(3, (20,))
+        >>> model = torch.nn.Linear(4, 3)
+        >>> with ls.Recorder("path", every=1) as recorder:
+        ...     for step in range(5):
+        ...         _ = torch.nn.init.normal_(model.weight)
+        ...         _ = recorder(model, step=step)
+        >>> objective = ls.Objective(model, torch.nn.CrossEntropyLoss(), data)
+        >>> trajectory = ls.Trajectory.open("path")
+        >>> plane = ls.paths.plane(ls.directions.pca(trajectory))
+        >>> path = ls.paths.on(plane, trajectory, objective)
+        >>> path.data["loss"].shape
+        (5,)
+    """
+    if not isinstance(slice, Affine):
+        raise SliceError(
+            f"slice is a {type(slice).__name__}; a path is seen on a Line, a Plane or a Volume."
+        )
+    if method not in get_args(Method):
+        raise SliceError(f"method={method!r}; expected 'lstsq' or 'cos'.")
+    if not isinstance(trajectory, Trajectory):
+        raise SliceError(
+            f"trajectory is a {type(trajectory).__name__}; expected ls.Trajectory.open(folder)."
+        )
+    places, values = [], []
+    with _told(progress, trajectory) as tell, contextlib.ExitStack() as stack:
+        session = None if objective is None else stack.enter_context(objective.session())
+        for k, checkpoint in enumerate(trajectory):
+            known = checkpoint.states()
+            point = _point(known, checkpoint, slice)
+            places.append(_place(slice, point, method))
+            if session is not None:
+                values.append(_values(session, slice, places[-1], known))
+            tell(k + 1, len(trajectory))
+    data = _dataset(slice, trajectory, places, values, objective)
+    if objective is not None:
+        data.attrs["buffers"] = _buffers(objective, trajectory)
+    return Path(data.assign_attrs(method=method))
+
+
+def plane(pca: PCA, objective: Objective | None = None) -> Plane:
+    """Return the plane of the first two principal components, through their center.
+
+    Args:
+        pca: of ``ls.directions.pca``, with two components or more.
+        objective: what will be evaluated: the plane is put on its device.
+
+    Raises:
+        SliceError: when there is one component only, or no PCA.
+    """
+    if not isinstance(pca, PCA):
+        raise SliceError(
+            f"pca is a {type(pca).__name__}; expected what ls.directions.pca(trajectory) returns."
+        )
+    if len(pca.directions) < 2:
+        raise SliceError("pca has one component; a plane wants two: ls.directions.pca(..., 2).")
+    device = torch.device("cpu") if objective is None else objective.device
+    center, dx, dy = (
+        like(part, {name: tensor.to(device) for name, tensor in part.items()})
+        for part in (pca.center, *pca.directions[:2])
+    )
+    return Plane(center, dx, dy, labels=pca.labels[:2])
+
+
+def spans(paths: Path | Iterable[Path], margin: float = 0.2) -> list[tuple[float, float]]:
+    """Return (first, last) of each axis of a picture that shows whole paths.
+
+    No axis is less than half as long as another, so that pictures can have one unit of length.
+
+    Args:
+        paths: one path, or several on one slice.
+        margin: what is left free on every side, as a share of the longest axis.
+
+    Raises:
+        SliceError: when no coordinate is finite, or margin is negative or infinite.
+    """
+    found = [paths] if isinstance(paths, Path) else list(paths)
+    dims = [dim for dim in ("x", "y", "z") if all(dim in path.data for path in found)]
+    columns = [np.concatenate([path.data[dim].values for path in found]) for dim in dims if found]
+    finite = [column[np.isfinite(column)] for column in columns]
+    if not finite or not all(column.size for column in finite) or not 0 <= margin < math.inf:
+        raise SliceError(
+            f"{len(found)} paths, margin={margin}; expected paths with finite coordinates, and a"
+            " margin of 0 or more."
+        )
+    longest = max(float(np.ptp(column)) for column in finite) or 1.0
+    return [_span(column, longest, margin) for column in finite]
+
+
+def _span(values: np.ndarray, longest: float, margin: float) -> tuple[float, float]:
+    half = max(float(np.ptp(values)), longest / 2) / 2 + margin * longest
+    middle = float(values.min() + values.max()) / 2
+    unit = 10.0 ** (math.floor(math.log10(half)) - 1)  # two digits: axes that can be read
+    ends = math.floor((middle - half) / unit), math.ceil((middle + half) / unit)
+    return float(f"{ends[0] * unit:.12g}"), float(f"{ends[1] * unit:.12g}")
+
+
+def identity(slice_: Affine) -> str:
+    """Return a text that differs when slices differ: that of ``land.data``'s fingerprints."""
+    parts = {role: fingerprint.of_tensors(part) for role, part in slice_.parts.items()}
+    return f"{type(slice_).__name__} {json.dumps(parts)}"
+
+
+@contextlib.contextmanager
+def _told(
+    progress: Callable[[Progress], None] | bool | None, trajectory: Trajectory
+) -> Iterator[Callable[[int, int], None]]:
+    is_bar = progress is True
+    shown = bar(f"path of {trajectory.name}", "checkpoints") if is_bar else reporter(progress)
+    with shown as tell:
+        yield counted(tell)
+
+
+def _point(known: Params, checkpoint: Checkpoint, slice_: Affine) -> Params:
+    """Return the tensors of a checkpoint that a slice moves.
+
+    Raises:
+        ParamsError: when one is missing, or a parameter is left that the slice does not move.
+    """
+    found = {name: known[name] for name in slice_.center if name in known}
+    try:
+        check_like(found, slice_.center, str(checkpoint.path))
+    except ParamsError as error:
+        raise ParamsError(
+            f"{error} The slice and the trajectory are of two networks, or the slice is over"
+            " objective.states and the buffers were not recorded."
+        ) from error
+    extra = next((name for name in checkpoint.parameters(known) if name not in found), None)
+    if extra is not None:
+        raise ParamsError(
+            f"{checkpoint.path} has the parameter {extra!r}, which the slice has not, so a distance"
+            " would leave it out: take a slice over all parameters; or, where it is a buffer, name"
+            " the parameters with ls.Trajectory.open(folder, like=objective.center)."
+        )
+    return like(slice_.center, found)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a checkpoint lies."""
+
+    coordinates: tuple[float, ...]
+    distance: float  # to the point with these coordinates
+    relative: float  # as a share of the distance to the center
+
+
+def _place(slice_: Affine, point: Params, method: Method) -> _Place:
+    offset = {
+        name: point[name].to(tensor.device).double() - tensor.double()
+        for name, tensor in slice_.center.items()
+        if tensor.is_floating_point()
+    }
+    far = norm(offset)
+    if method == "lstsq":
+        coordinates, distance = slice_.project(point)
+    else:
+        moving = [{name: d[name] for name in offset} for d in slice_.directions]
+        lengths = [norm(d) for d in moving]
+        coordinates = tuple(
+            dot(offset, d) / length if length else 0.0
+            for d, length in zip(moving, lengths, strict=True)
+        )
+        for step, d in zip(coordinates, moving, strict=True):
+            for name, tensor in offset.items():
+                tensor.sub_(d[name].double(), alpha=step)
+        distance = norm(offset)
+    return _Place(coordinates, distance, distance / far if far else 0.0)
+
+
+def _values(session: Session, slice_: Affine, place: _Place, known: Params) -> dict[str, float]:
+    """Return loss and metrics at a checkpoint and at its projection."""
+    given = known
+    if session.recompute:
+        left = {n: t for n, t in known.items() if n.rpartition(".")[2] not in _STATISTICS}
+        given = like(known, left)
+    there, projected = session.values(given), session.values(slice_.at(place.coordinates))
+    return {
+        **{_name(n): value for n, value in there.items()},
+        **{f"projected_{_name(n)}": value for n, value in projected.items()},
+    }
+
+
+def _name(quantity: str) -> str:
+    """Return the name of a quantity in a path, where the loss that was trained is the loss."""
+    return "loss" if quantity == "train_loss" else quantity
+
+
+def _dataset(
+    slice_: Affine,
+    trajectory: Trajectory,
+    places: Sequence[_Place],
+    values: Sequence[Mapping[str, float]],
+    objective: Objective | None,
+) -> xr.Dataset:
+    import xarray as xr
+
+    labels = dict(zip(slice_.dims, slice_.labels, strict=False))
+    columns: dict[str, tuple[list[float], str, str]] = {
+        dim: ([place.coordinates[k] for place in places], "1", labels.get(dim, f"direction {dim}"))
+        for k, dim in enumerate(slice_.dims)
+    }
+    columns["distance"] = [p.distance for p in places], "1", "distance off the slice"
+    columns["relative_distance"] = (
+        [p.relative for p in places], "1", "distance off the slice, as a share of that from the"
+        " center")  # fmt: skip
+    for name, long_name in (("step", "step of training"), ("epoch", "epoch"),
+                            ("learning_rate", "learning rate")):  # fmt: skip
+        noted = [getattr(checkpoint, name) for checkpoint in trajectory]
+        columns[name] = [math.nan if v is None else float(v) for v in noted], "1", long_name
+    if objective is not None:
+        units = {"loss": objective.loss_terms.units}
+        units |= {name: metric.units for name, metric in objective.metrics.items()}
+        for name in values[0]:
+            columns[name] = [v[name] for v in values], *_described(name, units)
+    attributes = {
+        "title": trajectory.name,
+        "folder": str(trajectory.folder),
+        "slice": identity(slice_),
+        "made_with": f"landscope {_version.__version__}",
+    }
+    return xr.Dataset(
+        {
+            name: ("checkpoint", np.array(column), {"units": unit, "long_name": text})
+            for name, (column, unit, text) in columns.items()
+        },
+        attrs=attributes,
+    )
+
+
+def _described(name: str, units: Mapping[str, str]) -> tuple[str, str]:
+    """Return the unit of a quantity, and what it is in words."""
+    plain = name.removeprefix("projected_")
+    kind = plain.removeprefix("train_").removeprefix("test_")
+    where = "its projection" if name != plain else "the checkpoint"
+    return units.get(kind, ""), f"{plain.replace('_', ' ')} at {where}"
+
+
+def _buffers(objective: Objective, trajectory: Trajectory) -> str:
+    """Return, in words, with which buffers the loss at a checkpoint was computed."""
+    own = states(objective.model)
+    buffers = {name for name, _ in objective.model.named_buffers() if name in own}
+    if objective.buffers == "recompute":
+        return "recomputed"
+    if not buffers:
+        return "none"
+    return "of the checkpoint" if buffers <= set(trajectory[-1].states()) else "of the objective"

@@ -1,0 +1,13 @@
+from .convexity_map import HessianExtremes as HessianExtremes
+from .convexity_map import hessian_extremes as hessian_extremes
+from .eigensolver import Eigenpairs as Eigenpairs
+from .eigensolver import Extremes as Extremes
+from .eigensolver import eigenpairs as eigenpairs
+from .eigensolver import extremes as extremes
+from .hessian import Hessian as Hessian
+from .sharpness_measures import Sharpness as Sharpness
+from .sharpness_measures import sharpness as sharpness
+from .trace_estimation import Spectrum as Spectrum
+from .trace_estimation import Trace as Trace
+from .trace_estimation import spectrum as spectrum
+from .trace_estimation import trace as trace

@@ -1,0 +1,9 @@
+from .executor import Executor as Executor
+from .job import Engine as Engine
+from .job import Job as Job
+from .job import Point as Point
+from .job import Result as Result
+from .job import Team as Team
+from .local import Local as Local
+from .ray import Ray as Ray
+from .tuning import Plan as Plan

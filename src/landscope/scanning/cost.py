@@ -1,0 +1,225 @@
+"""Cost: what a scan takes in seconds, memory and FLOPs, before it starts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+
+from landscope.engines.job import Engine, Job, Point, probes
+from landscope.engines.local import Local
+from landscope.engines.tuning import Plan
+from landscope.objective.batches import count_rows, tensors
+from landscope.objective.kernels import NATIVE
+from landscope.objective.objective import Objective
+from landscope.sampling.grid import Grid, Sampler
+from landscope.scanning.journal import Journal
+from landscope.slices.slices import Slice
+
+if TYPE_CHECKING:
+    from landscope.engines.job import Team
+    from landscope.sampling.calibrated import Calibrated
+
+_SHORT = 0.25  # seconds of measuring, at least, for each figure
+
+
+@final
+@dataclass(frozen=True)
+class Cost:
+    """What a scan will cost, and the same for the naive loop.
+
+    Args:
+        points: that will be evaluated; about, for an adaptive sampler.
+        evaluations: passes over all data: less than the points where samples are drawn.
+        seconds: wall clock.
+        bytes: of memory, besides the data: parameters and activations of one batch, all workers.
+        flops: floating-point operations; a multiplication with its addition counts as two.
+        naive_seconds: of the plain loop over the whole grid: set the weights of a point, walk the
+            data in the batches that were given, one point after the other.
+        naive_evaluations: points of the whole grid.
+        naive_flops: of the plain loop.
+        plan: how the passes will be made.
+    """
+
+    points: int
+    evaluations: float
+    seconds: float
+    bytes: int
+    flops: float
+    naive_seconds: float
+    naive_evaluations: int
+    naive_flops: float
+    plan: str
+
+    def __str__(self) -> str:
+        """Tell it in five lines."""
+        ratio = self.naive_seconds / max(self.seconds, 1e-9)
+        rows = [
+            ("time", duration(self.seconds), f"{duration(self.naive_seconds)}, {ratio:.3g} x"),
+            ("passes", f"{self.evaluations:,.4g} over all data", f"{self.naive_evaluations:,}"),
+            ("points", f"{self.points:,}", f"{self.naive_evaluations:,}"),
+            ("operations", f"{amount(self.flops)}FLOP", f"{amount(self.naive_flops)}FLOP"),
+            ("memory", f"{amount(self.bytes)}B besides the data", ""),
+            ("how", self.plan, ""),
+        ]
+        return "\n".join(
+            f"  {name:<11} {value}" + (f"   (plain loop: {naive})" if naive else "")
+            for name, value, naive in rows
+        )
+
+
+def estimate(
+    objective: Objective,
+    slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
+    sampler: Sampler | None = None,
+    *,
+    engine: Engine | None = None,
+    terms: Calibrated | None = None,
+) -> Cost:
+    """Return what a scan will cost, after timing a few points.
+
+    Args:
+        objective: what will be evaluated.
+        slice: where.
+        sampler: at which points; ``Grid(51)`` if not given.
+        engine: who evaluates; this machine if not given.
+        terms: as for ``ls.scan``.
+
+    Cost: some passes over the data, and the choice of a plan, which the scan will find made.
+    """
+    sampler = Grid() if sampler is None else sampler
+    engine = Local() if engine is None else engine
+    if getattr(sampler, "span", None) == "auto":
+        sampler = Grid(getattr(sampler, "resolution", 51))  # where it lies does not matter
+    axes = sampler.axes(slice.dims)
+    cells = math.prod(len(axis) for axis in axes)
+    points = cells if isinstance(sampler, Grid) else typical(cells)
+    rows = next(iter(objective.batches.values())).rows
+    share = 1.0 if terms is None else min(terms.size / rows, 1.0)
+    anchors = 0 if terms is None else min(terms.anchors, cells)
+    evaluations = anchors + (points - anchors) * share
+    job = Job(objective, slice, points=math.ceil(evaluations), probes=probes(axes))
+    seconds = per_point(job, engine)
+    plan = Plan.loads(job.kept["plan"]) if "plan" in job.kept else Plan()
+    naive = plain_pass(objective, slice)
+    flops, bytes_ = _one_pass(objective, plan)
+    return Cost(
+        points, evaluations, evaluations * seconds, bytes_, evaluations * flops,
+        cells * naive, cells, cells * flops, str(plan),
+    )  # fmt: skip
+
+
+def typical(cells: int) -> int:
+    """Return about how many points an adaptive sampler takes; it cannot be known before."""
+    return min(cells, max(60, round(0.1 * cells)))
+
+
+def per_point(job: Job, engine: Engine, *, seconds: float = _SHORT) -> float:
+    """Return seconds a point when all workers are busy, the journal included.
+
+    Args:
+        job: what is to be timed, at its probes.
+        engine: who does it.
+        seconds: of measuring, about; two points a worker in any case.
+    """
+    at = job.probes or [(0.0,) * len(job.slice.dims)]
+    with engine.open(job) as team, Journal() as journal:
+        size = team.size
+        first = _run(team, journal, at, size)
+        if first > seconds:  # long passes need no warm-up
+            return min(first, _run(team, journal, at, size)) / size
+        once = _run(team, journal, at, size)
+        rounds = max(1, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
+        times = [_run(team, journal, at, rounds * size) / (rounds * size) for _ in range(3)]
+        return sorted(times)[1]
+
+
+def plain_pass(objective: Objective, slice_: Slice) -> float:
+    """Return the seconds of one point of the plain loop, on batches kept in memory.
+
+    Cost: three passes, or two where one takes long.
+    """
+    return per_point(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)
+
+
+def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:
+    def points() -> Iterator[Point]:
+        for k in range(count):
+            yield k, at[k % len(at)]
+
+    began = time.perf_counter()
+    for results in team.run(points()):
+        journal.write(results)
+    return time.perf_counter() - began
+
+
+def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
+    """Return the FLOPs of a pass over the data, and the bytes that it needs besides them.
+
+    In plain kernels, for those of fused attention and recurrent layers are not counted.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    flops, rows, widest = 0.0, 0, 0
+    seen: dict[Any, float] = {}  # batches of one shape take as many
+    with objective.session() as session:
+        session.loan.put(session.center)
+        with torch.no_grad(), NATIVE, _Widest(session.loan.model) as wide:
+            for batch in itertools.chain.from_iterable(objective.batches.values()):
+                shape = tuple(t.shape for t in tensors(batch))
+                if shape not in seen:
+                    with FlopCounterMode(display=False) as counter:
+                        session.values_of(batch)
+                    seen[shape] = counter.get_total_flops()
+                flops += seen[shape]
+                rows, widest = max(rows, count_rows(batch) or 1), max(widest, wide.bytes)
+    batch = widest / max(rows, 1) * (plan.rows or rows)
+    moving = sum(t.nbytes for t in objective.center.values())
+    return flops, round(plan.workers * (moving + batch) + moving)
+
+
+class _Widest:
+    """The most bytes that a layer has as inputs and outputs at the same time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.bytes = model, 0
+
+    def __enter__(self) -> _Widest:
+        leaves = [m for m in self.model.modules() if not list(m.children())]
+        self.hooks = [m.register_forward_hook(self._seen) for m in leaves]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _seen(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        del module
+        size = sum(t.nbytes for t in tensors((inputs, outputs)) if isinstance(t, Tensor))
+        self.bytes = max(self.bytes, size)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, left = divmod(minutes, 60)
+    if not minutes:
+        return f"{whole} s"
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
+def amount(value: float) -> str:
+    """Return a number with three digits and a prefix: 12.3 G."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g} "

@@ -1,0 +1,4 @@
+from .principal_components import PCA as PCA
+from .recorder import Recorder as Recorder
+from .trajectory import Checkpoint as Checkpoint
+from .trajectory import Trajectory as Trajectory

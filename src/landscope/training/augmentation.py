@@ -1,0 +1,104 @@
+"""Noise in what a network is trained on: wrong labels, images shifted and mirrored."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscope.errors import TrainingError
+from landscope.objective.batches import TARGET_KEYS, Batches, split
+from landscope.objective.borrowing import undisturbed
+from landscope.objective.objective import Objective
+
+
+def noisy(objective: Objective, share: float, *, seed: int = 0) -> Objective:
+    """Return the objective with a share of its training labels replaced by random ones.
+
+    They are drawn uniformly from the labels that occur, so some stay what they were. A larger
+    share contains a smaller one. Test data stay clean; negative (ignored) labels stay ignored. For
+    the whole of CIFAR-10 it is what ``corrupt`` of ``ls.zoo.objective`` does.
+
+    Args:
+        objective: its targets are classes.
+        share: in [0, 1].
+        seed: of the draw.
+
+    Raises:
+        TrainingError: when the share is out of range, or targets are no integers.
+
+    Source: Zhang et al., 2016, arXiv 1611.03530, section 2.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise TrainingError(f"label_noise={share} is not a share: give a number from 0 to 1.")
+    if not share:
+        return objective
+    prefix = next(iter(objective.batches))
+    with undisturbed(*objective.sources.values()):
+        parts = list(objective.batches[prefix])
+        targets = [split(part)[1] for part in parts]
+        if not all(isinstance(t, Tensor) and not t.is_floating_point() for t in targets):
+            raise TrainingError(
+                "label_noise is for targets that are classes (integers); those of this objective"
+                " are not: train without it."
+            )
+        drawn = _drawn(torch.cat([t.reshape(-1) for t in targets]), share, seed)
+        pieces = drawn.split([t.numel() for t in targets])
+        changed = [
+            _with_targets(part, piece.reshape(before.shape))
+            for part, before, piece in zip(parts, targets, pieces, strict=True)
+        ]
+    old = objective.batches[prefix]
+    fresh = Batches(changed, device=old.device, dtype=old.dtype, cache=old.cache, name=old.name)
+    other = copy.copy(objective)
+    other.batches = {**objective.batches, prefix: fresh}
+    return other
+
+
+def _drawn(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Return the labels, shape (n,), some of them drawn anew from those that occur."""
+    generator = torch.Generator().manual_seed(seed)
+    count, found = len(labels), labels.clone()
+    places = torch.randperm(count, generator=generator)[: round(share * count)].to(labels.device)
+    known = labels[labels >= 0].unique()
+    chosen = torch.randint(len(known), (count,), generator=generator)[: len(places)]
+    found[places] = known[chosen.to(labels.device)]
+    return found.where(labels >= 0, labels)
+
+
+def _with_targets(batch: Any, targets: Tensor) -> Any:
+    if isinstance(batch, Mapping):
+        key = next(k for k in TARGET_KEYS if k in batch)
+        return {**batch, key: targets}
+    return batch[0], targets
+
+
+def crop_and_flip(images: Tensor, *, fill: tuple[float, ...], padding: int = 4) -> Tensor:
+    """Return images shifted by up to ``padding`` pixels, half of them mirrored.
+
+    Args:
+        images: shape (b, c, h, w).
+        fill: what comes in at the edges, a value a channel.
+        padding: the greatest shift, in pixels.
+
+    Returns:
+        Images of the same shape; shifts and mirrors are drawn from torch's global random state.
+
+    Source: He et al., 2015, arXiv 1512.03385, section 4.2, as the 2018 script did it.
+    """
+    count, channels, height, width = images.shape
+    device = images.device
+    edges = images.new_tensor(fill).reshape(1, channels, 1, 1)
+    padded = edges.repeat(count, 1, height + 2 * padding, width + 2 * padding)
+    padded[:, :, padding : padding + height, padding : padding + width] = images
+    top, left = torch.randint(2 * padding + 1, (2, count, 1)).to(device)
+    mirrored = (torch.rand(count, 1) < 0.5).to(device)
+    rows = top + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device).expand(count, width)
+    columns = left + columns.where(~mirrored, width - 1 - columns)
+    places = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
+    flat = places.reshape(count, 1, -1).expand(-1, channels, -1)
+    return padded.flatten(2).gather(2, flat).reshape(images.shape)

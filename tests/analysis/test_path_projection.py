@@ -1,0 +1,385 @@
+"""A path on a slice: coordinates, distances, and two losses that must not be mixed up.
+
+Witnesses: NumPy's least squares on stacked vectors; a plain forward pass of the network with the
+very state dict that was saved; and the cell of a scan at the projection.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import landscope as ls
+from landscope.analysis import path_projection as paths_
+from landscope.analysis.path_projection import on, plane, spans
+from landscope.errors import FormatError, ParamsError, SliceError
+from landscope.params import Params
+from landscope.progress import Progress
+from landscope.training.principal_components import pca
+from landscope.training.trajectory import Checkpoint, Trajectory
+from tests import cases, walks
+
+State = dict[str, Tensor]
+
+
+def _trained(case: cases.Case, steps: int = 6) -> list[State]:
+    """State dicts on a path from the case's network, statistics of batch norm included."""
+    model = copy.deepcopy(case.model).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.3)
+    found = []
+    for _ in range(steps):
+        found.append({n: t.clone() for n, t in model.state_dict().items()})
+        optimizer.zero_grad()
+        F.cross_entropy(model(case.inputs), case.targets).backward()
+        optimizer.step()
+    return found
+
+
+def _written(folder: Path, case: cases.Case, states: list[State]) -> Trajectory:
+    names = [name for name, _ in case.model.named_parameters()]
+    rows = [{n: state[n] for n in names} for state in states]
+    buffers = [
+        {n: t for n, t in state.items() if n not in names and t.is_floating_point()}
+        for state in states
+    ]
+    about = [{"epoch": k / 2, "learning_rate": 0.3} for k in range(len(states))]
+    return Trajectory.open(walks.write(folder, rows, about=about, buffers=buffers))
+
+
+def _loss(case: cases.Case, state: State) -> float:
+    """The plain loss of a network with a state dict, in evaluation mode."""
+    model = copy.deepcopy(case.model).eval()
+    model.load_state_dict({**model.state_dict(), **state})
+    with torch.no_grad():
+        return float(F.cross_entropy(model(case.inputs), case.targets))
+
+
+def _last(case: cases.Case, states: list[State]) -> ls.Objective:
+    """The objective of the network as training left it."""
+    case.model.load_state_dict(states[-1])
+    return case.objective(metrics={"accuracy": ls.losses.accuracy})
+
+
+# --- coordinates and distances ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_coordinates_are_those_of_least_squares(tmp_path: Path, count: int) -> None:
+    rows = walks.rows(5)
+    trajectory = Trajectory.open(walks.write(tmp_path, rows))
+    center = trajectory[1].params()
+    skewed = [Params(row) for row in walks.rows(count, seed=9)]  # neither orthogonal nor of norm 1
+    slice_ = (ls.Line, ls.Plane, ls.Volume)[count - 1](center, *skewed)
+    data = on(slice_, trajectory).data
+    offsets = walks.matrix(rows) - walks.flat(rows[1])
+    basis = np.stack([walks.flat(d, list(rows[0])) for d in skewed], axis=1)
+    expected = np.linalg.lstsq(basis, offsets.T)[0]
+    found = np.stack([data[dim].values for dim in ("x", "y", "z")[:count]])
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    distance = np.linalg.norm(offsets - (basis @ expected).T, axis=1)
+    np.testing.assert_allclose(data["distance"], distance, rtol=1e-9, atol=1e-12)
+    far = np.linalg.norm(offsets, axis=1)
+    share = np.divide(distance, far, out=np.zeros(5), where=far > 0)
+    np.testing.assert_allclose(data["relative_distance"], share, rtol=1e-9, atol=1e-12)
+    assert data["relative_distance"][1] == 0.0  # at the center, where 0 / 0 would be
+    assert data["x"].dims == ("checkpoint",)
+
+
+def test_cosines_are_lengths_along_each_axis_by_itself(tmp_path: Path) -> None:
+    rows = walks.rows(5)
+    trajectory = Trajectory.open(walks.write(tmp_path, rows))
+    dx, dy = (Params(row) for row in walks.rows(2, seed=9))
+    skewed = ls.Plane(trajectory[-1].params(), dx, dy)
+    data = on(skewed, trajectory, method="cos").data
+    offsets = walks.matrix(rows) - walks.flat(rows[-1])
+    basis = np.stack([walks.flat(d, list(rows[0])) for d in (dx, dy)])
+    lengths = offsets @ basis.T / np.linalg.norm(basis, axis=1)
+    np.testing.assert_allclose(np.stack([data["x"], data["y"]], axis=1), lengths, atol=1e-12)
+    off = np.linalg.norm(offsets - lengths @ basis, axis=1)
+    np.testing.assert_allclose(data["distance"], off, rtol=1e-9, atol=1e-12)
+
+
+def test_on_orthonormal_directions_both_methods_agree(tmp_path: Path) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(6)))
+    where = plane(pca(trajectory))
+    one, other = on(where, trajectory).data, on(where, trajectory, method="cos").data
+    for name in ("x", "y", "distance"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-7, atol=1e-9)
+
+
+def test_what_was_noted_and_where_it_comes_from_is_told(tmp_path: Path) -> None:
+    about: list[dict[str, Any]] = [
+        {"epoch": 0, "learning_rate": 0.1},
+        {"epoch": None, "learning_rate": None},
+        {},
+    ]
+    folder = walks.write(tmp_path / "adam", walks.rows(3), about=about, first=5)
+    trajectory = Trajectory.open(folder)
+    path = on(plane(pca(trajectory)), trajectory)
+    np.testing.assert_array_equal(path.data["step"], [5.0, 6.0, 7.0])
+    np.testing.assert_array_equal(path.data["epoch"], [0.0, np.nan, np.nan])
+    np.testing.assert_array_equal(path.data["learning_rate"], [0.1, np.nan, np.nan])
+    assert path.name == "adam"
+    assert path.data.attrs["folder"] == str(folder)
+    assert path.data["x"].attrs["long_name"].startswith("PC 1 (")
+    assert all({"units", "long_name"} <= set(v.attrs) for v in path.data.values())
+    assert "loss" not in path.data
+
+
+def test_weights_that_are_not_finite_have_no_place(tmp_path: Path) -> None:
+    rows = walks.rows(5)
+    where = plane(pca(Trajectory.open(walks.write(tmp_path / "whole", rows))))
+    rows[2]["a.weight"][0, 0] = float("nan")
+    data = on(where, Trajectory.open(walks.write(tmp_path / "broken", rows))).data
+    for name in ("x", "y", "distance", "relative_distance"):
+        np.testing.assert_array_equal(np.isnan(data[name]), [False, False, True, False, False])
+
+
+# --- losses -------------------------------------------------------------------------------------
+
+
+def test_the_loss_at_a_checkpoint_is_what_the_network_had(tmp_path: Path) -> None:
+    case = cases.batch_norm_cnn()
+    states = _trained(case)
+    trajectory, objective = _written(tmp_path, case, states), _last(case, states)
+    data = on(plane(pca(trajectory)), trajectory, objective).data
+    expected = [_loss(case, state) for state in states]
+    np.testing.assert_allclose(data["loss"], expected, rtol=1e-5)
+    stale = [_loss(case, {**state, **_statistics(states[-1])}) for state in states]
+    assert abs(stale[0] - expected[0]) > 1e-3  # with the last statistics it would be another
+    assert data.attrs["buffers"] == "of the checkpoint"
+    assert {"accuracy", "projected_accuracy"} <= set(data)
+    assert data["accuracy"].attrs["units"] == "%"
+    assert data["loss"].attrs == {"units": "nat", "long_name": "loss at the checkpoint"}
+
+
+def _statistics(state: State) -> State:
+    return {n: t for n, t in state.items() if "running" in n}
+
+
+def test_the_loss_at_a_projection_is_what_the_surface_shows(tmp_path: Path) -> None:
+    case = cases.batch_norm_cnn()
+    states = _trained(case)
+    trajectory, objective = _written(tmp_path, case, states), _last(case, states)
+    where = plane(pca(trajectory), objective)
+    data = on(where, trajectory, objective).data
+    (x0, y0), (x1, y1) = ((float(data["x"][k]), float(data["y"][k])) for k in (0, 2))
+    grid = ls.Grid(2, ((min(x0, x1), max(x0, x1)), (min(y0, y1), max(y0, y1))))
+    land = ls.scan(objective, where, grid)
+    for k, x, y in ((0, x0, y0), (2, x1, y1)):
+        shown = land.data["loss"].sel(x=x, y=y, method="nearest").item()
+        assert float(data["projected_loss"][k]) == pytest.approx(shown, rel=1e-5)
+    assert not np.allclose(data["loss"], data["projected_loss"], rtol=1e-3)
+    kept = json.loads(land.data.attrs["fingerprints"])["slice"]
+    assert data.attrs["slice"] == kept  # so that a path and a surface know that they belong
+
+
+def test_recomputed_statistics_are_recomputed_at_both(tmp_path: Path) -> None:
+    case = cases.batch_norm_cnn()
+    states = _trained(case)
+    trajectory = _written(tmp_path, case, states)
+    objective = case.objective(buffers="recompute")
+    where = plane(pca(trajectory), objective)
+    data = on(where, trajectory, objective).data
+    expected = [objective.loss(c.params()) for c in trajectory]
+    np.testing.assert_allclose(data["loss"], expected, rtol=1e-6)
+    at = [where.at((float(data["x"][k]), float(data["y"][k]))) for k in range(len(states))]
+    expected = [objective.loss(params) for params in at]
+    np.testing.assert_allclose(data["projected_loss"], expected, rtol=1e-6)
+    assert data.attrs["buffers"] == "recomputed"
+
+
+def test_over_states_a_projection_has_statistics_of_its_own(tmp_path: Path) -> None:
+    case = cases.batch_norm_cnn()
+    states = _trained(case)
+    trajectory, objective = _written(tmp_path, case, states), _last(case, states)
+    line = ls.Line(
+        objective.states, ls.directions.between(objective.states, trajectory[0].states())
+    )
+    data = on(line, trajectory, objective).data
+    assert float(data["x"][0]) == pytest.approx(1.0, abs=1e-6)
+    assert float(data["projected_loss"][0]) == pytest.approx(_loss(case, states[0]), rel=1e-4)
+    np.testing.assert_allclose(data["loss"], [_loss(case, s) for s in states], rtol=1e-5)
+
+
+def test_without_recorded_buffers_those_of_the_objective_are_used_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    case = cases.batch_norm_cnn()
+    states = _trained(case)
+    names = [name for name, _ in case.model.named_parameters()]
+    rows = [{n: state[n] for n in names} for state in states]
+    trajectory = Trajectory.open(walks.write(tmp_path, rows))
+    data = on(plane(pca(trajectory)), trajectory, _last(case, states)).data
+    expected = [_loss(case, {**state, **_statistics(states[-1])}) for state in states]
+    np.testing.assert_allclose(data["loss"], expected, rtol=1e-5)
+    assert data.attrs["buffers"] == "of the objective"
+
+
+def test_with_test_data_the_training_loss_is_the_loss(tmp_path: Path) -> None:
+    case, other = cases.mlp(), cases.mlp(rows=11)
+    states = _trained(case)
+    trajectory = _written(tmp_path, case, states)
+    objective = case.objective(test_data=other.data)
+    data = on(plane(pca(trajectory)), trajectory, objective).data
+    np.testing.assert_allclose(data["loss"], [_loss(case, s) for s in states], rtol=1e-5)
+    np.testing.assert_allclose(data["test_loss"], [_loss(other, s) for s in states], rtol=1e-5)
+    assert "train_loss" not in data
+    assert data.attrs["buffers"] == "none"
+
+
+def test_the_model_is_given_back_as_it_was(tmp_path: Path) -> None:
+    case = cases.batch_norm_cnn()
+    trajectory = _written(tmp_path, case, _trained(case))
+    before = cases.remembered(case.model)
+    on(plane(pca(trajectory)), trajectory, case.objective())
+    assert cases.remembered(case.model) == before
+
+
+def test_progress_is_told_a_checkpoint_at_a_time(tmp_path: Path) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(4)))
+    seen: list[Progress] = []
+    on(plane(pca(trajectory)), trajectory, progress=seen.append)
+    assert [(now.done, now.total) for now in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_bar_is_shown_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path / "lion", walks.rows(4)))
+    on(plane(pca(trajectory)), trajectory)
+    assert capsys.readouterr().err == ""
+    on(plane(pca(trajectory)), trajectory, progress=True)
+    assert "path of lion" in capsys.readouterr().err
+
+
+def test_one_checkpoint_is_in_memory_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(6)))
+    where = plane(pca(trajectory))
+    alive: list[weakref.ref[Tensor]] = []
+    most = [0]
+    read = Checkpoint.states
+
+    def watched(checkpoint: Checkpoint) -> Params:
+        found = read(checkpoint)
+        alive.append(weakref.ref(found["a.weight"]))
+        most[0] = max(most[0], sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(Checkpoint, "states", watched)
+    on(where, trajectory)
+    assert len(alive) == 6
+    assert most[0] <= 2  # the one before goes when the next is there
+
+
+# --- wrong questions ----------------------------------------------------------------------------
+
+
+def test_a_parameter_too_many_or_too_few_is_named(tmp_path: Path) -> None:
+    rows = walks.rows(3)
+    trajectory = Trajectory.open(walks.write(tmp_path, rows))
+    center = trajectory[-1].params()
+    fewer = Params({n: t for n, t in center.items() if n != "a.bias"})
+    with pytest.raises(ParamsError, match=r"has the parameter 'a\.bias', which the slice has not"):
+        on(ls.Line(fewer, fewer), trajectory)
+    more = Params({**center, "head.weight": torch.ones(2, 2)})
+    with pytest.raises(ParamsError, match=r"lacks 'head\.weight'.*two networks"):
+        on(ls.Line(more, more), trajectory)
+    shaped = Params({**center, "a.bias": torch.ones(3)})
+    with pytest.raises(ParamsError, match=r"shape \(7,\); expected \(3,\)"):
+        on(ls.Line(shaped, shaped), trajectory)
+
+
+def test_unknown_methods_and_slices_get_a_sentence(tmp_path: Path) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(3)))
+    line = ls.Line(trajectory[0].params(), trajectory[1].params())
+    with pytest.raises(SliceError, match="method='cosine'"):
+        on(line, trajectory, method="cosine")  # type: ignore[arg-type]  # that is what is wrong
+    with pytest.raises(SliceError, match="a path is seen on"):
+        on(nn.Linear(1, 1), trajectory)  # type: ignore[arg-type]  # that is what is wrong
+    with pytest.raises(SliceError, match=r"expected ls\.Trajectory\.open"):
+        on(line, tmp_path)  # type: ignore[arg-type]  # that is what is wrong
+    with pytest.raises(SliceError, match="a plane wants two"):
+        plane(pca(trajectory, 1))
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_a_path_that_is_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path / "sgd", walks.rows(4)))
+    path = on(plane(pca(trajectory)), trajectory)
+    file = path.save(tmp_path / "deeper" / "path.nc")
+    again = paths_.Path.load(file)
+    assert again.data.identical(path.data)
+    assert again.name == "sgd"
+
+
+def test_files_that_hold_no_path_get_a_sentence(tmp_path: Path) -> None:
+    trajectory = Trajectory.open(walks.write(tmp_path / "sgd", walks.rows(4)))
+    path = on(plane(pca(trajectory)), trajectory)
+    with pytest.raises(FormatError, match=r"saved as a \.nc file"):
+        path.save(tmp_path / "path.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FormatError, match="cannot be written"):
+        path.save(tmp_path / "file" / "path.nc")
+    with pytest.raises(FormatError, match="does not exist"):
+        paths_.Path.load(tmp_path / "path.nc")
+    (tmp_path / "path.nc").write_text("no")
+    with pytest.raises(FormatError, match="cannot be read as a path"):
+        paths_.Path.load(tmp_path / "path.nc")
+    with pytest.raises(FormatError, match="there is no x"):
+        paths_.Path(path.data.drop_vars("x"))
+    with pytest.raises(FormatError, match="x is over"):
+        paths_.Path(path.data.rename(checkpoint="time"))
+
+
+# --- spans --------------------------------------------------------------------------------------
+
+
+def _path(x: list[float], y: list[float]) -> paths_.Path:
+    import xarray as xr
+
+    return paths_.Path(xr.Dataset({"x": ("checkpoint", x), "y": ("checkpoint", y)}))
+
+
+def test_spans_hold_all_paths_with_a_margin() -> None:
+    first, second = _path([0.0, 8.0], [0.0, 1.0]), _path([-2.0, float("nan")], [5.0, 6.0])
+    assert spans([first, second], margin=0.1) == [(-3.0, 9.0), (-1.0, 7.0)]
+    assert spans(first) == spans([first])
+
+
+def test_no_axis_is_a_thin_strip() -> None:
+    (left, right), (low, high) = spans([_path([0.0, 10.0], [0.0, 0.1])], margin=0.2)
+    assert (left, right) == (-2.0, 12.0)
+    assert 8.5 < high - low < 10.0
+    assert low + high == pytest.approx(0.1, abs=0.2)
+
+
+def test_a_path_of_one_place_has_a_picture() -> None:
+    (left, right), _ = spans([_path([3.0], [4.0])])
+    assert left < 3.0 < right
+
+
+def test_paths_without_a_place_have_no_spans() -> None:
+    for given in ([], [_path([float("nan")], [1.0])]):
+        with pytest.raises(SliceError, match="expected paths with finite coordinates"):
+            spans(given)
+    for margin in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SliceError, match=f"margin={margin}"):
+            spans([_path([1.0], [1.0])], margin=margin)
+
+
+def test_a_trajectory_is_no_pca(tmp_path: Path) -> None:
+    odd: Any = Trajectory(tmp_path, "run", (), ())
+    with pytest.raises(SliceError, match=r"pca is a Trajectory; expected what ls\.directions\.pca"):
+        plane(odd)

@@ -1,0 +1,370 @@
+"""Paths over planes: what matplotlib was given against the columns of the path.
+
+The path of the fixtures is gradient descent on a quadratic loss of three parameters, seen on the
+plane of two: its places, distances and losses are closed forms, computed in the fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from mpl_toolkits.mplot3d.art3d import Line3D, Line3DCollection
+
+from landscope import draw
+from landscope.draw.path_scene import EMBER, trails_of
+from landscope.errors import DrawError
+from landscope.landscape import Landscape
+from tests.draw.drawn import line, marks, texts
+
+KINDS = ["contour", "filled", "heatmap"]
+Change = Callable[..., Any]
+
+
+def lab(colors: Any) -> Any:
+    """CIELAB of sRGB colors [..., 3], for a white of D65: the formulas of CIE 15."""
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+         [0.0193339, 0.1191920, 0.9503041]]
+    )  # fmt: skip
+    share = linear @ to_xyz.T / to_xyz.sum(axis=1)
+    f = np.where(share > 216 / 24389, np.cbrt(share), (24389 / 27 * share + 16) / 116)
+    return np.stack(
+        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_path_lies_where_its_coordinates_say_in_the_colors_of_its_epochs(
+    kind: str, ground: Landscape, descent: Any, rasterize: Callable[..., Any]
+) -> None:
+    before = descent.data.copy(deep=True)
+    ax = draw.path(ground, descent, kind=kind)
+    (dots,) = (c for c in ax.collections if isinstance(c, PathCollection))
+    places = np.stack([descent["x"], descent["y"]], axis=-1)
+    np.testing.assert_array_equal(dots.get_offsets(), places)
+    np.testing.assert_array_equal(dots.get_array(), np.arange(21.0))
+    way = line(ax, "path")
+    assert isinstance(way, LineCollection)
+    np.testing.assert_array_equal(way.get_segments(), np.stack([places[:-1], places[1:]], axis=1))
+    np.testing.assert_array_equal(way.get_array(), np.arange(20) + 0.5)
+    assert (way.get_cmap(), way.get_clim()) == (EMBER, (0.0, 20.0))
+    assert np.ptp(rasterize(ax)) > 0
+    xr.testing.assert_identical(descent.data, before)
+
+
+def test_start_end_and_drops_are_marked_and_named(ground: Landscape, descent: Any) -> None:
+    ax = draw.path(ground, descent)
+    x, y = descent["x"], descent["y"]
+    assert marks(ax, "o") == [[x[0], y[0]]]
+    assert marks(ax, "*") == [[x[20], y[20]]]
+    assert marks(ax, "v") == [[x[10], y[10]]]
+    assert texts(ax) == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+
+
+def test_axes_name_the_explained_variance_and_have_one_unit(
+    ground: Landscape, descent: Any
+) -> None:
+    ax = draw.path(ground, descent)
+    assert ax.get_xlabel() == "principal component 1 (60.5% of the variation)"
+    assert ax.get_ylabel() == "principal component 2\n(60.5% of the variation)"
+    assert ax.get_title() == "descent"
+    assert ax.get_aspect() == 1.0
+    assert ax.get_xlim() == (-4.0, 2.0)
+
+
+def test_the_path_and_the_surface_have_a_color_bar_each(ground: Landscape, descent: Any) -> None:
+    bars = [bar.get_ylabel() for bar in draw.path(ground, descent).figure.axes[1:]]
+    assert bars == ["loss", "epoch"]
+
+
+def test_several_paths_differ_by_color_and_line_style_and_are_named(
+    ground: Landscape, descent: Any, heavy: Any
+) -> None:
+    ax = draw.path(ground, [descent, heavy], labels=["plain", "heavy ball"])
+    first, second = line(ax, "path"), line(ax, "path", 1)
+    np.testing.assert_array_equal(first.get_xydata(), np.c_[descent["x"], descent["y"]])
+    np.testing.assert_array_equal(second.get_xydata(), np.c_[heavy["x"], heavy["y"]])
+    assert first.get_color() != second.get_color()
+    assert first.get_linestyle() == "-" != second.get_linestyle()
+    assert texts(ax)[:2] == ["plain", "heavy ball"]
+    assert texts(ax)[2:] == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+    assert len(marks(ax, "*")) == len(marks(ax, "v")) == 2
+    assert [bar.get_ylabel() for bar in ax.figure.axes[1:]] == ["loss"]
+
+
+def test_other_drops_of_each_path_are_marked_without_their_numbers(
+    ground: Landscape, descent: Any, heavy: Any, changed: Change
+) -> None:
+    other = changed(heavy, learning_rate=10 * heavy["learning_rate"])
+    assert "learning rate falls" in texts(draw.path(ground, [descent, other]))
+
+
+def test_the_rates_that_are_told_begin_where_the_first_drop_does(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    warm = np.r_[np.linspace(0, 0.1, 6), np.full(8, 0.1), np.full(7, 0.001)]
+    rates = {
+        "learning rate falls: 0.1 → 0.001": warm,
+        "learning rate falls: 0.1 → 0.02": np.r_[np.nan, descent["learning_rate"][1:]],
+        "learning rate falls": np.repeat([0.1, 0.01, 0.1, 0.01], [5, 5, 5, 6]),  # and rises between
+    }
+    for told, rate in rates.items():
+        assert told in texts(draw.path(ground, changed(descent, learning_rate=rate)))
+
+
+def test_paths_of_one_color_differ_by_their_dashes(descent: Any) -> None:
+    looks = [(trail.color, str(trail.dash)) for trail in trails_of([descent] * 40)]
+    assert len(set(looks)) == 40
+    assert len({color for color, _ in looks[:7]}) == 7
+
+
+def test_the_colors_of_a_path_are_even_in_lightness_and_far_from_those_of_the_surface() -> None:
+    share = np.linspace(0, 1, 18)  # 15 of the 256 colors apart
+    ember, viridis = (lab(colors(share)[:, :3]) for colors in (EMBER, colormaps["viridis"]))
+    steps = np.diff(ember[:, 0])
+    assert (steps > 0.6 * steps.mean()).all()
+    assert (steps < 1.5 * steps.mean()).all()
+    apart = np.linalg.norm(ember[:, None] - viridis[None], axis=-1)
+    assert apart.min() > 35
+
+
+def test_a_path_can_be_colored_by_what_is_known_of_it(ground: Landscape, descent: Any) -> None:
+    by_loss = line(draw.path(ground, descent, color="loss"), "path")
+    middle = np.sqrt(descent["loss"][1:] * descent["loss"][:-1])
+    np.testing.assert_allclose(by_loss.get_array(), middle)  # a log scale, as 5 / 0.01 is wide
+    rate = draw.path(ground, descent, color="learning_rate")
+    assert rate.figure.axes[2].get_ylabel() == "learning rate"
+
+
+def test_time_is_the_epoch_else_the_step_else_the_number_of_the_checkpoint(
+    ground: Landscape, descent: Any, heavy: Any, changed: Change
+) -> None:
+    nowhere = np.full(21, np.nan)
+    stepped = changed(descent, epoch=nowhere)
+    assert draw.path(ground, stepped).figure.axes[2].get_ylabel() == "step"
+    (blank,) = trails_of(changed(descent, epoch=None, step=None))
+    assert (blank.time_label, blank.time.tolist()) == ("checkpoint", list(range(21)))
+    assert {trail.time_label for trail in trails_of([stepped, heavy])} == {"step"}
+    backwards = changed(descent, epoch=descent["epoch"][::-1])
+    assert trails_of(backwards)[0].time_label == "step"
+
+
+def test_a_path_that_leaves_the_grid_extends_the_axes_and_says_so(
+    ground: Landscape, descent: Any
+) -> None:
+    part = Landscape(ground.data.isel(x=slice(10, None)))  # from x = -2 on
+    outside = int((descent["x"] < -2.1).sum())
+    assert outside == 4
+    for kind in KINDS:
+        ax = draw.path(part, descent, kind=kind)
+        assert f"not scanned: {outside} of 21 checkpoints lie here" in texts(ax)
+        assert ax.get_xlim()[0] < descent["x"].min()
+        assert ax.get_xlim()[1] == pytest.approx(2.0, abs=0.11)
+        (patch,) = [patch for patch in ax.patches if isinstance(patch, PathPatch)]
+        corners = np.asarray(patch.get_path().vertices).reshape(2, 5, 2)
+        (around, inside) = (np.ptp(rectangle, axis=0) for rectangle in corners)
+        np.testing.assert_allclose(around, [np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())])
+        assert (inside < around).any()
+    assert not draw.path(ground, descent).patches
+
+
+def test_checkpoints_without_a_place_are_gaps_and_are_counted(
+    ground: Landscape, descent: Any, changed: Change, rasterize: Callable[..., Any]
+) -> None:
+    x = descent["x"].copy()
+    x[[0, 5]] = np.nan
+    ax = draw.path(ground, changed(descent, x=x))
+    assert len(line(ax, "path").get_segments()) == 17
+    assert marks(ax, "o") == [[x[1], descent["y"][1]]]
+    assert "no finite coordinates: 2 of 21 checkpoints" in texts(ax)
+    assert np.ptp(rasterize(ax)) > 0
+
+
+def test_the_center_is_not_crossed_where_a_path_ends(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    assert marks(draw.path(ground, descent), "+") == [[0.0, 0.0]]
+    x, y = descent["x"].copy(), descent["y"].copy()
+    x[-1] = y[-1] = 0.0
+    assert marks(draw.path(ground, changed(descent, x=x, y=y)), "+") == []
+
+
+def test_a_path_of_one_checkpoint_is_drawn(
+    ground: Landscape, descent: Any, rasterize: Callable[..., Any]
+) -> None:
+    descent.data = descent.data.isel(checkpoint=[0])
+    ax = draw.path(ground, descent)
+    assert marks(ax, "o") == marks(ax, "*") == [[-3.0, 1.6]]
+    for picture in (ax, draw.path_errors(descent), draw.path_surface(ground, descent)):
+        assert np.ptp(rasterize(picture)) > 0
+
+
+def test_a_path_is_drawn_into_the_axes_that_are_given(ground: Landscape, descent: Any) -> None:
+    ax = Figure().add_subplot()
+    assert draw.path(ground, descent, ax=ax) is ax
+
+
+def test_holes_and_marks_share_one_legend(ground: Landscape, descent: Any) -> None:
+    ground.data["loss"].values[0, 0] = np.nan
+    names = texts(draw.path(ground, descent))
+    assert {"center (0, 0)", "1 not finite", "start", "end"} <= set(names)
+
+
+def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy: Any) -> None:
+    plane, upper, *_ = draw.trajectory(ground, [descent, heavy]).axes
+    assert texts(plane)[:2] == ["SGD", "momentum"]
+    assert texts(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
+    assert texts(draw.path_errors([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
+
+
+def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
+    expected = "expected what ls.paths.on"
+    paths: list[Any] = [None, ground, {"x": 1}, [descent, descent.data]]
+    for odd in paths:
+        with pytest.raises(DrawError, match=expected):
+            draw.path(ground, odd)
+        with pytest.raises(DrawError, match=expected):
+            draw.path_errors(odd)
+    lands: list[Any] = [descent, ground.data]
+    for odd in lands:
+        with pytest.raises(DrawError, match=f"land is a {type(odd).__name__}; expected a Landsc"):
+            draw.path(odd, descent)
+
+
+def test_both_panels_together_are_a_figure(
+    trained: tuple[Landscape, Any], rasterize: Callable[..., Any]
+) -> None:
+    figure = draw.trajectory(*trained, kind="filled")
+    plane, upper, lower = figure.axes[:3]
+    assert len(line(plane, "path").get_segments()) == 19
+    np.testing.assert_array_equal(line(lower, "loss").get_ydata(), trained[1]["loss"])
+    assert upper.get_xlim() == lower.get_xlim()
+    assert np.ptp(rasterize(figure, dpi=50)) > 0
+
+
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_over_a_surface_a_path_floats_at_its_own_loss(
+    scale: str, ground: Landscape, descent: Any, rasterize: Callable[..., Any]
+) -> None:
+    ax: Any = draw.path_surface(ground, descent, scale=scale)
+    height = np.log10 if scale == "log" else np.asarray
+    (way, stems) = (
+        next(c for c in ax.collections if c.get_gid() == gid) for gid in ("path", "stems")
+    )
+    assert isinstance(way, Line3DCollection)
+    at = np.c_[descent["x"], descent["y"], height(descent["loss"])]
+    np.testing.assert_allclose(way._segments3d, np.stack([at[:-1], at[1:]], axis=1))
+    foot = np.c_[at[:, :2], height(descent["projected_loss"])]
+    np.testing.assert_allclose(stems._segments3d, np.stack([at, foot], axis=1))
+    assert np.ptp(rasterize(ax)) > 0
+
+
+def test_a_stem_is_drawn_only_where_the_heights_differ(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    same = descent["loss"].copy()
+    same[4:] = descent["projected_loss"][4:]
+    ax: Any = draw.path_surface(ground, changed(descent, loss=same))
+    assert len(next(c for c in ax.collections if c.get_gid() == "stems")._segments3d) == 4
+
+
+def test_the_box_holds_a_path_that_is_higher_or_wider_than_the_surface(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    part = Landscape(ground.data.isel(x=slice(8, None)))
+    ax: Any = draw.path_surface(part, changed(descent, loss=100 * descent["loss"]), scale="linear")
+    assert ax.get_xlim3d()[0] <= -3.0
+    assert ax.get_zlim3d()[1] >= 100 * descent["loss"].max()
+
+
+def test_the_path_is_drawn_over_the_surface_wherever_it_runs(
+    ground: Landscape, descent: Any
+) -> None:
+    ax: Any = draw.path_surface(ground, descent)
+    assert ax.computed_zorder is False
+    skin, *rest = ax.collections
+    assert all(other.get_zorder() > skin.get_zorder() for other in rest)
+
+
+def test_a_clip_holds_paths_down_and_says_so(ground: Landscape, descent: Any) -> None:
+    ax: Any = draw.path_surface(ground, descent, scale="linear", clip=2.0)
+    way = next(c for c in ax.collections if c.get_gid() == "path")
+    assert np.max([segment[:, 2].max() for segment in way._segments3d]) == 2.0
+    count = int((descent["loss"] > 2).sum())
+    assert f"above 2, drawn at it: {count} of 21" in texts(ax)
+
+
+def test_metrics_have_heights_too(ground: Landscape, descent: Any, changed: Change) -> None:
+    ground.data["accuracy"] = 100 / (1 + ground.data["loss"])
+    rated = changed(descent, accuracy=np.linspace(10, 90, 21), projected_accuracy=np.full(21, 50.0))
+    ax: Any = draw.path_surface(ground, [rated, rated], quantity="accuracy", scale="linear")
+    found = [one for one in ax.lines if isinstance(one, Line3D) and one.get_gid() == "path"]
+    for one in found:
+        np.testing.assert_array_equal(one.get_data_3d()[2], np.linspace(10, 90, 21))
+    with pytest.raises(DrawError, match="'SGD' has no finite 'accuracy', so it has no height"):
+        draw.path_surface(ground, descent, quantity="accuracy")
+
+
+def test_what_a_landscape_calls_the_training_loss_a_path_calls_the_loss(
+    ground: Landscape, descent: Any
+) -> None:
+    renamed = Landscape(ground.data.rename(loss="train_loss"))
+    ax: Any = draw.path_surface(renamed, descent, scale="linear")
+    way = next(c for c in ax.collections if c.get_gid() == "path")
+    np.testing.assert_array_equal([s[0, 2] for s in way._segments3d], descent["loss"][:-1])
+
+
+def test_a_path_over_another_plane_is_refused(ground: Landscape, descent: Any) -> None:
+    ground.data.attrs["fingerprints"] = '{"slice": "Plane a"}'
+    draw.path(ground, descent)  # it does not say over which plane it is
+    descent.data.attrs["slice"] = "Plane a"
+    draw.path(ground, descent)
+    descent.data.attrs["slice"] = "Plane b"
+    for render in (draw.path, draw.trajectory, draw.path_surface):
+        with pytest.raises(DrawError, match="onto another plane than the one that was scanned"):
+            render(ground, descent)
+
+
+def test_wrong_calls_get_a_sentence(
+    ground: Landscape, descent: Any, changed: Change, training: Landscape, volume: Landscape
+) -> None:
+    nan = np.full(21, np.nan)
+    for render in (draw.path, draw.trajectory, draw.path_surface):
+        with pytest.raises(DrawError, match="No path was given"):
+            render(ground, [])
+        with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+            render(training, descent)
+        with pytest.raises(DrawError, match=r"isel\(z=0\)"):
+            render(volume, descent)
+        with pytest.raises(DrawError, match="'SGD' has no variable 'y', so it is not over a plane"):
+            render(ground, changed(descent, y=None))
+        with pytest.raises(DrawError, match="'SGD' has a variable 'z'"):
+            render(ground, changed(descent, z=nan))
+        with pytest.raises(DrawError, match="No checkpoint of the path 'SGD' has finite coord"):
+            render(ground, changed(descent, x=nan))
+        with pytest.raises(DrawError, match=r"labels=\['a', 'b'\] does not name 1 path"):
+            render(ground, descent, labels=["a", "b"])
+        with pytest.raises(DrawError, match="color='accuracy' is not known of the path 'SGD'"):
+            render(ground, descent, color="accuracy")
+        with pytest.raises(DrawError, match="color='loss' colors one path, and 2 were given"):
+            render(ground, [descent, descent], color="loss")
+    with pytest.raises(DrawError, match="kind='surface' is not known; expected one of 'filled'"):
+        draw.path(ground, descent, kind="surface")
+    with pytest.raises(DrawError, match="projection='3d'"):
+        draw.path_surface(ground, descent, ax=Figure().add_subplot())
+    with pytest.raises(DrawError, match="has no finite 'loss'"):
+        draw.path_surface(ground, changed(descent, loss=None))
+
+
+def test_a_path_without_a_name_has_a_number(descent: Any) -> None:
+    descent.name = ""
+    assert [trail.name for trail in trails_of([descent, descent])] == ["path 1", "path 2"]
