@@ -36,8 +36,8 @@ DIGITS = 1e-8  # what the variances must agree to
 
 MEMORY = """
 import sys
-from landscope.principal import pca
-from landscope.trajectories import Trajectory
+from landscope.training.principal_components import pca
+from landscope.training.trajectory import Trajectory
 
 def resident(what):
     lines = open("/proc/self/status").read().splitlines()

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import landscope as ls
-from landscope import runs
+from landscope.cli import run_folder as runs
 
 folder, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 torch.manual_seed(0)

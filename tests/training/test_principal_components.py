@@ -356,8 +356,8 @@ _PROGRAM = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from landscope import principal
-from landscope.trajectories import Trajectory
+from landscope.training import principal_components as principal
+from landscope.training.trajectory import Trajectory
 
 def told(what):
     lines = open("/proc/self/status").read().splitlines()

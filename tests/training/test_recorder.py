@@ -729,7 +729,7 @@ def test_what_is_left_is_written_though_closing_is_interrupted(
 NURSERY = """
 import json, os, sys
 import torch
-import landscope.recorder
+import landscope.training.recorder
 
 torch.set_num_threads(1)
 for line in sys.stdin:
@@ -779,7 +779,7 @@ def nursery() -> Iterator[Nursery]:
 TRAINING = """
 import torch
 from torch import nn
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 
 folder, step, keep = words[0], int(words[1]), int(words[2])
 model = nn.Sequential(nn.Linear(100, 300), nn.BatchNorm1d(300), nn.Linear(300, 9))
@@ -798,7 +798,7 @@ RECORDING = """
 import os, pathlib, resource, time
 import torch
 from torch import nn
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 
 def resident():
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
@@ -885,7 +885,7 @@ def test_trainings_killed_at_ten_moments_leave_whole_checkpoints(
 UNCLOSED = """
 import os, sys, time
 from torch import nn
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 
 real = os.fsync
 
@@ -925,7 +925,7 @@ from torch import nn
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
-from landscope.recorder import Recorder
+from landscope.training.recorder import Recorder
 
 folder, meeting, told = words
 rank = 1 if os.fork() else 0

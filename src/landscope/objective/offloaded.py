@@ -36,7 +36,7 @@ def names(model: nn.Module) -> list[str]:
 
     Example:
         >>> import torch
-        >>> from landscope import offloaded
+        >>> from landscope.objective import offloaded
         >>> offloaded.names(torch.nn.Linear(2, 1))
         []
     """

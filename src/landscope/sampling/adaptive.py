@@ -4,7 +4,7 @@ A surface is predicted by splines, which estimate how far they may be off; in ea
 points are drawn blindly and predicted before they are evaluated, which checks the estimate. Where
 the estimated error is largest the next points are asked for.
 
-Here is what a scan calls; ``splines`` predicts, ``rounds`` chooses points, ``filling`` makes the
+Here is what a scan calls; ``splines`` predicts, ``refinement`` chooses points, ``prediction`` makes the
 result. Source: ask apart from run (the package *adaptive*, Nijholt et al. 2019); ``splines`` names
 its own.
 """

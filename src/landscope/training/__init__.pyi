@@ -1,3 +1,5 @@
+from .loop import Trained as Trained
+from .loop import train as train
 from .principal_components import PCA as PCA
 from .recorder import Recorder as Recorder
 from .trajectory import Checkpoint as Checkpoint
