@@ -4,9 +4,9 @@ A surface is predicted by splines, which estimate how far they may be off; in ea
 points are drawn blindly and predicted before they are evaluated, which checks the estimate. Where
 the estimated error is largest the next points are asked for.
 
-Here is what a scan calls; ``splines`` predicts, ``refinement`` chooses points, ``prediction`` makes the
-result. Source: ask apart from run (the package *adaptive*, Nijholt et al. 2019); ``splines`` names
-its own.
+This module holds what a scan calls; ``splines`` predicts, ``refinement`` chooses points and
+``prediction`` makes the result. Source: the separation of ask and run follows the package
+*adaptive* (Nijholt et al. 2019); ``splines`` names its own sources.
 """
 
 from __future__ import annotations
