@@ -6,6 +6,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,18 @@ def test_every_command_of_the_readme_exists() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_run(
+def test_the_examples_of_a_module_run_and_write_nothing_into_the_current_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    current, temporary = tmp_path / "current", tmp_path / "temporary"
+    current.mkdir()
+    temporary.mkdir()
+    monkeypatch.chdir(current)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     module = importlib.import_module(name)
     outcome = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert outcome.failed == 0
+    assert list(current.iterdir()) == []
 
 
 def test_there_are_examples_to_run() -> None:

@@ -149,15 +149,15 @@ def on(
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
     Example:
-        >>> import torch, landscope as ls
+        >>> import tempfile, torch, landscope as ls
         >>> data = torch.randn(20, 4), torch.randint(3, (20,))
-        >>> model = torch.nn.Linear(4, 3)
-        >>> with ls.Recorder("path", every=1) as recorder:
+        >>> model, folder = torch.nn.Linear(4, 3), tempfile.mkdtemp()
+        >>> with ls.Recorder(folder, every=1) as recorder:
         ...     for step in range(5):
         ...         _ = torch.nn.init.normal_(model.weight)
         ...         _ = recorder(model, step=step)
         >>> objective = ls.Objective(model, torch.nn.CrossEntropyLoss(), data)
-        >>> trajectory = ls.Trajectory.open("path")
+        >>> trajectory = ls.Trajectory.open(folder)
         >>> plane = ls.paths.plane(ls.directions.pca(trajectory))
         >>> path = ls.paths.on(plane, trajectory, objective)
         >>> path.data["loss"].shape

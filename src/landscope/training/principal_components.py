@@ -120,13 +120,13 @@ def pca(
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
     Example:
-        >>> import torch, landscope as ls
-        >>> model = torch.nn.Linear(4, 3)
-        >>> with ls.Recorder("walk", every=1) as recorder:
+        >>> import tempfile, torch, landscope as ls
+        >>> model, folder = torch.nn.Linear(4, 3), tempfile.mkdtemp()
+        >>> with ls.Recorder(folder, every=1) as recorder:
         ...     for step in range(6):
         ...         _ = torch.nn.init.normal_(model.weight)
         ...         _ = recorder(model, step=step)
-        >>> found = ls.directions.pca(ls.Trajectory.open("walk"))
+        >>> found = ls.directions.pca(ls.Trajectory.open(folder))
         >>> plane = ls.Plane(found.center, *found.directions, labels=found.labels)
     """
     runs = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]

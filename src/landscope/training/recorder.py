@@ -73,10 +73,11 @@ class Recorder:
     killed process loses those two at most. ``keep`` saves room on the disk, not writing.
 
     Example:
-        >>> model = nn.Linear(2, 1)
-        >>> with Recorder("run") as recorder:
+        >>> from tempfile import mkdtemp
+        >>> model, folder = nn.Linear(2, 1), mkdtemp()
+        >>> with Recorder(folder) as recorder:
         ...     taken = [recorder(model, epoch=epoch, loss=1 / (1 + epoch)) for epoch in range(3)]
-        >>> sorted(path.name for path in Path("run").glob("*.safetensors"))
+        >>> sorted(path.name for path in Path(folder).glob("*.safetensors"))
         ['000000000.safetensors', '000000001.safetensors', '000000002.safetensors']
     """
 

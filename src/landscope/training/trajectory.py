@@ -170,11 +170,12 @@ class Trajectory:
         Cost: the head of every file, some 0.1 ms each; old files are not opened at all.
 
         Example:
-            >>> import torch, landscope as ls
-            >>> with ls.Recorder("run", every=1) as recorder:
+            >>> import tempfile, torch, landscope as ls
+            >>> folder = tempfile.mkdtemp()
+            >>> with ls.Recorder(folder, every=1) as recorder:
             ...     recorder(torch.nn.Linear(4, 3), step=0, learning_rate=0.1)
             True
-            >>> trajectory = ls.Trajectory.open("run")
+            >>> trajectory = ls.Trajectory.open(folder)
             >>> len(trajectory), trajectory[-1].step, trajectory[-1].learning_rate
             (1, 0, 0.1)
         """
