@@ -85,17 +85,17 @@ def objective_of(model: torch.nn.Module) -> ls.Objective:
 
 def surface(
     objective: ls.Objective, pca: ls.directions.PCA, walked: Sequence[ls.Trajectory], place: Path
-) -> tuple[ls.Landscape, list[ls.paths.Path]]:
+) -> tuple[ls.Landscape, list[ls.paths.TrainingPath]]:
     """Return the plane of principal components as a surface, and the paths on it."""
     plane = ls.paths.plane(pca, objective)
-    paths = [ls.paths.on(plane, one, objective) for one in walked]
+    paths = [ls.paths.project(one, plane, objective) for one in walked]
     grid = ls.Grid(POINTS, ls.paths.spans(paths))
     with bar(f"surface of {place.parent.name}, {place.name}") as tell:
         return ls.scan(objective, plane, grid, journal=f"{place}.sqlite", progress=tell), paths
 
 
 def measured(
-    trajectory: ls.Trajectory, pca: ls.directions.PCA, path: ls.paths.Path
+    trajectory: ls.Trajectory, pca: ls.directions.PCA, path: ls.paths.TrainingPath
 ) -> dict[str, object]:
     """Return how much of a path its plane holds, where it turns, and how far off it runs."""
     last = trajectory[-1].values

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from landscope.analysis.path_projection import Path, on, plane, spans
+from landscope.analysis.path_projection import plane, project
+from landscope.analysis.training_path import TrainingPath, spans
 
-__all__ = ["Path", "on", "plane", "spans"]
+__all__ = ["TrainingPath", "plane", "project", "spans"]
 
 
 def __dir__() -> list[str]:

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.analysis import path_projection as paths_
-from landscope.analysis.path_projection import on, plane, spans
+from landscope.analysis.path_projection import plane, project
+from landscope.analysis.training_path import TrainingPath, spans
 from landscope.errors import FormatError, ParamsError, SliceError
 from landscope.params import Params
 from landscope.progress import Progress
@@ -79,7 +79,7 @@ def test_coordinates_are_those_of_least_squares(tmp_path: Path, count: int) -> N
     center = trajectory[1].params()
     skewed = [Params(row) for row in walks.rows(count, seed=9)]  # neither orthogonal nor of norm 1
     slice_ = (ls.Line, ls.Plane, ls.Volume)[count - 1](center, *skewed)
-    data = on(slice_, trajectory).data
+    data = project(trajectory, slice_).data
     offsets = walks.matrix(rows) - walks.flat(rows[1])
     basis = np.stack([walks.flat(d, list(rows[0])) for d in skewed], axis=1)
     expected = np.linalg.lstsq(basis, offsets.T)[0]
@@ -99,7 +99,7 @@ def test_cosines_are_lengths_along_each_axis_by_itself(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
     dx, dy = (Params(row) for row in walks.rows(2, seed=9))
     skewed = ls.Plane(trajectory[-1].params(), dx, dy)
-    data = on(skewed, trajectory, method="cos").data
+    data = project(trajectory, skewed, method="cos").data
     offsets = walks.matrix(rows) - walks.flat(rows[-1])
     basis = np.stack([walks.flat(d, list(rows[0])) for d in (dx, dy)])
     lengths = offsets @ basis.T / np.linalg.norm(basis, axis=1)
@@ -111,7 +111,7 @@ def test_cosines_are_lengths_along_each_axis_by_itself(tmp_path: Path) -> None:
 def test_on_orthonormal_directions_both_methods_agree(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(6)))
     where = plane(pca(trajectory))
-    one, other = on(where, trajectory).data, on(where, trajectory, method="cos").data
+    one, other = project(trajectory, where).data, project(trajectory, where, method="cos").data
     for name in ("x", "y", "distance"):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-7, atol=1e-9)
 
@@ -124,7 +124,7 @@ def test_what_was_noted_and_where_it_comes_from_is_told(tmp_path: Path) -> None:
     ]
     folder = walks.write(tmp_path / "adam", walks.rows(3), about=about, first=5)
     trajectory = Trajectory.open(folder)
-    path = on(plane(pca(trajectory)), trajectory)
+    path = project(trajectory, plane(pca(trajectory)))
     np.testing.assert_array_equal(path.data["step"], [5.0, 6.0, 7.0])
     np.testing.assert_array_equal(path.data["epoch"], [0.0, np.nan, np.nan])
     np.testing.assert_array_equal(path.data["learning_rate"], [0.1, np.nan, np.nan])
@@ -139,7 +139,7 @@ def test_weights_that_are_not_finite_have_no_place(tmp_path: Path) -> None:
     rows = walks.rows(5)
     where = plane(pca(Trajectory.open(walks.write(tmp_path / "whole", rows))))
     rows[2]["a.weight"][0, 0] = float("nan")
-    data = on(where, Trajectory.open(walks.write(tmp_path / "broken", rows))).data
+    data = project(Trajectory.open(walks.write(tmp_path / "broken", rows)), where).data
     for name in ("x", "y", "distance", "relative_distance"):
         np.testing.assert_array_equal(np.isnan(data[name]), [False, False, True, False, False])
 
@@ -151,7 +151,7 @@ def test_the_loss_at_a_checkpoint_is_what_the_network_had(tmp_path: Path) -> Non
     case = cases.batch_norm_cnn()
     states = _trained(case)
     trajectory, objective = _written(tmp_path, case, states), _last(case, states)
-    data = on(plane(pca(trajectory)), trajectory, objective).data
+    data = project(trajectory, plane(pca(trajectory)), objective).data
     expected = [_loss(case, state) for state in states]
     np.testing.assert_allclose(data["loss"], expected, rtol=1e-5)
     stale = [_loss(case, {**state, **_statistics(states[-1])}) for state in states]
@@ -171,7 +171,7 @@ def test_the_loss_at_a_projection_is_what_the_surface_shows(tmp_path: Path) -> N
     states = _trained(case)
     trajectory, objective = _written(tmp_path, case, states), _last(case, states)
     where = plane(pca(trajectory), objective)
-    data = on(where, trajectory, objective).data
+    data = project(trajectory, where, objective).data
     (x0, y0), (x1, y1) = ((float(data["x"][k]), float(data["y"][k])) for k in (0, 2))
     grid = ls.Grid(2, ((min(x0, x1), max(x0, x1)), (min(y0, y1), max(y0, y1))))
     land = ls.scan(objective, where, grid)
@@ -189,7 +189,7 @@ def test_recomputed_statistics_are_recomputed_at_both(tmp_path: Path) -> None:
     trajectory = _written(tmp_path, case, states)
     objective = case.objective(buffers="recompute")
     where = plane(pca(trajectory), objective)
-    data = on(where, trajectory, objective).data
+    data = project(trajectory, where, objective).data
     expected = [objective.loss(c.params()) for c in trajectory]
     np.testing.assert_allclose(data["loss"], expected, rtol=1e-6)
     at = [where.at((float(data["x"][k]), float(data["y"][k]))) for k in range(len(states))]
@@ -205,7 +205,7 @@ def test_over_states_a_projection_has_statistics_of_its_own(tmp_path: Path) -> N
     line = ls.Line(
         objective.states, ls.directions.between(objective.states, trajectory[0].states())
     )
-    data = on(line, trajectory, objective).data
+    data = project(trajectory, line, objective).data
     assert float(data["x"][0]) == pytest.approx(1.0, abs=1e-6)
     assert float(data["projected_loss"][0]) == pytest.approx(_loss(case, states[0]), rel=1e-4)
     np.testing.assert_allclose(data["loss"], [_loss(case, s) for s in states], rtol=1e-5)
@@ -219,7 +219,7 @@ def test_without_recorded_buffers_those_of_the_objective_are_used_and_it_is_said
     names = [name for name, _ in case.model.named_parameters()]
     rows = [{n: state[n] for n in names} for state in states]
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
-    data = on(plane(pca(trajectory)), trajectory, _last(case, states)).data
+    data = project(trajectory, plane(pca(trajectory)), _last(case, states)).data
     expected = [_loss(case, {**state, **_statistics(states[-1])}) for state in states]
     np.testing.assert_allclose(data["loss"], expected, rtol=1e-5)
     assert data.attrs["buffers"] == "of the objective"
@@ -230,7 +230,7 @@ def test_with_test_data_the_training_loss_is_the_loss(tmp_path: Path) -> None:
     states = _trained(case)
     trajectory = _written(tmp_path, case, states)
     objective = case.objective(test_data=other.data)
-    data = on(plane(pca(trajectory)), trajectory, objective).data
+    data = project(trajectory, plane(pca(trajectory)), objective).data
     np.testing.assert_allclose(data["loss"], [_loss(case, s) for s in states], rtol=1e-5)
     np.testing.assert_allclose(data["test_loss"], [_loss(other, s) for s in states], rtol=1e-5)
     assert "train_loss" not in data
@@ -241,22 +241,22 @@ def test_the_model_is_given_back_as_it_was(tmp_path: Path) -> None:
     case = cases.batch_norm_cnn()
     trajectory = _written(tmp_path, case, _trained(case))
     before = cases.remembered(case.model)
-    on(plane(pca(trajectory)), trajectory, case.objective())
+    project(trajectory, plane(pca(trajectory)), case.objective())
     assert cases.remembered(case.model) == before
 
 
 def test_progress_is_told_a_checkpoint_at_a_time(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(4)))
     seen: list[Progress] = []
-    on(plane(pca(trajectory)), trajectory, progress=seen.append)
+    project(trajectory, plane(pca(trajectory)), progress=seen.append)
     assert [(now.done, now.total) for now in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_bar_is_shown_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path / "lion", walks.rows(4)))
-    on(plane(pca(trajectory)), trajectory)
+    project(trajectory, plane(pca(trajectory)))
     assert capsys.readouterr().err == ""
-    on(plane(pca(trajectory)), trajectory, progress=True)
+    project(trajectory, plane(pca(trajectory)), progress=True)
     assert "path of lion" in capsys.readouterr().err
 
 
@@ -276,7 +276,7 @@ def test_one_checkpoint_is_in_memory_at_a_time(
         return found
 
     monkeypatch.setattr(Checkpoint, "states", watched)
-    on(where, trajectory)
+    project(trajectory, where)
     assert len(alive) == 6
     assert most[0] <= 2  # the one before goes when the next is there
 
@@ -290,24 +290,24 @@ def test_a_parameter_too_many_or_too_few_is_named(tmp_path: Path) -> None:
     center = trajectory[-1].params()
     fewer = Params({n: t for n, t in center.items() if n != "a.bias"})
     with pytest.raises(ParamsError, match=r"has the parameter 'a\.bias', which the slice has not"):
-        on(ls.Line(fewer, fewer), trajectory)
+        project(trajectory, ls.Line(fewer, fewer))
     more = Params({**center, "head.weight": torch.ones(2, 2)})
     with pytest.raises(ParamsError, match=r"lacks 'head\.weight'.*two networks"):
-        on(ls.Line(more, more), trajectory)
+        project(trajectory, ls.Line(more, more))
     shaped = Params({**center, "a.bias": torch.ones(3)})
     with pytest.raises(ParamsError, match=r"shape \(7,\); expected \(3,\)"):
-        on(ls.Line(shaped, shaped), trajectory)
+        project(trajectory, ls.Line(shaped, shaped))
 
 
 def test_unknown_methods_and_slices_get_a_sentence(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(3)))
     line = ls.Line(trajectory[0].params(), trajectory[1].params())
     with pytest.raises(SliceError, match="method='cosine'"):
-        on(line, trajectory, method="cosine")  # type: ignore[arg-type]  # that is what is wrong
+        project(trajectory, line, method="cosine")  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(SliceError, match="a path is seen on"):
-        on(nn.Linear(1, 1), trajectory)  # type: ignore[arg-type]  # that is what is wrong
+        project(trajectory, nn.Linear(1, 1))  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(SliceError, match=r"expected ls\.Trajectory\.open"):
-        on(line, tmp_path)  # type: ignore[arg-type]  # that is what is wrong
+        project(tmp_path, line)  # type: ignore[arg-type]  # that is what is wrong
     with pytest.raises(SliceError, match="a plane wants two"):
         plane(pca(trajectory, 1))
 
@@ -317,39 +317,39 @@ def test_unknown_methods_and_slices_get_a_sentence(tmp_path: Path) -> None:
 
 def test_a_path_that_is_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path / "sgd", walks.rows(4)))
-    path = on(plane(pca(trajectory)), trajectory)
+    path = project(trajectory, plane(pca(trajectory)))
     file = path.save(tmp_path / "deeper" / "path.nc")
-    again = paths_.Path.load(file)
+    again = TrainingPath.load(file)
     assert again.data.identical(path.data)
     assert again.name == "sgd"
 
 
 def test_files_that_hold_no_path_get_a_sentence(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path / "sgd", walks.rows(4)))
-    path = on(plane(pca(trajectory)), trajectory)
+    path = project(trajectory, plane(pca(trajectory)))
     with pytest.raises(FormatError, match=r"saved as a \.nc file"):
         path.save(tmp_path / "path.csv")
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match="cannot be written"):
         path.save(tmp_path / "file" / "path.nc")
     with pytest.raises(FormatError, match="does not exist"):
-        paths_.Path.load(tmp_path / "path.nc")
+        TrainingPath.load(tmp_path / "path.nc")
     (tmp_path / "path.nc").write_text("no")
     with pytest.raises(FormatError, match="cannot be read as a path"):
-        paths_.Path.load(tmp_path / "path.nc")
+        TrainingPath.load(tmp_path / "path.nc")
     with pytest.raises(FormatError, match="there is no x"):
-        paths_.Path(path.data.drop_vars("x"))
+        TrainingPath(path.data.drop_vars("x"))
     with pytest.raises(FormatError, match="x is over"):
-        paths_.Path(path.data.rename(checkpoint="time"))
+        TrainingPath(path.data.rename(checkpoint="time"))
 
 
 # --- spans --------------------------------------------------------------------------------------
 
 
-def _path(x: list[float], y: list[float]) -> paths_.Path:
+def _path(x: list[float], y: list[float]) -> TrainingPath:
     import xarray as xr
 
-    return paths_.Path(xr.Dataset({"x": ("checkpoint", x), "y": ("checkpoint", y)}))
+    return TrainingPath(xr.Dataset({"x": ("checkpoint", x), "y": ("checkpoint", y)}))
 
 
 def test_spans_hold_all_paths_with_a_margin() -> None:

@@ -207,7 +207,9 @@ def test_it_goes_on_where_it_stopped(
         assert len(journal.known()) == 9
     told.clear()
     end[0] = -1
-    monkeypatch.setattr("landscope.analysis.path_projection.on", _never)  # the path is kept too
+    monkeypatch.setattr(
+        "landscope.analysis.path_projection.project", _never
+    )  # the path is kept too
     answer = command(*words)
     assert answer.code == 0, answer.err
     assert told == list(range(9, 26))

@@ -166,7 +166,7 @@ def volume() -> Landscape:
 
 @dataclass
 class Walked:
-    """A path over a plane, as ``ls.paths.on`` returns it."""
+    """A path over a plane, as ``ls.paths.project`` returns it."""
 
     data: xr.Dataset
     name: str = ""

@@ -227,7 +227,7 @@ def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy
 
 
 def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
-    expected = "expected what ls.paths.on"
+    expected = "expected what ls.paths.project"
     paths: list[Any] = [None, ground, {"x": 1}, [descent, descent.data]]
     for odd in paths:
         with pytest.raises(DrawError, match=expected):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import landscope as ls
-from landscope.analysis.path_projection import on, plane
+from landscope.analysis.path_projection import plane, project
 from landscope.errors import FormatError
 from landscope.formats import reference_h5
 from landscope.params import Params
@@ -76,7 +76,7 @@ def test_the_projection_on_the_components_is_found_again(
     trajectory: Trajectory, found: PCA, method: Any
 ) -> None:
     raw = _raw(PRINCIPAL_PROJECTION)
-    data = on(plane(found), trajectory, method=method).data
+    data = project(trajectory, plane(found), method=method).data
     for dim, direction in zip("xy", found.directions, strict=True):
         expected = raw[f"proj_{dim}coord"]
         sign = np.sign(walks.flat(direction) @ _component(f"{dim}direction"))
@@ -86,7 +86,7 @@ def test_the_projection_on_the_components_is_found_again(
 def test_cosines_along_the_directions_in_the_file_are_found_again(trajectory: Trajectory) -> None:
     center = trajectory[-1].params()
     where = ls.Plane(center, *reference_h5.read_directions(PRINCIPAL, center))
-    data = on(where, trajectory, method="cos").data
+    data = project(trajectory, where, method="cos").data
     raw = _raw(PRINCIPAL_PROJECTION)
     for dim in "xy":
         np.testing.assert_allclose(data[dim], raw[f"proj_{dim}coord"], rtol=1e-5, atol=1e-6)
@@ -95,10 +95,10 @@ def test_cosines_along_the_directions_in_the_file_are_found_again(trajectory: Tr
 def test_least_squares_on_random_directions_are_found_again(trajectory: Trajectory) -> None:
     center = trajectory[-1].params()
     where = ls.Plane(center, *reference_h5.read_directions(DIRECTIONS, center))
-    data, raw = on(where, trajectory).data, _raw(PROJECTION)
+    data, raw = project(trajectory, where).data, _raw(PROJECTION)
     for dim in "xy":
         np.testing.assert_allclose(data[dim], raw[f"proj_{dim}coord"], rtol=1e-4, atol=1e-7)
-    cosines = on(where, trajectory, method="cos").data
+    cosines = project(trajectory, where, method="cos").data
     assert float(cosines["x"][0] / data["x"][0]) > 5  # the known fault of 2018: a length
 
 

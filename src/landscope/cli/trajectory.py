@@ -23,7 +23,7 @@ from landscope.cli.options import Address, Arguments, Gpus, Ignore, Out, Where, 
 from landscope.errors import FormatError, JournalError, TargetError
 
 if TYPE_CHECKING:
-    from landscope.analysis.path_projection import Path as Walked
+    from landscope.analysis.training_path import TrainingPath
     from landscope.landscape import Landscape
     from landscope.objective.objective import Objective
     from landscope.slices.slices import Affine
@@ -106,7 +106,7 @@ def trajectory(
     goes on where it stopped.
     """
     from landscope import draw
-    from landscope.analysis import path_projection as paths_
+    from landscope.analysis.training_path import spans
     from landscope.cli import run_folder
     from landscope.progress import bar
 
@@ -122,7 +122,7 @@ def trajectory(
         paths = _traced(plane, walks, objective, out)
     asked: dict[str, Any] = {
         "command": "trajectory", "folders": folders, "target": target, "set": arguments,
-        "spans": [(*ends, grid) for ends in paths_.spans(paths, margin)], "margin": margin,
+        "spans": [(*ends, grid) for ends in spans(paths, margin)], "margin": margin,
         "ignore": ignore, "directions": directions, "buffers": objective.buffers,
         "adaptive": adaptive, "tolerance": 0.03,
     }  # fmt: skip
@@ -142,15 +142,15 @@ def trajectory(
     report.tell_files(files)
 
 
-def paths_of(run: Path) -> list[Walked]:
+def paths_of(run: Path) -> list[TrainingPath]:
     """Return the paths that a run of ``landscope trajectory`` keeps; none for other runs.
 
     Raises:
         FormatError: when one of them is damaged.
     """
-    from landscope.analysis.path_projection import Path as Walked
+    from landscope.analysis.training_path import TrainingPath
 
-    found = [Walked.load(file) for file in _files(run)]
+    found = [TrainingPath.load(file) for file in _files(run)]
     return sorted(found, key=lambda path: int(path.data.attrs.get("number", 0)))
 
 
@@ -309,7 +309,7 @@ def _like(walks: Sequence[Trajectory], objective: Objective) -> list[Trajectory]
 def _plane(
     walks: Sequence[Trajectory], objective: Objective, ignore: Ignore, kept: Path | None
 ) -> tuple[PCA | None, Affine]:
-    from landscope.analysis import path_projection as paths_
+    from landscope.analysis import path_projection
     from landscope.cli.slice_options import Recipe
     from landscope.training import principal_components
 
@@ -317,30 +317,30 @@ def _plane(
         return None, Recipe(kept=kept).slice(objective, 2)
     report.say(f"principal components of {sum(map(len, walks))} checkpoints")
     found = principal_components.pca(walks, ignore=None if ignore is Ignore.none else "biasbn")
-    return found, paths_.plane(found, objective)
+    return found, path_projection.plane(found, objective)
 
 
 def _traced(
     plane: Affine, walks: Sequence[Trajectory], objective: Objective, run: Path
-) -> list[Walked]:
+) -> list[TrainingPath]:
     """Return the trajectories on the plane: as the run keeps them, or made and kept.
 
     Raises:
         JournalError: when the run has a surface with other paths, which stay.
     """
     from landscope import fingerprint
-    from landscope.analysis import path_projection as paths_
+    from landscope.analysis import path_projection
 
     questions = [
         fingerprint.of_text(
-            paths_.identity(plane), objective.question(), number, walk.name,
+            path_projection.identity(plane), objective.question(), number, walk.name,
             *(checkpoint.identity for checkpoint in walk),
         ) for number, walk in enumerate(walks)
     ]  # fmt: skip
     kept = _kept(run, questions)
     for number, (walk, question) in enumerate(zip(walks, questions, strict=True)):
         if question not in kept:
-            path = paths_.on(plane, walk, objective, progress=True)
+            path = path_projection.project(walk, plane, objective, progress=True)
             path.data.attrs.update(question=question, number=number)
             name = re.sub(r"[^A-Za-z0-9._-]+", "_", walk.name)  # of two walks it may be the same
             path.save(run / PATHS / f"{number}-{name}.nc")
@@ -348,14 +348,14 @@ def _traced(
     return [kept[question] for question in questions]
 
 
-def _kept(run: Path, questions: Sequence[str]) -> dict[str, Walked]:
+def _kept(run: Path, questions: Sequence[str]) -> dict[str, TrainingPath]:
     """Return the paths that a run keeps, by the questions that they answer."""
-    from landscope.analysis import path_projection as paths_
+    from landscope.analysis.training_path import TrainingPath
     from landscope.cli import run_folder
 
-    found: dict[str, Walked] = {}
+    found: dict[str, TrainingPath] = {}
     for file in _files(run):
-        path = paths_.Path.load(file)
+        path = TrainingPath.load(file)
         question = str(path.data.attrs.get("question"))
         if question in questions:
             found[question] = path
@@ -371,7 +371,7 @@ def _kept(run: Path, questions: Sequence[str]) -> dict[str, Walked]:
 
 
 def _numbers(
-    target: str, walks: Sequence[Trajectory], paths: Sequence[Walked], pca: PCA | None
+    target: str, walks: Sequence[Trajectory], paths: Sequence[TrainingPath], pca: PCA | None
 ) -> dict[str, Any]:
     held = {} if pca is None else {
         "explained_variance_ratio": pca.explained_variance_ratio.tolist(),
@@ -388,7 +388,7 @@ def _numbers(
     return {"target": target, "checkpoints": sum(map(len, walks)), **held, "paths": ends}
 
 
-def _ends(path: Walked) -> dict[str, float]:
+def _ends(path: TrainingPath) -> dict[str, float]:
     """Return how a path begins and ends, and how far off the plane it gets."""
     import numpy as np
 
@@ -402,7 +402,7 @@ def _ends(path: Walked) -> dict[str, float]:
     }
 
 
-def _tell(walks: Sequence[Trajectory], paths: Sequence[Walked], pca: PCA | None) -> None:
+def _tell(walks: Sequence[Trajectory], paths: Sequence[TrainingPath], pca: PCA | None) -> None:
     if pca is not None:
         for label in pca.labels:
             report.say(f"  {label}")

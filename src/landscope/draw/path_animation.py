@@ -85,7 +85,7 @@ def walk(
 
     Args:
         land: a landscape with dims ("y", "x").
-        paths: one path over this plane, or several: what ``ls.paths.on`` returned.
+        paths: one path over this plane, or several: what ``ls.paths.project`` returned.
         file: a file that ends in .gif or .mp4; folders are made as needed. A .gif is repeated for
             ever. An .mp4 is made by ffmpeg, from the PATH or from ``landscope[video]``.
         seconds: from start to end; the last picture then stands for two more.

@@ -34,7 +34,7 @@ def path_errors(
     beside that at its projection, which is the height of the surface there.
 
     Args:
-        paths: one path over a plane, or several: what ``ls.paths.on`` returned.
+        paths: one path over a plane, or several: what ``ls.paths.project`` returned.
         labels: a name for each path. Default: their own.
         ax: the axes for distances and for losses. Default: a new figure.
 

@@ -75,7 +75,7 @@ def path(
 
     Args:
         land: a landscape with dims ("y", "x").
-        paths: one path over this plane, or several: what ``ls.paths.on`` returned.
+        paths: one path over this plane, or several: what ``ls.paths.project`` returned.
         kind: "contour", "filled" or "heatmap".
         quantity: name of a variable of the landscape. Default: ``land.quantity``.
         scale: "log" or "linear", of that quantity. Default: as for ``contour``.
@@ -94,7 +94,7 @@ def path(
     Source: Li et al. 2018, arXiv 1712.09913, Fig. 9.
 
     Example:
-        >>> walked = ls.paths.on(plane, trajectory, objective)  # doctest: +SKIP
+        >>> walked = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
         >>> axes = ls.draw.path(land, walked)  # doctest: +SKIP
         >>> axes = ls.draw.path(land, [sgd, adam], labels=["SGD", "Adam"])  # doctest: +SKIP
     """

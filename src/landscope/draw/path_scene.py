@@ -48,7 +48,7 @@ LABELS = {
 
 
 class PathOnSlice(Protocol):
-    """What a picture needs of a path: ``ls.paths.on`` returns such ones."""
+    """What a picture needs of a path: ``ls.paths.project`` returns such ones."""
 
     @property
     def data(self) -> xr.Dataset:
@@ -178,13 +178,13 @@ def trails_of(
     listed = list(paths) if isinstance(paths, Sequence) else [paths]
     if not listed:
         raise DrawError(
-            "No path was given: give what ls.paths.on returned, or several of these in a list."
+            "No path was given: give what ls.paths.project returned, or several of these in a list."
         )
     odd = next((one for one in listed if not _is_path(one)), listed)
     if odd is not listed:
         raise DrawError(
             f"A {type(odd).__name__} was given for a path; expected what"
-            " ls.paths.on(plane, trajectory, objective) returned."
+            " ls.paths.project(trajectory, plane, objective) returned."
         )
     own = [path.name or f"path {k}" for k, path in enumerate(listed, 1)]
     names = own if labels is None else texts_of(labels, len(listed), "path(s)")
@@ -227,7 +227,7 @@ def _check(path: PathOnSlice, name: str) -> None:
         what = f"has no variable {lacking[0]!r}" if lacking else "has a variable 'z'"
         raise DrawError(
             f"The path {name!r} {what}, so it is not over a plane: project it with"
-            " ls.paths.on(plane, ...), onto the plane that was scanned."
+            " ls.paths.project(..., plane), onto the plane that was scanned."
         )
     if not (np.isfinite(_column(path, "x")) & np.isfinite(_column(path, "y"))).any():
         raise DrawError(
@@ -244,7 +244,7 @@ def _check_ground(path: PathOnSlice, name: str, land: Landscape | None) -> None:
     if scanned and own and scanned != own:
         raise DrawError(
             f"The path {name!r} was projected onto another plane than the one that was scanned:"
-            " use one plane for ls.paths.on and for ls.scan."
+            " use one plane for ls.paths.project and for ls.scan."
         )
 
 

@@ -61,7 +61,7 @@ def path_surface(
 
     Args:
         land: a landscape with dims ("y", "x").
-        paths: one path over this plane, or several, with losses: ``ls.paths.on`` measures
+        paths: one path over this plane, or several, with losses: ``ls.paths.project`` measures
             these, and the metrics, where it is given an objective.
         quantity: name of a variable of the landscape and of the paths. Default: ``land.quantity``.
         scale: "log" or "linear", of heights and colors. Default: as for ``surface``.
@@ -78,7 +78,7 @@ def path_surface(
             drawn so.
 
     Example:
-        >>> walked = ls.paths.on(plane, trajectory, objective)  # doctest: +SKIP
+        >>> walked = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
         >>> axes = ls.draw.path_surface(land, walked)  # doctest: +SKIP
     """
     scene = plane_scene(land, quantity=quantity, scale=scale, clip=clip)
@@ -108,7 +108,7 @@ def check_heights(trails: Sequence[Trail], scene: PlaneScene) -> None:
         if not np.isfinite(trail.heights(scene.quantity)[0]).any():
             raise DrawError(
                 f"The path {trail.name!r} has no finite {scene.quantity!r}, so it has no height:"
-                " give ls.paths.on the objective of the scan, or draw it flat with"
+                " give ls.paths.project the objective of the scan, or draw it flat with"
                 " ls.draw.path."
             )
 

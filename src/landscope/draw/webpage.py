@@ -70,7 +70,7 @@ def page(
     Args:
         land_or_lands: one to six planes, or any number of lines.
         path: a file that ends in .html; folders are made as needed.
-        paths: for one plane, one path over it or several: what ``ls.paths.on`` returned. For
+        paths: for one plane, one path over it or several: what ``ls.paths.project`` returned. For
             a list of planes a list that holds, for each, a path, several, or None.
         quantity: what to show first. Default: that of the first landscape; for lines, every loss
             and every percentage.

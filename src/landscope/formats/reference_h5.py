@@ -252,7 +252,7 @@ def write_projection(
     """Write the coordinates of checkpoints as a projection file of the 2018 scripts.
 
     Args:
-        x: shape (checkpoints,), such as ``ls.paths.on(...).data["x"]``.
+        x: shape (checkpoints,), such as ``ls.paths.project(...).data["x"]``.
         y: the same; None for one direction.
         path: the file.
 
