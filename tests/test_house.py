@@ -1,8 +1,7 @@
-"""The house: names, what an import costs, which module may know which, errors, documentation."""
+"""The house: public names, what an import costs, errors, documentation."""
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import inspect
@@ -28,58 +27,10 @@ PUBLIC = {
     "ensemble", "errors", "estimate", "formats", "integrations", "load", "loss_stderr", "losses",
     "neighborhood_average", "params", "paths", "representativeness", "scan", "zoo",
 }  # fmt: skip
-FLOORS = (  # lowest first; a name with .* is a room, whose modules may use each other
-    "errors", "extras", "_version", "files", "params", "fingerprint", "landscape", "progress",
-    "formats.*", "objective.*", "slices.*", "sampling.*", "engines.*", "scanning.*",
-    "curvature.*", "training.*", "analysis.*", "draw.*", "integrations.*", "zoo.*", "cli.*",
-    "losses", "directions", "paths",
-)  # fmt: skip
 HEAVY = (
     "torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn", "transformers",
     "lightning", "accelerate",
 )  # fmt: skip
-
-
-def _modules() -> list[str]:
-    """Names of all modules, without "landscope."; "" is the package itself."""
-    paths = (p.relative_to(SOURCE).with_suffix("") for p in sorted(SOURCE.rglob("*.py")))
-    return [".".join(part for part in path.parts if part != "__init__") for path in paths]
-
-
-def _path(module: str) -> Path:
-    flat = SOURCE.joinpath(*module.split(".")).with_suffix(".py")
-    return flat if module and flat.is_file() else SOURCE.joinpath(*module.split("."), "__init__.py")
-
-
-def _is_type_checking(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def _imported(module: str) -> Iterator[str]:
-    """Modules of landscope that a module imports when it is itself imported."""
-    known = set(_modules())
-    for node in ast.parse(_path(module).read_text()).body:
-        for part in () if _is_type_checking(node) else _statements(node):
-            if isinstance(part, ast.Import):
-                names = [alias.name for alias in part.names]
-            else:
-                assert part.level == 0, f"{module}: imports are absolute"
-                names = [f"{part.module}.{alias.name}" for alias in part.names]
-            for name in names:
-                if name.split(".")[0] == "landscope":
-                    inner = name.partition(".")[2]
-                    yield inner if inner in known else inner.rpartition(".")[0]
-
-
-def _statements(node: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return
-    yield from (n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom))
-
-
-def _floor(module: str) -> int:
-    folder = f"{module.split('.', maxsplit=1)[0]}.*"
-    return FLOORS.index(module if module in FLOORS or folder not in FLOORS else folder)
 
 
 def _after(code: str) -> set[str]:
@@ -136,32 +87,6 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
         seconds.append(time.perf_counter() - began)
         assert b"Usage" in done.stdout
     print(f"\nlandscope --help: {statistics.median(seconds):.2f} s, the median of 5")  # noqa: T201
-
-
-def test_every_module_has_a_floor_and_every_floor_a_module() -> None:
-    modules = set(_modules()) - {""}
-    floors = {FLOORS[_floor(module)] for module in modules}
-    assert floors == set(FLOORS)
-
-
-@pytest.mark.parametrize("module", [m for m in _modules() if m])
-def test_a_module_imports_only_from_lower_floors_or_its_own_folder(module: str) -> None:
-    for other in _imported(module):
-        inside = FLOORS[_floor(module)].endswith(".*") and _floor(other) == _floor(module)
-        assert _floor(other) < _floor(module) or inside, f"{module} imports {other}"
-
-
-def test_the_package_itself_imports_only_its_version() -> None:
-    assert set(_imported("")) == {"_version"}
-
-
-def test_no_module_imports_itself_in_a_circle() -> None:
-    graph = {module: set(_imported(module)) for module in _modules()}
-    while graph:
-        free = [m for m, used in graph.items() if not used & set(graph)]
-        assert free, f"a circle among {sorted(graph)}"
-        for module in free:
-            del graph[module]
 
 
 def _everything() -> Iterator[tuple[str, object]]:
