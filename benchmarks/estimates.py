@@ -71,7 +71,7 @@ def budget(case: Case) -> dict[str, Any]:
 
 def _fine(land: ls.Landscape, full: ls.Landscape) -> np.ndarray:
     """Return ln(loss) on the axes of the full grid, by cubic splines."""
-    (y, x), (fine_y, fine_x) = land.axes(), full.axes()
+    (y, x), (fine_y, fine_x) = land.axes, full.axes
     values = np.log(land.data["loss"].values)
     found: np.ndarray = RectBivariateSpline(y, x, values)(fine_y, fine_x)
     return found

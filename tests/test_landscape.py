@@ -11,14 +11,14 @@ from landscope.errors import FormatError
 from tests import cases
 
 
-def made() -> ls.Landscape:
+def make_landscape() -> ls.Landscape:
     objective = cases.mlp().objective(metrics={"accuracy": ls.losses.accuracy})
     return ls.scan(objective, cases.plane(objective), ls.Grid((3, 2), ((-1, 2), (-1 / 3, 0.1))))
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr", ".csv"])
 def test_a_landscape_that_was_saved_is_loaded_identical(suffix: str, tmp_path: Path) -> None:
-    land = made()
+    land = make_landscape()
     loaded = ls.load(land.save(tmp_path / "new" / f"land{suffix}"))
     assert loaded.data.identical(land.data)
     assert loaded.dims == ("y", "x")
@@ -27,20 +27,26 @@ def test_a_landscape_that_was_saved_is_loaded_identical(suffix: str, tmp_path: P
         assert loaded.data[name].dtype == land.data[name].dtype
 
 
+def test_axes_are_the_coordinates_in_the_order_of_the_dimensions() -> None:
+    land = make_landscape()
+    assert [axis.tolist() for axis in land.axes] == [[-1 / 3, 0.1], [-1.0, 0.5, 2.0]]
+    assert land.dims == ("y", "x")
+
+
 def test_the_same_landscape_gives_the_same_netcdf_bytes(tmp_path: Path) -> None:
-    first, second = (made().save(tmp_path / n).read_bytes() for n in ("a.nc", "b.nc"))
+    first, second = (make_landscape().save(tmp_path / n).read_bytes() for n in ("a.nc", "b.nc"))
     assert first == second
 
 
 def test_files_that_are_no_landscapes_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="choose one of these endings"):
-        made().save(tmp_path / "land.xyz")
+        make_landscape().save(tmp_path / "land.xyz")
     with pytest.raises(FormatError, match="does not exist"):
         ls.load(tmp_path / "land.nc")
     for name in ("bad.nc", "bad.csv"):
         (tmp_path / name).write_text("nothing of the kind\n")
         with pytest.raises(FormatError, match="cannot be read as a landscape"):
             ls.load(tmp_path / name)
-    data = made().data
+    data = make_landscape().data
     with pytest.raises(FormatError, match="rename or transpose"):
         ls.Landscape(data.transpose("x", "y"))

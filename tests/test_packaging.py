@@ -11,6 +11,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import landscope
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 README = (ROOT / "README.md").read_text()
@@ -52,6 +54,14 @@ def test_every_library_that_is_imported_is_declared() -> None:
     }
     assert {"torch", "numpy", "pandas", "sklearn"} <= imported
     assert undeclared == set()
+
+
+def test_the_changelog_begins_with_this_version_and_the_citation_names_it() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert cited is not None
+    assert newest[1] == cited[1] == landscope.__version__
 
 
 def test_on_pypi_no_picture_of_the_readme_has_a_relative_address() -> None:

@@ -21,6 +21,26 @@
 Each text says what was given, what was expected and what to do, in sentences.
 """
 
+__all__ = [
+    "CallError",
+    "DeterminismError",
+    "DirectionError",
+    "DrawError",
+    "EngineError",
+    "FormatError",
+    "JournalError",
+    "LandscopeError",
+    "MissingExtraError",
+    "NumericsError",
+    "ObjectiveError",
+    "ParamsError",
+    "RecorderError",
+    "SamplerError",
+    "SliceError",
+    "TargetError",
+    "TrainingError",
+]
+
 
 class LandscopeError(Exception):
     """Any error raised by landscope itself."""
@@ -88,3 +108,7 @@ class TargetError(LandscopeError, ValueError):
 
 class MissingExtraError(LandscopeError, ImportError):
     """An optional library is not installed."""
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,7 @@
 """Landscape: the result of a scan, an xarray Dataset with units and provenance.
 
 The dimensions are ("x",) for a line, ("y", "x") for a plane and ("z", "y", "x") for a volume.
-Cells that were not evaluated, and cells whose loss is not a number, are NaN.
+Points that were not evaluated, and points whose loss is not a number, are NaN.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     import h5py
     import xarray as xr
 
-AXES = ("z", "y", "x")
-SUFFIXES = (".nc", ".zarr", ".csv")
+_DIMS = ("z", "y", "x")  # of a volume, slowest first; a plane and a line have the last ones
 _CSV_HEADER = "# landscope "
 
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """Values of a loss, and of metrics, over a slice of parameter space.
+    """The values of a loss, and of metrics, over a slice of parameter space.
 
     Args:
-        data: the values, one variable a quantity, with dims a tail of ("z", "y", "x"). Attributes
-            of a variable: ``units`` and ``long_name``; attributes of the dataset: where it all
-            came from (text, numbers, or JSON).
-        seconds: wall-clock time that the values took, over all sessions; None where unknown.
-            It is not stored with the data: the same question gives the same file, bit for bit.
+        data: The values, one variable per quantity, whose dimensions are the last one, two or
+            three of ("z", "y", "x"). The attributes of a variable are ``units`` and
+            ``long_name``; the attributes of the dataset say where the values come from (as text,
+            numbers, or JSON).
+        seconds: The wall-clock time that the values took, over all sessions; None if unknown. It
+            is not saved with the data, so that the same question gives the same file, bit for bit.
 
     Raises:
-        FormatError: when the dimensions are not those of a line, a plane or a volume.
+        FormatError: If the dimensions are not those of a line, a plane or a volume.
     """
 
     data: xr.Dataset
@@ -49,7 +49,7 @@ class Landscape:
 
     def __post_init__(self) -> None:
         dims = self.dims
-        if not dims or dims != AXES[-len(dims) :]:
+        if not dims or dims != _DIMS[-len(dims) :]:
             raise FormatError(
                 f"data has the dimensions {dims}; a landscape has ('x',), ('y', 'x') or"
                 " ('z', 'y', 'x'): rename or transpose the dataset."
@@ -57,109 +57,95 @@ class Landscape:
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the axes, slowest first."""
+        """The names of the axes, slowest first."""
         return max((tuple(map(str, v.dims)) for v in self.data.values()), key=len, default=())
 
     @property
+    def axes(self) -> tuple[np.ndarray, ...]:
+        """The coordinates along each axis, float64, in the order of ``dims``."""
+        return tuple(np.asarray(self.data[dim].values, dtype=np.float64) for dim in self.dims)
+
+    @property
     def quantity(self) -> str:
-        """The name of the quantity that is drawn when none is asked for: a loss if there is one."""
+        """The name of the quantity that is drawn by default: the loss, if there is one."""
         names = [str(name) for name in self.data]
         return next((n for n in ("loss", "train_loss") if n in names), names[0])
-
-    def axes(self) -> tuple[np.ndarray, ...]:
-        """Coordinates along each axis, in the order of ``dims``."""
-        return tuple(np.asarray(self.data[dim].values, dtype=np.float64) for dim in self.dims)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the landscape to a .nc (netCDF-4), .zarr (folder) or .csv file; return its path.
 
-        A file appears whole or not at all.
+        The file is either written completely or not at all.
 
         Raises:
-            FormatError: when the ending is none of these, or the place cannot be written.
+            FormatError: If the suffix is none of these, or the file cannot be written.
         """
         path = Path(path)
-        writers = {".nc": self._write_netcdf, ".zarr": self._write_zarr, ".csv": self._write_csv}
-        if path.suffix not in writers:
+        if path.suffix not in _FORMATS:
             raise FormatError(
                 f"path={str(path)!r} ends in {path.suffix!r}; a landscape is saved as"
-                f" {', '.join(SUFFIXES)}: choose one of these endings."
+                f" {', '.join(_FORMATS)}: choose one of these endings."
             )
+        write, _ = _FORMATS[path.suffix]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writers[path.suffix](path)
+            write(self, path)
         except OSError as error:
             raise FormatError(
                 f"{path} cannot be written ({error}): choose a folder that you may write to."
             ) from error
         return path
 
-    def _write_netcdf(self, path: Path) -> None:
-        import h5netcdf
-        from xarray.backends import H5NetCDFStore
-
-        with (
-            whole(path) as part,
-            _timeless_hdf5(part) as raw,
-            h5netcdf.File(raw, "r+") as file,
-        ):
-            self.data.dump_to_store(H5NetCDFStore(file))
-
-    def _write_zarr(self, path: Path) -> None:
-        optional("zarr", extra="zarr")
-        self.data.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
-
-    def _write_csv(self, path: Path) -> None:
-        frame = self.data.to_dataframe(dim_order=list(self.dims)).reset_index()
-        notes = {
-            "attributes": dict(self.data.attrs),
-            "variables": {str(n): dict(v.attrs) for n, v in self.data.variables.items()},
-            "dtypes": {str(n): str(v.dtype) for n, v in self.data.variables.items()},
-            "dims": list(self.dims),
-        }
-        with whole(path) as part, part.open("w", newline="") as file:
-            file.write(_CSV_HEADER + json.dumps(notes, default=_plain) + "\n")
-            frame.to_csv(file, index=False, float_format="%.17g", na_rep="nan")
-
 
 def load(path: str | os.PathLike[str]) -> Landscape:
-    """Return the landscape stored in a file written by :meth:`Landscape.save`.
+    """Return the landscape in a file that :meth:`Landscape.save` wrote.
 
     Args:
-        path: a .nc file, a .zarr folder, a .csv file, or a run folder of the command line.
+        path: A .nc file, a .zarr folder, a .csv file, or a run folder of the command line.
 
     Raises:
-        FormatError: when there is no such file or it holds no landscape.
+        FormatError: If the file does not exist or holds no landscape.
     """
     path = Path(path)
     if path.is_dir() and path.suffix != ".zarr":
         path = path / "landscape.nc"
-    readers = {".nc": _read_netcdf, ".zarr": _read_zarr, ".csv": _read_csv}
-    if path.suffix not in readers:
+    if path.suffix not in _FORMATS:
         raise FormatError(
             f"path={str(path)!r} is not a landscape; expected a file ending in"
-            f" {', '.join(SUFFIXES)}, or the folder of a run."
+            f" {', '.join(_FORMATS)}, or the folder of a run."
         )
     if not path.exists():
         raise FormatError(f"{path} does not exist: check the name, or make it with a scan.")
+    _, read = _FORMATS[path.suffix]
     try:
-        return Landscape(readers[path.suffix](path))
+        return Landscape(read(path))
     except (OSError, KeyError, ValueError) as error:
         raise FormatError(f"{path} cannot be read as a landscape ({error}).") from error
 
 
+def _write_netcdf(land: Landscape, path: Path) -> None:
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
+    with (
+        whole(path) as part,
+        _create_timeless_hdf5(part) as raw,
+        h5netcdf.File(raw, "r+") as file,
+    ):
+        land.data.dump_to_store(H5NetCDFStore(file))
+
+
 @contextlib.contextmanager
-def _timeless_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Make an HDF5 file without the time of its making, so that equal data give equal files."""
+def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Create an HDF5 file without its creation time, so that equal data give equal files."""
     import h5py
 
-    created = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    created.set_obj_track_times(False)
-    in_order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED  # netCDF-4 asks for it
-    created.set_link_creation_order(in_order)
-    created.set_attr_creation_order(in_order)
-    made = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=created)
-    with h5py.File(made) as file:
+    properties = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    properties.set_obj_track_times(False)
+    in_order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED  # netCDF-4 requires it
+    properties.set_link_creation_order(in_order)
+    properties.set_attr_creation_order(in_order)
+    identifier = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=properties)
+    with h5py.File(identifier) as file:
         yield file
 
 
@@ -168,6 +154,11 @@ def _read_netcdf(path: Path) -> xr.Dataset:
 
     with xr.open_dataset(path, engine="h5netcdf") as data:
         return data.load()
+
+
+def _write_zarr(land: Landscape, path: Path) -> None:
+    optional("zarr", extra="zarr")
+    land.data.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
 
 
 def _read_zarr(path: Path) -> xr.Dataset:
@@ -179,6 +170,20 @@ def _read_zarr(path: Path) -> xr.Dataset:
     return loaded
 
 
+def _write_csv(land: Landscape, path: Path) -> None:
+    """Write a line of JSON with the attributes, and a table with one row per point."""
+    table = land.data.to_dataframe(dim_order=list(land.dims)).reset_index()
+    notes = {
+        "attributes": dict(land.data.attrs),
+        "variables": {str(n): dict(v.attrs) for n, v in land.data.variables.items()},
+        "dtypes": {str(n): str(v.dtype) for n, v in land.data.variables.items()},
+        "dims": list(land.dims),
+    }
+    with whole(path) as part, part.open("w", newline="") as file:
+        file.write(_CSV_HEADER + json.dumps(notes, default=_to_json) + "\n")
+        table.to_csv(file, index=False, float_format="%.17g", na_rep="nan")
+
+
 def _read_csv(path: Path) -> xr.Dataset:
     import pandas as pd
 
@@ -188,14 +193,20 @@ def _read_csv(path: Path) -> xr.Dataset:
             raise ValueError(f"its first line does not begin with {_CSV_HEADER!r}")
         notes = json.loads(header.removeprefix(_CSV_HEADER))
         texts = pd.read_csv(file, dtype=str, keep_default_na=False)
-    # numpy reads a number as Python does, to the last bit; the default of pandas may not.
-    numbers = {n: texts[n].to_numpy(str).astype(t) for n, t in notes["dtypes"].items()}
-    frame = pd.DataFrame(numbers)
-    data: xr.Dataset = frame.set_index(notes["dims"]).to_xarray()
+    # numpy parses a number as Python does, to the last bit; the default parser of pandas may not.
+    columns = {n: texts[n].to_numpy(str).astype(t) for n, t in notes["dtypes"].items()}
+    data: xr.Dataset = pd.DataFrame(columns).set_index(notes["dims"]).to_xarray()
     for name, attributes in notes["variables"].items():
         data[name].attrs.update(attributes)
     return data.assign_attrs(notes["attributes"])
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
+_FORMATS = {  # suffix: (writer, reader)
+    ".nc": (_write_netcdf, _read_netcdf),
+    ".zarr": (_write_zarr, _read_zarr),
+    ".csv": (_write_csv, _read_csv),
+}

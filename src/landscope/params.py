@@ -21,6 +21,23 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from landscope.errors import ParamsError
 
+__all__ = [
+    "Layout",
+    "Params",
+    "copied",
+    "dot",
+    "filters",
+    "flatten",
+    "layouts",
+    "like",
+    "norm",
+    "parameters",
+    "select",
+    "states",
+    "unflatten",
+    "wrap",
+]
+
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -286,3 +303,7 @@ def check_like(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], what
             f"{what} has {extra!r}, which the parameters have not: take both from"
             " objective.center, or both from objective.states."
         )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -54,7 +54,7 @@ def shape(land: Landscape, quantity: str | None = None) -> Shape:
     if not finite.any():
         raise DrawError(f"{name!r} has no finite value, so it has no shape.")
     low = np.unravel_index(np.argmin(np.where(finite, values, np.inf)), values.shape)
-    axes = land.axes()
+    axes = land.axes
     origin = tuple(np.flatnonzero(axis == 0.0) for axis in axes)
     center = float(values[tuple(o[0] for o in origin)]) if all(map(len, origin)) else np.nan
     border = np.ones(values.shape, dtype=bool)

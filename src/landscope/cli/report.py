@@ -26,7 +26,7 @@ def tell(land: Landscape, run: Path) -> None:
 
     axes = ", ".join(
         f"{dim} from {axis[0]:g} to {axis[-1]:g} in {len(axis)}"
-        for dim, axis in list(zip(land.dims, land.axes(), strict=True))[::-1]
+        for dim, axis in list(zip(land.dims, land.axes, strict=True))[::-1]
     )
     say(f"{run}: {axes}")
     for name, variable in land.data.items():

@@ -36,7 +36,7 @@ def errors(land: Landscape, *, ax: Axes | None = None, scale: str | None = None)
         )
     axes = heatmap(land, quantity=name, ax=ax, scale=scale)
     if "evaluated" in land.data:
-        y, x = land.axes()
+        y, x = land.axes
         j, i = np.nonzero(np.asarray(land.data["evaluated"].values))
         axes.plot(
             x[i], y[j], ls="none", marker="o", ms=3.2, mfc="white", mec="black", mew=0.5,

@@ -122,7 +122,7 @@ def axis_values(land: Landscape, name: str) -> FloatArray:
     Raises:
         DrawError: when two are the same, or one is not finite.
     """
-    axis = np.sort(land.axes()[land.dims.index(name)])
+    axis = np.sort(land.axes[land.dims.index(name)])
     if not np.isfinite(axis).all() or (np.diff(axis) == 0).any():
         raise DrawError(
             f"The coordinates {name} are not finite or not distinct: give every point of the axis"
@@ -143,5 +143,5 @@ def _sorted(land: Landscape, name: str) -> FloatArray:
             f" {', '.join(map(repr, names_of(land)))}: choose one of these."
         )
     field = land.data[name].transpose(*land.dims)
-    orders = np.ix_(*(np.argsort(axis, kind="stable") for axis in land.axes()))
+    orders = np.ix_(*(np.argsort(axis, kind="stable") for axis in land.axes))
     return np.asarray(field.values, dtype=np.float64)[orders]

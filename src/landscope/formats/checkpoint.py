@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from landscope.errors import FormatError
 
+__all__ = ["load", "read"]
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys that hold the weights
 _PARALLEL = "module."  # what torch.nn.DataParallel puts before each name
 _COUNTER = "num_batches_tracked"  # batch norm counts since torch 0.4.1
@@ -149,3 +151,7 @@ def _faults(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[
         elif id(value) not in given and name.rpartition(".")[2] != _COUNTER:
             yield f"{name} is missing in the file"
     yield from (f"{name} is not in the model" for name in state if name not in own)
+
+
+def __dir__() -> list[str]:
+    return __all__

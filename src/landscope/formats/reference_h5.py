@@ -37,6 +37,18 @@ if TYPE_CHECKING:
 
     from landscope.training.principal_components import PCA
 
+__all__ = [
+    "Explained",
+    "Projection",
+    "read_directions",
+    "read_explained",
+    "read_projection",
+    "read_surface",
+    "write_directions",
+    "write_projection",
+    "write_surface",
+]
+
 _NAMES = {"loss": "loss", "acc": "accuracy"}
 _EIGENVALUES = {"min_eig": "hessian_min", "max_eig": "hessian_max"}
 _UNFILLED = {"min_eig": 1.0}  # all others: -1
@@ -410,3 +422,7 @@ def _text(dataset: h5py.Dataset) -> str:
 
 def _listed(file: h5py.File) -> str:
     return ", ".join(list(file)[:6]) or "nothing"
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,6 +23,8 @@ from landscope.errors import FormatError
 from landscope.files import whole
 from landscope.landscape import Landscape
 
+__all__ = ["Scale", "write"]
+
 Scale = Literal["linear", "log"]
 
 SUFFIXES = (".vtp", ".vts")
@@ -122,9 +124,9 @@ def _check(land: Landscape, path: Path, quantity: str, *, scale: str, clip: floa
         raise FormatError(
             f"quantity={quantity!r} is not in this landscape: choose one of {', '.join(choices)}."
         )
-    if min(map(len, land.axes())) < 2:
+    if min(map(len, land.axes)) < 2:
         raise FormatError(
-            f"a grid of {' x '.join(str(len(axis)) for axis in land.axes())} points has no cells:"
+            f"a grid of {' x '.join(str(len(axis)) for axis in land.axes)} points has no cells:"
             " scan at least 2 points along each axis, or export .csv."
         )
 
@@ -140,7 +142,7 @@ def _grid(land: Landscape) -> _Grid:
         name: land.data[name].transpose(*land.dims).to_numpy().astype(np.float64)
         for name in _quantities(land)
     }
-    return _Grid(land.axes(), values)
+    return _Grid(land.axes, values)
 
 
 def _refined(grid: _Grid, resolution: int) -> _Grid:
@@ -259,3 +261,7 @@ def _array(
     )
     rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).tolist()
     element.text = "\n" + "".join(" ".join(map(repr, row)) + "\n" for row in rows)
+
+
+def __dir__() -> list[str]:
+    return __all__

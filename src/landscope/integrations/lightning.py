@@ -15,6 +15,8 @@ from landscope.training.recorder import Recorder, checked
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+__all__ = ["callback"]
+
 _NAMES = "lightning.pytorch", "pytorch_lightning"
 _OURS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # what a call tells itself
 
@@ -82,3 +84,7 @@ class _Hooks:
         values = {n: v for n, v in trainer.callback_metrics.items() if n not in _OURS}
         optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self.recorder(module, step=trainer.global_step, epoch=epoch, optimizer=optimizer, **values)
+
+
+def __dir__() -> list[str]:
+    return __all__

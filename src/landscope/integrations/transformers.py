@@ -267,3 +267,7 @@ def _check_labels(batches: list[Row], task: str) -> None:
     if all(bool((part == IGNORED).all()) for part in labels):
         short = "rows have one token each, or " if task == "causal" else ""
         raise ObjectiveError(f"no label of the dataset counts: {short}all are {IGNORED}.")
+
+
+def __dir__() -> list[str]:
+    return __all__
