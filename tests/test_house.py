@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 
 import pytest
 
@@ -45,28 +45,6 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
     assert dir(landscope) == sorted(PUBLIC)
     for name in PUBLIC:
         assert getattr(landscope, name) is not None
-
-
-def _namespaces(module: ModuleType) -> Iterator[ModuleType]:
-    """The module and every module that its public names reach."""
-    yield module
-    for name in dir(module):
-        inner = getattr(module, name)
-        if isinstance(inner, ModuleType):
-            yield from _namespaces(inner)
-
-
-def test_a_namespace_shows_its_own_public_names_and_nothing_that_it_imports() -> None:
-    namespaces = list(_namespaces(landscope))
-    assert len(namespaces) > 10
-    for module in namespaces:
-        assert dir(module) == sorted(module.__all__), module.__name__
-        for name in dir(module):
-            thing = getattr(module, name)
-            assert name[0] != "_", f"{module.__name__}.{name}"
-            attribute = "__name__" if isinstance(thing, ModuleType) else "__module__"
-            home = str(getattr(thing, attribute, "landscope")).partition(".")[0]
-            assert home in {"landscope", "typing", "builtins"}, f"{module.__name__}.{name}"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
