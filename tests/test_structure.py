@@ -23,7 +23,8 @@ SOURCE = Path(str(landscope.__file__)).parent
 ROOT = Path(__file__).parents[1]
 
 GROUND = (  # modules that every room may use
-    "errors", "extras", "_version", "files", "params", "fingerprint", "landscape", "progress",
+    "errors", "extras", "_version", "files", "params", "fingerprint", "tensorfile", "landscape",
+    "progress",
 )  # fmt: skip
 ROOMS = (  # the way of the data; training reads old checkpoints through formats, so that is low
     "formats", "objective", "slices", "sampling", "engines", "scanning", "curvature", "training",
@@ -55,9 +56,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "objective.objective",
     "sampling.calibrated",
     "scanning.loop",
-    "training.principal_components",
-    "training.recorder",
-    "training.writer",
 }
 KNOWN_LONG_BODIES: set[str] = {
     "analysis.path_projection._dataset",
@@ -71,7 +69,6 @@ KNOWN_LONG_BODIES: set[str] = {
     "engines.serialization.pack",
     "integrations.transformers.objective",
     "objective.objective.__init__",
-    "training.recorder._take",
 }
 
 PARTICIPLES_AT_MOST = 158

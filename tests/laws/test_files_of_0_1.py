@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.training.loop import Course, train
+from landscope.training.loop import train
+from landscope.training.optimizers import Course
 
 DATA = Path(__file__).parents[1] / "data" / "landscope_0_1"
 COURSE = Course("adam", learning_rate=0.05, batch_size=8, epochs=4, seed=3)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.errors import FormatError, NumericsError, RecorderError, TrainingError
 from landscope.progress import Progress
-from landscope.training import writer
+from landscope.training.checkpoint_buffer import CheckpointBuffer
 from landscope.training.loop import Trained, train
 from landscope.training.optimizers import Course
 from landscope.training.trajectory import Trajectory
@@ -322,9 +322,9 @@ def test_a_process_that_is_killed_leaves_what_is_needed_to_go_on(tmp_path: Path)
 def test_what_is_needed_to_go_on_is_kept_after_the_checkpoints_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = writer.Block.write
+    write = CheckpointBuffer.write
 
-    def slowly(self: writer.Block, *rest: Any) -> None:
+    def slowly(self: CheckpointBuffer, *rest: Any) -> None:
         time.sleep(0.1)
         write(self, *rest)
 
@@ -333,7 +333,7 @@ def test_what_is_needed_to_go_on_is_kept_after_the_checkpoints_before_it(
             assert (tmp_path / "training-state.safetensors").is_file()
             assert (tmp_path / f"{now.done - 1:09d}.safetensors").is_file()
 
-    monkeypatch.setattr(writer.Block, "write", slowly)
+    monkeypatch.setattr(CheckpointBuffer, "write", slowly)
     train(problem(), SHORT, record=tmp_path, progress=look)
 
 

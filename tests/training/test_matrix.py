@@ -13,60 +13,60 @@ import pytest
 import torch
 
 from landscope.errors import FormatError, ParamsError
-from landscope.training import matrix as columns_
-from landscope.training.matrix import Columns
+from landscope.training import matrix as matrix_
+from landscope.training.matrix import CheckpointMatrix, open_matrix
 from landscope.training.trajectory import Trajectory
 from tests import walks
 
 
-def _read(columns: Columns, width: int, *, end: int | None = None) -> np.ndarray:
+def _read(columns: CheckpointMatrix, width: int, *, end: int | None = None) -> np.ndarray:
     """The whole matrix, read in ranges of columns."""
     parts = []
     with columns.reader(width) as reader:
-        for first in range(0, columns.total if end is None else end, width):
-            last = min(first + width, columns.total)
+        for first in range(0, columns.columns if end is None else end, width):
+            last = min(first + width, columns.columns)
             block = np.full((len(columns), last - first), np.nan)
             for index, row in enumerate(block):
-                reader.row(index, first, last, row)
+                reader.read(index, first, last, row)
             parts.append(block)
     return np.concatenate(parts, axis=1)
 
 
-def _order(columns: Columns) -> list[str]:
+def _order(columns: CheckpointMatrix) -> list[str]:
     return sorted(columns.starts, key=columns.starts.__getitem__)
 
 
 @pytest.mark.parametrize("width", [1, 7, 64, 1000])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-def test_columns_are_what_was_written(tmp_path: Path, width: int, dtype: torch.dtype) -> None:
+def test_matrix_are_what_was_written(tmp_path: Path, width: int, dtype: torch.dtype) -> None:
     rows = walks.rows(4, dtype=dtype)
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
-    with columns_.opened(trajectory.checkpoints) as columns:
+    with open_matrix(trajectory.checkpoints) as columns:
         expected = walks.matrix(rows, _order(columns))
         np.testing.assert_array_equal(_read(columns, width), expected)
-        assert (columns.moving, columns.total) == (103, 103)
-        assert columns.bytes == 103 * dtype.itemsize
+        assert (columns.included, columns.columns) == (103, 103)
+        assert columns.row_bytes == 103 * dtype.itemsize
 
 
-def test_vectors_that_are_ignored_stand_behind_the_columns_that_move(tmp_path: Path) -> None:
+def test_vectors_that_are_ignored_stand_behind_the_matrix_that_move(tmp_path: Path) -> None:
     rows = walks.rows(4)
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
-    with columns_.opened(trajectory.checkpoints, "biasbn") as columns:
+    with open_matrix(trajectory.checkpoints, "biasbn") as columns:
         order = _order(columns)
         assert order[:2] == ["a.weight", "b.weight"]  # as in the file, which safetensors sorts
         assert set(order[2:]) == set(walks.VECTORS)
-        assert columns.moving == 95
+        assert columns.included == 95
         np.testing.assert_array_equal(_read(columns, 50), walks.matrix(rows, order))
 
 
-def test_pieces_tell_which_tensor_a_column_belongs_to(tmp_path: Path) -> None:
+def test_tensor_parts_tell_which_tensor_a_column_belongs_to(tmp_path: Path) -> None:
     rows = walks.rows(1)
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
-    with columns_.opened(trajectory.checkpoints) as columns:
+    with open_matrix(trajectory.checkpoints) as columns:
         matrix = _read(columns, 1000)[0]
         for first, last in ((0, 103), (30, 80), (5, 6)):
             seen = 0
-            for name, low, high, start in columns.pieces(first, last):
+            for name, low, high, start in columns.tensor_parts(first, last):
                 part = rows[0][name].flatten()[start : start + high - low].numpy()
                 np.testing.assert_array_equal(matrix[first:last][low:high], part)
                 seen += high - low
@@ -79,7 +79,7 @@ def test_files_may_differ_in_layout_and_in_dtype(tmp_path: Path) -> None:
     rows[2]["a.weight"] = rows[2]["a.weight"].double()  # stands first in the file then
     walks.write(tmp_path, rows, buffers=[{}, {"a": torch.ones(3)}, {}])
     about = Trajectory.open(tmp_path, like=rows[0])
-    with columns_.opened(about.checkpoints) as columns:
+    with open_matrix(about.checkpoints) as columns:
         np.testing.assert_array_equal(_read(columns, 9), walks.matrix(rows, _order(columns)))
 
 
@@ -99,7 +99,7 @@ def test_old_files_are_loaded_once_each_and_their_copy_is_gone_afterwards(
         return load(path, **options)
 
     monkeypatch.setattr(torch, "load", counting)
-    with columns_.opened(Trajectory.open(tmp_path).checkpoints, "biasbn") as columns:
+    with open_matrix(Trajectory.open(tmp_path).checkpoints, "biasbn") as columns:
         np.testing.assert_array_equal(_read(columns, 20), walks.matrix(rows, _order(columns)))
         assert len(list((tmp_path / "temporary").iterdir())) == 1
     assert len(loads) == 3
@@ -109,14 +109,14 @@ def test_old_files_are_loaded_once_each_and_their_copy_is_gone_afterwards(
 def test_no_more_than_a_hundred_files_are_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns_, "_OPEN", 4)
+    monkeypatch.setattr(matrix_, "_MAX_OPEN", 4)
     rows = walks.rows(9, shapes={"w": (3, 3)})
     trajectory = Trajectory.open(walks.write(tmp_path, rows))
-    with columns_.opened(trajectory.checkpoints) as columns, columns.reader(2) as reader:
+    with open_matrix(trajectory.checkpoints) as columns, columns.reader(2) as reader:
         out = np.empty(2)
         for first in (0, 2, 4):
             for index, row in enumerate(rows):
-                reader.row(index, first, first + 2, out)
+                reader.read(index, first, first + 2, out)
                 np.testing.assert_array_equal(out, walks.flat(row)[first : first + 2])
             held = {p.readlink() for p in Path("/proc/self/fd").iterdir() if p.is_symlink()}
             assert sum(path.parent == tmp_path for path in held) == 4
@@ -129,18 +129,18 @@ def test_checkpoints_of_two_networks_are_told_apart(tmp_path: Path) -> None:
     rows[2]["a.weight"] = torch.zeros(5, 7)
     shaped = Trajectory.open(walks.write(tmp_path / "shaped", rows))
     text = r"'a.weight' has the shape \(5, 7\) in .*000000002.* and \(7, 5\) in .*000000000"
-    with pytest.raises(ParamsError, match=text), columns_.opened(shaped.checkpoints):
+    with pytest.raises(ParamsError, match=text), open_matrix(shaped.checkpoints):
         pass
     rows[2] = {"b.weight": rows[0]["b.weight"]}
     named = Trajectory.open(walks.write(tmp_path / "named", rows))
-    with pytest.raises(ParamsError, match="none"), columns_.opened(named.checkpoints):
+    with pytest.raises(ParamsError, match="none"), open_matrix(named.checkpoints):
         pass
 
 
 def test_a_file_that_gets_shorter_while_it_is_read_is_named(tmp_path: Path) -> None:
     trajectory = Trajectory.open(walks.write(tmp_path, walks.rows(2)))
-    with columns_.opened(trajectory.checkpoints) as columns, columns.reader(103) as reader:
+    with open_matrix(trajectory.checkpoints) as columns, columns.reader(103) as reader:
         file = trajectory[1].path
         file.write_bytes(file.read_bytes()[:-16])
         with pytest.raises(FormatError, match=r"000000001.*cannot be read any more"):
-            reader.row(1, 0, 103, np.empty(103))
+            reader.read(1, 0, 103, np.empty(103))

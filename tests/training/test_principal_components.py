@@ -18,10 +18,11 @@ import pytest
 import torch
 from sklearn.decomposition import PCA as Sklearn  # noqa: N811 - the witness, by its library's name
 
+from landscope import tensorfile
 from landscope.errors import DirectionError, FormatError, ParamsError
-from landscope.training import matrix as columns_
-from landscope.training import principal_components, tensorfile, trajectory
-from landscope.training.matrix import Reader
+from landscope.slices.normalization import Ignore
+from landscope.training import gram_cache, matrix_products, trajectory
+from landscope.training.matrix import ColumnReader
 from landscope.training.principal_components import PCA, pca
 from landscope.training.trajectory import Trajectory
 from tests import walks
@@ -114,10 +115,10 @@ def test_large_weights_that_move_a_little_lose_no_digits(tmp_path: Path) -> None
 def test_the_width_of_the_blocks_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int
 ) -> None:
-    monkeypatch.setattr(principal_components, "_LEAST", least)
-    monkeypatch.setattr(principal_components, "_GRAM_SHARE", 0.0)
-    monkeypatch.setattr(principal_components, "_LITTLE", 0)
-    monkeypatch.setattr(principal_components, "_RESULT_SHARE", 0.0)
+    monkeypatch.setattr(matrix_products, "_MIN_WIDTH", least)
+    monkeypatch.setattr(matrix_products, "_GRAM_SHARE", 0.0)
+    monkeypatch.setattr(matrix_products, "_MIN_BUFFER", 0)
+    monkeypatch.setattr(matrix_products, "_SUM_SHARE", 0.0)
     rows = walks.rows(12)
     _assert_is_svd(pca(_walk(tmp_path, rows), 2), walks.matrix(rows))
 
@@ -183,7 +184,7 @@ def test_vectors_are_left_out_when_asked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ignore", [None, "biasbn"])
 def test_several_runs_share_the_plane_that_is_nearest_to_all(
-    tmp_path: Path, ignore: principal_components.Ignore | None
+    tmp_path: Path, ignore: Ignore | None
 ) -> None:
     both = walks.rows(9, seed=1), walks.rows(6, seed=2)
     runs = [_walk(tmp_path, rows, name) for rows, name in zip(both, "ab", strict=True)]
@@ -291,7 +292,7 @@ def test_a_damaged_cache_and_a_folder_that_cannot_be_written_are_no_obstacle(
     def refused(path: Path) -> object:
         raise PermissionError(path)
 
-    monkeypatch.setattr(principal_components, "whole", refused)
+    monkeypatch.setattr(gram_cache, "whole", refused)
     _assert_is_svd(pca(walk), walks.matrix(rows))
     assert not list(walk.folder.glob(".gram-*"))
 
@@ -301,7 +302,7 @@ def test_a_damaged_cache_and_a_folder_that_cannot_be_written_are_no_obstacle(
 
 def test_wrong_counts_and_words_get_a_sentence(tmp_path: Path) -> None:
     walk = _walk(tmp_path, walks.rows(3))
-    with pytest.raises(DirectionError, match="count=3 components want 4 checkpoints"):
+    with pytest.raises(DirectionError, match="count=3 components need 4 checkpoints"):
         pca(walk, 3)
     with pytest.raises(DirectionError, match="count=0"):
         pca(walk, 0)
@@ -356,21 +357,22 @@ _PROGRAM = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from landscope.training import principal_components as principal
+from landscope.training.matrix_products import single_threaded_blas
+from landscope.training.principal_components import pca
 from landscope.training.trajectory import Trajectory
 
 def told(what):
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1])
 
-principal.pca(Trajectory.open(sys.argv[1]))  # libraries, and their buffers
+pca(Trajectory.open(sys.argv[1]))  # libraries, and their buffers
 block = np.ones((50, 2000))
-with principal._one_thread_each(), ThreadPoolExecutor(2) as pool:
+with single_threaded_blas(), ThreadPoolExecutor(2) as pool:
     list(pool.map(lambda _: block @ block.T, range(4)))
 del block
 walk = Trajectory.open(sys.argv[2])
 before = told("VmRSS")
-found = principal.pca(walk)
+found = pca(walk)
 print(told("VmHWM") - before, len(found.directions))
 """
 
@@ -400,23 +402,23 @@ def test_no_checkpoint_is_loaded_whole_but_the_last(
     rows = walks.rows(6)
     walk = _walk(tmp_path, rows)
     widths: list[int] = []
-    row = Reader.row
+    read_block = ColumnReader.read
 
-    def watched(self: Reader, index: int, first: int, last: int, out: np.ndarray) -> None:
+    def watched(self: ColumnReader, index: int, first: int, last: int, out: np.ndarray) -> None:
         widths.append(last - first)
-        row(self, index, first, last, out)
+        read_block(self, index, first, last, out)
 
-    monkeypatch.setattr(columns_.Reader, "row", watched)
-    monkeypatch.setattr(principal_components, "_LEAST", 1)
-    monkeypatch.setattr(principal_components, "_LITTLE", 0)
+    monkeypatch.setattr(ColumnReader, "read", watched)
+    monkeypatch.setattr(matrix_products, "_MIN_WIDTH", 1)
+    monkeypatch.setattr(matrix_products, "_MIN_BUFFER", 0)
     loads: list[Path] = []
-    read = tensorfile.read
+    read = tensorfile.read_tensors
 
     def noted(path: Path, entries: dict[str, tensorfile.Entry]) -> dict[str, torch.Tensor]:
         loads.append(path)
         return read(path, entries)
 
-    monkeypatch.setattr(trajectory, "read", noted)
+    monkeypatch.setattr(trajectory, "read_tensors", noted)
     pca(walk)
     assert loads == [walk[-1].path]
     assert max(widths) <= 1.5 * 103 / 2 / 7  # the share of a checkpoint, of a thread, of a row

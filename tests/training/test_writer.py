@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from landscope.errors import FormatError, RecorderError
-from landscope.training.writer import Block, Job, Writer, _powers_of_two, index_of
+from landscope.training.checkpoint_buffer import CheckpointBuffer, _powers_of_two, arrange
+from landscope.training.writer import Writer, WriteTask
 
 
 def tensors() -> dict[str, Tensor]:
@@ -28,11 +29,11 @@ def tensors() -> dict[str, Tensor]:
     return {"turned": turned, "none": torch.empty(0, 3), "zero": torch.tensor(0.5), **found}
 
 
-def filled(given: dict[str, Tensor], sizes: list[int] | None = None) -> Block:
+def filled(given: dict[str, Tensor], sizes: list[int] | None = None) -> CheckpointBuffer:
     # Pinned memory, which only a machine with a GPU has, is in several pieces.
-    block = Block(index_of(given), pinned=False, sizes=sizes)
-    block.fill(given.items())
-    return block
+    buffer = CheckpointBuffer(arrange(given), pinned=False, sizes=sizes)
+    buffer.fill(given.items())
+    return buffer
 
 
 def size(given: dict[str, Tensor]) -> int:
@@ -45,10 +46,10 @@ def test_a_file_is_one_of_safetensors_whatever_pieces_its_memory_has(
 ) -> None:
     given = tensors()
     whole, rest = divmod(size(given), pieces or 1)
-    block = filled(given, None if pieces is None else [pieces] * whole + [rest])
+    buffer = filled(given, None if pieces is None else [pieces] * whole + [rest])
     path = tmp_path / "a.safetensors"
     with path.open("wb") as file:
-        block.write(file, {"note": "\N{GREEK SMALL LETTER ALPHA}"})
+        buffer.write(file, {"note": "\N{GREEK SMALL LETTER ALPHA}"})
     read = load_file(path)
     assert read.keys() == given.keys()
     for name, tensor in given.items():
@@ -56,20 +57,20 @@ def test_a_file_is_one_of_safetensors_whatever_pieces_its_memory_has(
         assert torch.equal(read[name], tensor)
     with safe_open(path, "pt") as opened:
         assert opened.metadata() == {"note": "\N{GREEK SMALL LETTER ALPHA}"}
-    assert block.is_in(path)
+    assert buffer.equals_file(path)
 
 
 def test_what_is_in_a_file_is_compared_bit_for_bit(tmp_path: Path) -> None:
     given = {"a": torch.tensor([1.0, float("nan")]), "b": torch.tensor([0.0])}
     path = tmp_path / "a.safetensors"
     save_file(given, path)
-    assert filled(given).is_in(path)
-    assert not filled({**given, "b": torch.tensor([-0.0])}).is_in(path)
-    assert not filled({**given, "b": torch.tensor([[0.0]])}).is_in(path)
-    assert not filled({"a": given["a"]}).is_in(path)
+    assert filled(given).equals_file(path)
+    assert not filled({**given, "b": torch.tensor([-0.0])}).equals_file(path)
+    assert not filled({**given, "b": torch.tensor([[0.0]])}).equals_file(path)
+    assert not filled({"a": given["a"]}).equals_file(path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError, match="not a whole checkpoint"):
-        filled(given).is_in(path)
+        filled(given).equals_file(path)
 
 
 def test_tensors_are_aligned_and_their_header_too(tmp_path: Path) -> None:
@@ -98,15 +99,15 @@ def test_a_writer_lends_two_blocks_and_takes_them_back_when_they_are_written(
 ) -> None:
     given = tensors()
     writer = Writer(tmp_path)
-    blocks = [writer.lend(given) for _ in range(2)]
-    for block in blocks:
-        block.fill(given.items())
+    buffers = [writer.acquire_buffer(given) for _ in range(2)]
+    for buffer in buffers:
+        buffer.fill(given.items())
     (tmp_path / "old").write_text("")
-    writer.write(Job(blocks[0], tmp_path / "a.safetensors", {}, [tmp_path / "old"]))
-    assert writer.lend(given) is blocks[0]  # it has waited
+    writer.submit(WriteTask(buffers[0], tmp_path / "a.safetensors", {}, [tmp_path / "old"]))
+    assert writer.acquire_buffer(given) is buffers[0]  # it has waited
     assert not (tmp_path / "old").exists()
-    writer.take_back(blocks[1])
-    assert writer.lend(given) is blocks[1]
+    writer.release_buffer(buffers[1])
+    assert writer.acquire_buffer(given) is buffers[1]
     writer.close()
     assert load_file(tmp_path / "a.safetensors").keys() == given.keys()
 
@@ -123,7 +124,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(os, "fsync", watched)
     given = tensors()
     writer = Writer(tmp_path)
-    writer.write(Job(filled(given), tmp_path / "a.safetensors", {}))
+    writer.submit(WriteTask(filled(given), tmp_path / "a.safetensors", {}))
     writer.close()
     ((suffixes, written),) = there
     assert suffixes == ["", ".safetensors"]  # the lock, and one that is not called a
@@ -134,19 +135,19 @@ def test_a_failure_is_told_once_and_is_the_first(tmp_path: Path) -> None:
     given = tensors()
     writer = Writer(tmp_path)
     for name in ("gone/a", "gone/b", "c"):
-        block = writer.lend(given)
-        block.fill(given.items())
-        writer.write(Job(block, tmp_path / f"{name}.safetensors", {}))
+        buffer = writer.acquire_buffer(given)
+        buffer.fill(given.items())
+        writer.submit(WriteTask(buffer, tmp_path / f"{name}.safetensors", {}))
     writer.wait()
     assert writer.has_failed
     with pytest.raises(RecorderError, match=r"gone/a.safetensors, and 1 more, could not be writ"):
-        writer.tell()
+        writer.raise_failures()
     writer.close()
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["c.safetensors"]
 
 
 def test_a_tensor_that_was_offloaded_since_is_named() -> None:
     given = tensors()
-    block = filled(given)
+    buffer = filled(given)
     with pytest.raises(RecorderError, match="'turned' lies on the meta device"):
-        block.fill({"turned": given["turned"].to("meta")}.items())
+        buffer.fill({"turned": given["turned"].to("meta")}.items())

@@ -17,7 +17,6 @@ import functools
 import hashlib
 import importlib
 import io
-import json
 import os
 import pickle
 import sys
@@ -37,6 +36,7 @@ from landscope.files import cache_folder, whole
 from landscope.objective.batches import Batches
 from landscope.objective.borrowing import undisturbed
 from landscope.objective.objective import Objective
+from landscope.tensorfile import NAMES, Entry, encode_entries, encode_header
 
 Make = Callable[[], Objective]
 """A function that builds the objective in the worker."""
@@ -45,11 +45,6 @@ _ALIGNED = 64  # bytes, to which torch aligns its memory; how kernels round may 
 _SMALL = 1024  # bytes; a smaller tensor stays in the pickle
 _WEEK = 7 * 86400.0  # seconds after which a file that nobody used is removed
 _PICKLE = "pickle"
-_DTYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
 
 
 @final
@@ -287,7 +282,7 @@ class _References:
         kind = type(value)
         if kind is not Tensor and kind is not nn.Parameter:
             return None
-        if value.dtype not in _DTYPES or value.layout is not torch.strided:
+        if value.dtype not in NAMES or value.layout is not torch.strided:
             return None
         number = self._numbers.setdefault(id(value), len(self._numbers))
         self._kept.append(value)
@@ -376,7 +371,7 @@ def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[bytes, list[Tensor]]:
     kernels round alike; safetensors itself aligns to 8. The head is filled up with spaces, and
     what is between the tensors is a tensor too, as the format wants no holes.
     """
-    entries: dict[str, Any] = {}
+    entries: dict[str, Entry] = {}
     pieces: list[Tensor] = []
     place = 0
     for name, tensor in tensors.items():
@@ -384,17 +379,11 @@ def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[bytes, list[Tensor]]:
         gap = torch.zeros((offset - place) % _ALIGNED, dtype=torch.uint8)
         for key, piece in ((f"gap.{len(pieces)}", gap), (name, tensor)):
             if piece.nbytes:
-                end = place + piece.nbytes
-                entries[key] = {
-                    "dtype": _DTYPES[piece.dtype],
-                    "shape": list(piece.shape),
-                    "data_offsets": [place, end],
-                }
+                shape = tuple(piece.shape)
+                entries[key] = Entry(NAMES[piece.dtype], shape, place, piece.nbytes)
                 pieces.append(piece)
-                place = end
-    head = json.dumps(entries).encode()
-    head += b" " * (-(len(head) + 8) % _ALIGNED)
-    return len(head).to_bytes(8, "little") + head, pieces
+                place += piece.nbytes
+    return encode_header(encode_entries(entries), alignment=_ALIGNED), pieces
 
 
 def _write(path: Path, head: bytes, pieces: Iterable[Tensor]) -> None:

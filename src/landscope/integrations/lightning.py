@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from landscope.extras import optional
-from landscope.training.recorder import Recorder, checked
+from landscope.training.recorder import Recorder, check_recorder
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -50,7 +50,7 @@ def callback(recorder: Recorder) -> Callback:
     libraries = imported or [optional(_NAMES[0], extra="lightning")]
     bases = tuple(library.Callback for library in libraries)
     kind: Any = type("RecorderCallback", (_Hooks, *bases), {})
-    made: Callback = kind(checked(recorder))
+    made: Callback = kind(check_recorder(recorder))
     return made
 
 

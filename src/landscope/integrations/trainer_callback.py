@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from landscope.extras import optional
-from landscope.training.recorder import Recorder, checked
+from landscope.training.recorder import Recorder, check_recorder
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -33,7 +33,7 @@ def callback(recorder: Recorder) -> TrainerCallback:
     """
     transformers = optional("transformers", extra="transformers")
     kind: Any = type("RecorderCallback", (_Hooks, transformers.TrainerCallback), {})
-    made: TrainerCallback = kind(checked(recorder))
+    made: TrainerCallback = kind(check_recorder(recorder))
     return made
 
 

@@ -1,8 +1,8 @@
-"""The folder of a training: its path, what was asked, and what is needed to go on.
+"""The folder of a training: its checkpoints, its settings, and the state to resume from.
 
-DIR/000001234.safetensors       checkpoints, by step: the folder is a trajectory
-DIR/training.json               what was asked
-DIR/training-state.safetensors  what is needed to go on after the last whole epoch
+DIR/000001234.safetensors       checkpoints, named by their steps: the folder is a trajectory
+DIR/training.json               the settings
+DIR/training-state.safetensors  the state after the last whole epoch
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self, final
 
 import torch
@@ -22,22 +21,23 @@ from landscope.errors import FormatError, RecorderError
 from landscope.files import whole
 from landscope.training.recorder import Recorder
 
-ASKED, STATE = "training.json", "training-state.safetensors"
+SETTINGS, STATE = "training.json", "training-state.safetensors"
+_STATE_VERSION = 1
 _CHECKPOINT = re.compile(r"\d+\.safetensors|model_\d+\.t7")
-_SHOWN = 4  # differences that a sentence tells
+_MAX_DIFFERENCES = 4  # that an error message lists
 
 
 @final
 class TrainingFolder:
-    """Where a training keeps its checkpoints, and what it needs to go on.
+    """The checkpoints of a training, and the state to resume it from.
 
     Args:
-        path: made when training begins.
-        every: a checkpoint an epoch, or one in so many steps.
-        keep: at most so many; None for all.
+        path: The folder, created when training begins.
+        every: "epoch" for a checkpoint at each epoch, or the number of steps between checkpoints.
+        keep: The largest number of checkpoints; None for all.
 
     Raises:
-        RecorderError: when ``every`` or ``keep`` is wrong.
+        RecorderError: When ``every`` or ``keep`` is out of range.
     """
 
     def __init__(self, path: Path, every: Literal["epoch"] | int, keep: int | None) -> None:
@@ -47,54 +47,56 @@ class TrainingFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._recorder.close()
 
     def begin(self, asked: Mapping[str, Any], question: Mapping[str, Any]) -> None:
-        """Note what is asked, or check that it is what was asked before.
+        """Write the settings of a training, or check that they are those of an earlier session.
+
+        Args:
+            asked: Settings that are only recorded, such as the words of a command.
+            question: Settings that identify the training.
 
         Raises:
-            RecorderError: when it is not, or the folder cannot be written.
+            RecorderError: When the folder has another training, or cannot be written.
         """
-        told = json.loads(json.dumps({**asked, **question}, default=str))
+        settings = json.loads(json.dumps({**asked, **question}, default=str))
         try:
-            self._note(told)
+            self._write_settings(settings)
         except OSError as error:
             raise RecorderError(
                 f"folder {self.path} cannot be written to ({error}): choose another."
             ) from error
-        before = self._noted()
-        if any(before.get(name) != told[name] for name in question):
-            names = [name for name in told if before.get(name) != told[name]]
-            parts = [f"{n} was {before.get(n, 'not set')}, now {told[n]}" for n in names[:_SHOWN]]
+        before = self._read_settings()
+        if any(before.get(name) != settings[name] for name in question):
+            names = [name for name in settings if before.get(name) != settings[name]]
+            differences = [
+                f"{name} was {before.get(name, 'not set')}, now {settings[name]}"
+                for name in names[:_MAX_DIFFERENCES]
+            ]
             raise RecorderError(
-                f"{self.path} holds another training: {'; '.join(parts)}"
-                f"{'; and more' if len(names) > _SHOWN else ''}. Nothing was mixed in: ask for the"
-                " same training, or choose another folder."
+                f"{self.path} holds another training: {'; '.join(differences)}"
+                f"{'; and more' if len(names) > _MAX_DIFFERENCES else ''}. Nothing was mixed in:"
+                " continue the same training, or choose another folder."
             )
 
-    def _note(self, told: Mapping[str, Any]) -> None:
-        """Write what is asked, unless something was asked before."""
+    def _write_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, unless an earlier session did."""
         self.path.mkdir(parents=True, exist_ok=True)
-        file = self.path / ASKED
+        file = self.path / SETTINGS
         if file.is_file():
             return
         if any(_CHECKPOINT.fullmatch(other.name) for other in self.path.iterdir()):
             raise RecorderError(
-                f"{self.path} holds checkpoints of something else (it has no {ASKED}): choose"
+                f"{self.path} holds checkpoints of something else (it has no {SETTINGS}): choose"
                 " another folder."
             )
         versions = {"landscope": __version__, "torch": torch.__version__}
         with whole(file) as part:
-            part.write_text(json.dumps({**told, **versions}, indent=2) + "\n")
+            part.write_text(json.dumps({**settings, **versions}, indent=2) + "\n")
 
-    def _noted(self) -> dict[str, Any]:
-        file = self.path / ASKED
+    def _read_settings(self) -> dict[str, Any]:
+        file = self.path / SETTINGS
         try:
             return dict(json.loads(file.read_text()))
         except ValueError as error:
@@ -109,26 +111,40 @@ class TrainingFolder:
         learning_rate: float,
         values: Mapping[str, float],
     ) -> None:
-        """Take a checkpoint when it is due; an epoch has so many ``steps``."""
+        """Take a checkpoint if one is due.
+
+        Args:
+            model: The model.
+            step: The step of training, 0 before the first.
+            steps: The number of steps in an epoch.
+            learning_rate: The learning rate at this step.
+            values: Losses and metrics by name.
+        """
         if step % (steps if self.every == "epoch" else self.every) == 0:
             self._recorder(
                 model, step=step, epoch=step / steps, learning_rate=learning_rate, **values
             )
 
-    def keep(self, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
-        """Keep what a later session needs, in one file that is there whole or not at all."""
+    def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Replace the state that a later session resumes from.
+
+        Args:
+            tensors: The tensors of model and optimizer.
+            progress: The rest of the state, as JSON.
+        """
         from safetensors.torch import save_file
 
-        self._recorder.close()  # a session that goes on from here finds every checkpoint up to here
-        own = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
+        self._recorder.close()  # so that a session that resumes here has every checkpoint
+        copies = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
+        metadata = {"landscope": json.dumps({"version": _STATE_VERSION, **progress})}
         with whole(self.path / STATE) as part:
-            save_file(own, part, {"landscope": json.dumps({"version": 1, **told})})
+            save_file(copies, part, metadata)
 
-    def kept(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what the last session kept; None when it kept nothing.
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the tensors and the progress that the last session saved; None without any.
 
         Raises:
-            FormatError: when that is damaged.
+            FormatError: When the file is damaged.
         """
         from safetensors import SafetensorError, safe_open
 

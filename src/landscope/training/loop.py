@@ -169,11 +169,11 @@ class _Run:
             self._record(folder, self.history[-1])
             if folder is not None:
                 told = {"step": self.step, "seconds": self.seconds, "history": self.history}
-                folder.keep(self._state(), told)
+                folder.save_state(self._state(), told)
 
     def resume(self, folder: TrainingFolder) -> None:
         """Take what the last session kept in a folder, if there was one."""
-        kept = folder.kept()
+        kept = folder.load_state()
         if kept is not None:
             tensors, told = kept
             self._put(tensors)

@@ -1,8 +1,8 @@
 """Principal components of the path that training took, without ever holding it in memory.
 
-With the checkpoints as the rows of X, centered, the eigenvectors of the Gram matrix X Xᵀ [n, n] are
-the left singular vectors of X, and Xᵀ u / sigma the components. Both products are summed over
-ranges of columns in float64, which are read from the files as they are needed.
+With the centered checkpoints as the rows of X, the eigenvectors of the Gram matrix X Xᵀ [n, n] are
+the left singular vectors u of X, and Xᵀ u / sigma are the components. Both products are summed over
+blocks of columns in float64, which are read from the files as they are needed.
 
 Source: Li, Xu, Taylor, Studer, Goldstein, NeurIPS 2018, arXiv 1712.09913, section 7; Gallagher and
 Downs, *Visualization of learning in multilayer perceptron networks using principal component
@@ -12,50 +12,47 @@ PCA*, ICML workshop 2016.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import zipfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import final, get_args
 
 import numpy as np
 import torch
 
-from landscope import fingerprint
 from landscope.errors import DirectionError
-from landscope.files import whole
 from landscope.params import Params, like
-from landscope.training import matrix as columns_
-from landscope.training.matrix import Columns, Reader, room
+from landscope.slices.normalization import Ignore
+from landscope.training.gram_cache import GramCache
+from landscope.training.matrix import CheckpointMatrix, open_matrix
+from landscope.training.matrix_products import (
+    combine_rows,
+    gram_matrix,
+    single_threaded_blas,
+    transform_in_place,
+)
 from landscope.training.trajectory import Checkpoint, Trajectory
 
-Ignore = Literal["biasbn"]
-
-_HANDS = 2  # threads, always as many: sums are the same, bit for bit, on machines of any size
-_GRAM_SHARE, _RESULT_SHARE = 1.5, 0.4  # checkpoints' worth that buffers of all threads take
-_LITTLE = 2**23  # bytes that they may take in any case, for the Gram matrix of small networks
-_LEAST = 16  # columns at a time, where there are more checkpoints than memory for them
-_ROUNDING = 1e-14  # of a Gram matrix, relative to its trace, and for each checkpoint
+_ROUNDING = 1e-14  # of a Gram matrix, relative to its trace, for each checkpoint
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class PCA:
-    """Principal components of checkpoints, as directions, and how much of the path they hold.
+    """Principal components of checkpoints, as directions, and the variance that they explain.
 
     Args:
-        center: the last checkpoint; of several trajectories the mean of all checkpoints, through
+        center: The last checkpoint; for several trajectories the mean of all checkpoints, through
             which the least-squares plane goes.
-        directions: orthonormal, with the names of the center; by falling variance.
-        explained_variance_ratio: shape (d,), shares of the total variance.
-        explained_variance: shape (d,), sigma^2 / (n - 1) about the mean, as scikit-learn has it.
-        singular_values: shape (d,), of the centered checkpoints.
-        total_variance: of all weights that were not ignored.
-        checkpoints: n, of all trajectories.
-        names: of the trajectories.
-        ignore: what was held still.
+        directions: The components, orthonormal, by falling variance.
+        explained_variance_ratio: The shares of the total variance, shape (d,).
+        explained_variance: The variances sigma^2 / (n - 1) about the mean, shape (d,), as in
+            scikit-learn.
+        singular_values: The singular values sigma of the centered checkpoints, shape (d,).
+        total_variance: The variance of all weights that are not ignored.
+        checkpoints: The number n of checkpoints, of all trajectories.
+        names: The names of the trajectories.
+        ignore: The weights that are left out: "biasbn", or None.
     """
 
     center: Params
@@ -70,12 +67,16 @@ class PCA:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What axes along the directions show: ``ls.Plane(..., labels=pca.labels)``."""
+        """The labels of axes along the directions: ``ls.Plane(..., labels=pca.labels)``."""
         return labels(self.explained_variance_ratio)
 
 
 def labels(shares: Sequence[float] | np.ndarray) -> tuple[str, ...]:
-    """Return the labels of axes along principal components, from their shares of the variation."""
+    """Return the labels of axes along principal components.
+
+    Args:
+        shares: The shares of the total variance, shape (d,).
+    """
     return tuple(
         f"PC {k} ({100 * float(share):.1f}% of the variation)" for k, share in enumerate(shares, 1)
     )
@@ -90,32 +91,33 @@ def pca(
     """Return the principal components of a trajectory, or of several in one basis.
 
     The components v_k are those of the singular value decomposition X = U S Vᵀ, where the rows of
-    X are all checkpoints less their mean. Their signs are chosen so that paths run from left to
-    right (all together, from their starts to their ends) along the first, and bend upwards along
-    the others: there the checkpoint that is farthest from the center has a positive coordinate.
+    X are all checkpoints minus their mean. Their signs are chosen so that paths run from left to
+    right (summed over the paths, from start to end) along the first component, and bend upwards
+    along the others: there the checkpoint that is farthest from the center has a positive
+    coordinate.
 
     Args:
-        trajectory: one, or several of the same network.
-        count: how many components.
-        ignore: "biasbn" leaves biases, batch norm and all other vectors out: they are zero in the
+        trajectory: A trajectory, or several of the same network.
+        count: The number of components.
+        ignore: "biasbn" leaves out biases, batch norm and all other vectors: they are zero in the
             directions, and do not count as variation.
 
     Returns:
         Directions in the dtype of the checkpoints, at least float32.
 
     Raises:
-        DirectionError: when there are fewer than count + 1 checkpoints, or they vary along fewer
-            directions, or their weights are not finite; for an unknown ``ignore``, and for what is
-            no trajectory.
-        ParamsError: when the checkpoints do not have the same names and shapes.
-        FormatError: when a file is gone or damaged.
+        DirectionError: When there are fewer than count + 1 checkpoints, or they vary along fewer
+            directions, or their weights are not finite; when ``ignore`` is unknown; and when
+            ``trajectory`` is no trajectory.
+        ParamsError: When the checkpoints do not have the same names and shapes.
+        FormatError: When a file is missing or damaged.
 
     Cost: n^2 p / 2 multiplications and two passes over the files; memory for two checkpoints (8 MB
-    for small ones), or for what is returned and half a checkpoint, beside some matrices [n, n]. The
-    Gram matrix is kept in the (first) folder, so that after more training only products with the
-    new checkpoints are computed. Old files (.t7) are loaded once, and need as much room again among
-    temporary files. Variances are those of a full decomposition to 1e-8, where they are more than
-    1e-6 of the first.
+    for small ones), or for the result and half a checkpoint, and some matrices [n, n]. The Gram
+    matrix is kept in the (first) folder, so that after more training only products with the new
+    checkpoints are computed. Files of ``torch.save`` (.t7) are loaded once, and need their size
+    again in temporary files. Variances are those of a full decomposition to 1e-8, where they are
+    more than 1e-6 of the first.
 
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
@@ -126,117 +128,86 @@ def pca(
         ...     for step in range(6):
         ...         _ = torch.nn.init.normal_(model.weight)
         ...         _ = recorder(model, step=step)
-        >>> found = ls.directions.pca(ls.Trajectory.open(folder))
-        >>> plane = ls.Plane(found.center, *found.directions, labels=found.labels)
+        >>> pca = ls.directions.pca(ls.Trajectory.open(folder))
+        >>> plane = ls.Plane(pca.center, *pca.directions, labels=pca.labels)
     """
-    runs = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]
-    odd = next((run for run in runs if not isinstance(run, Trajectory)), None)
-    if odd is not None:
-        raise DirectionError(
-            f"trajectory holds a {type(odd).__name__}; expected ls.Trajectory.open(folder), or a"
-            " list of such."
-        )
-    checkpoints = [checkpoint for run in runs for checkpoint in run]
-    _check(len(checkpoints), count, ignore)
-    kept = _Kept(runs, ignore)
-    rows = [checkpoints[k] for k in kept.order]
-    with columns_.opened(rows, ignore) as columns, _one_thread_each():
-        if not columns.moving:
-            raise DirectionError(
-                f"ignore={ignore!r} leaves no weights: all of {', '.join(columns.shapes)} are"
-                " vectors; ask for ignore=None."
-            )
-        gram = _gram(columns, kept)
-        last = kept.ends[0][1] if len(runs) == 1 else None
-        values, vectors, total = _decomposed(gram, count)
-        vectors = vectors * _signs(vectors, kept.ends, last)
-        directions, growth = _directions(columns, (vectors / values).T)
-        center = _mean(columns) if last is None else _center(rows[last])
-    degrees = len(checkpoints) - 1
+    trajectories = _check_arguments(trajectory, count, ignore)
+    checkpoints = [checkpoint for each in trajectories for checkpoint in each]
+    cache = GramCache(trajectories, ignore)
+    rows = [checkpoints[k] for k in cache.order]
+    ends = _path_ends(trajectories, cache.order)
+    with open_matrix(rows, ignore) as matrix, single_threaded_blas():
+        gram = _gram(matrix, cache, ignore)
+        sigma, vectors, total = _decompose(gram, count)
+        last = ends[0][1] if len(trajectories) == 1 else None
+        vectors = vectors * _signs(vectors, ends, last)
+        directions, lengths = _directions(matrix, (vectors / sigma).T)
+        center = _mean(matrix) if last is None else _center(rows[last])
+    sigma, degrees = sigma * lengths, len(checkpoints) - 1
     return PCA(
-        center, directions, (values * growth) ** 2 / total, (values * growth) ** 2 / degrees,
-        values * growth, total / degrees, len(checkpoints), tuple(run.name for run in runs), ignore,
+        center, directions, sigma**2 / total, sigma**2 / degrees, sigma, total / degrees,
+        len(checkpoints), tuple(each.name for each in trajectories), ignore,
     )  # fmt: skip
 
 
-@final
-class _Kept:
-    """The Gram matrix that an earlier call left in the folder of the first trajectory.
+def _check_arguments(
+    trajectory: Trajectory | Sequence[Trajectory], count: int, ignore: str | None
+) -> list[Trajectory]:
+    """Return the trajectories."""
+    trajectories = list(trajectory) if isinstance(trajectory, Sequence) else [trajectory]
+    wrong = next((each for each in trajectories if not isinstance(each, Trajectory)), None)
+    if wrong is not None:
+        raise DirectionError(
+            f"trajectory holds a {type(wrong).__name__}; expected ls.Trajectory.open(folder), or a"
+            " list of such."
+        )
+    if ignore not in (None, *get_args(Ignore)):
+        raise DirectionError(f"ignore={ignore!r}; expected 'biasbn' or None.")
+    if count < 1:
+        raise DirectionError(f"count={count}; expected 1 or more components.")
+    size = sum(map(len, trajectories))
+    if size < count + 1:
+        raise DirectionError(
+            f"count={count} components need {count + 1} checkpoints or more; there are {size}:"
+            " record more often, or ask for fewer."
+        )
+    return trajectories
+
+
+def _path_ends(trajectories: Sequence[Trajectory], order: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first and the last row of each trajectory.
 
     Args:
-        runs: the trajectories.
-        ignore: as for :func:`pca`.
+        trajectories: The trajectories, whose checkpoints are numbered one after the other.
+        order: The numbers of the checkpoints in the rows.
     """
-
-    def __init__(self, runs: Sequence[Trajectory], ignore: str | None) -> None:
-        first = runs[0][0]
-        vectors = sorted(name for name, layout in first.layouts.items() if layout.vector)
-        beside = [run.folder.resolve() for run in runs[1:]]
-        key = fingerprint.of_text(ignore, first.names, vectors, *beside)
-        self.path = runs[0].folder / f".gram-{key}.npz"
-        ids = [f"{k} {checkpoint.identity}" for k, run in enumerate(runs) for checkpoint in run]
-        known, gram = self._read()
-        places = {identity: place for place, identity in enumerate(known)}
-        old = [k for k, identity in enumerate(ids) if identity in places]
-        old.sort(key=lambda k: places[ids[k]])
-        if not old or places[ids[old[0]]] != 0:  # rows are told from the first: it must be there
-            old = []
-        self.order = [*old, *sorted(set(range(len(ids))) - set(old))]
-        self.gram = gram[np.ix_(*[[places[ids[k]] for k in old]] * 2)]
-        self._ids = [ids[k] for k in self.order]
-        rows = {k: row for row, k in enumerate(self.order)}
-        bounds = itertools.pairwise(itertools.accumulate(map(len, runs), initial=0))
-        self.ends = [(rows[first], rows[end - 1]) for first, end in bounds]  # of each path
-
-    def _read(self) -> tuple[list[str], np.ndarray]:
-        try:
-            with self.path.open("rb") as file, np.load(file) as stored:
-                return stored["checkpoints"].tolist(), stored["gram"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return [], np.empty((0, 0))
-
-    def write(self, gram: np.ndarray) -> None:
-        """Keep a Gram matrix of all rows; where the folder cannot be written to, go without."""
-        with contextlib.suppress(OSError), whole(self.path) as part:
-            np.savez(part, checkpoints=np.array(self._ids), gram=gram)
+    rows = {number: row for row, number in enumerate(order)}
+    bounds = itertools.pairwise(itertools.accumulate(map(len, trajectories), initial=0))
+    return [(rows[first], rows[stop - 1]) for first, stop in bounds]
 
 
-def _gram(columns: Columns, kept: _Kept) -> np.ndarray:
-    """Return the products of all rows, each less the first, shape (n, n)."""
-    size, old = len(columns), len(kept.gram)
-    gram = np.zeros((size, size))
-    gram[:old, :old] = kept.gram
-    if old == size:
-        return gram
-    width = _width(max(_GRAM_SHARE * columns.bytes, _LITTLE), size + 1)
-
-    def products(reader: Reader, begin: int, end: int) -> np.ndarray:
-        total, part = (room((size - old) * size).reshape(size - old, size) for _ in range(2))
-        memory = room(size * width)
-        for first in range(begin, end, width):
-            last = min(first + width, end)
-            block = memory[: size * (last - first)].reshape(size, last - first)
-            for index, row in enumerate(block):
-                reader.row(index, first, last, row)
-            block -= block[0].copy()
-            total += np.matmul(block[old:], block.T, out=part)
-        return total
-
-    new = np.sum(_in_threads(columns, columns.moving, width, products), axis=0)
-    gram[old:] = new
-    gram[:old, old:] = new[:, :old].T
-    odd = next((k for k, square in enumerate(gram.diagonal()) if not np.isfinite(square)), None)
-    if odd is not None:
+def _gram(matrix: CheckpointMatrix, cache: GramCache, ignore: str | None) -> np.ndarray:
+    """Return the products of all rows relative to the first, shape (n, n), and keep them."""
+    if not matrix.included:
         raise DirectionError(
-            f"{columns.checkpoints[odd].path} holds weights that are not finite: leave checkpoints"
-            " out from which on training had failed."
+            f"ignore={ignore!r} leaves no weights: all of {', '.join(matrix.shapes)} are vectors;"
+            " ask for ignore=None."
         )
-    kept.write(gram)
+    gram = gram_matrix(matrix, cache.gram)
+    if len(cache.gram) == len(matrix):
+        return gram
+    finite = np.isfinite(gram.diagonal())
+    if not finite.all():
+        raise DirectionError(
+            f"{matrix.checkpoints[int(finite.argmin())].path} holds weights that are not finite:"
+            " leave out the checkpoints after which training had failed."
+        )
+    cache.write(gram)
     return gram
 
 
-def _decomposed(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return singular values (d,), left singular vectors (n, d) and the total of all squares."""
+def _decompose(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return singular values (d,), left singular vectors (n, d) and the sum of all squares."""
     means = gram.mean(axis=0)
     centered = gram - means - means[:, None] + means.mean()
     total, size = float(np.trace(centered)), len(gram)
@@ -253,147 +224,49 @@ def _decomposed(gram: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, f
 
 
 def _signs(vectors: np.ndarray, ends: Sequence[tuple[int, int]], center: int | None) -> np.ndarray:
-    """Return the signs with which paths run to the right, and bend upwards, shape (d,).
+    """Return the signs with which paths run to the right and bend upwards, shape (d,).
 
     Args:
-        vectors: left singular vectors (n, d), whose rows are places along the components.
-        ends: the first and the last row of each path.
-        center: the row of the center; None for the mean.
+        vectors: The left singular vectors (n, d), whose rows are coordinates of the checkpoints.
+        ends: The first and the last row of each path.
+        center: The row of the center; None for the mean.
     """
-    places = vectors if center is None else vectors - vectors[center]
-    signs: np.ndarray = np.sign(places[np.abs(places).argmax(axis=0), np.arange(vectors.shape[1])])
+    offsets = vectors if center is None else vectors - vectors[center]
+    farthest = np.abs(offsets).argmax(axis=0)
+    signs: np.ndarray = np.sign(offsets[farthest, np.arange(vectors.shape[1])])
     right = sum(vectors[last, 0] - vectors[first, 0] for first, last in ends)
     signs[0] = 1.0 if right >= 0 else -1.0
     return signs
 
 
-def _directions(columns: Columns, weights: np.ndarray) -> tuple[list[Params], np.ndarray]:
-    """Return orthonormal directions and the lengths that their making took away, shape (d,).
+def _directions(
+    matrix: CheckpointMatrix, coefficients: np.ndarray
+) -> tuple[list[Params], np.ndarray]:
+    """Return orthonormal directions, and their lengths before they were normalized, shape (d,).
 
-    The Gram matrix knows small singular values only to the rounding of the largest one; Gram and
-    Schmidt, in the order of falling variance, give the digits back.
+    The Gram matrix knows small singular values only to the rounding of the largest one;
+    Gram-Schmidt orthogonalization, in the order of falling variance, recovers the digits.
 
     Args:
-        columns: of the checkpoints.
-        weights: of each checkpoint in each direction, shape (d, n).
+        matrix: The checkpoints.
+        coefficients: The coefficients of each checkpoint in each direction, shape (d, n).
     """
-    found = [_empty(columns) for _ in weights]
-    weights = weights - weights.mean(axis=1, keepdims=True)  # they take the mean of rows away
-    factor = np.linalg.cholesky(_combine(columns, columns.moving, weights, found))
-    inverse, width = np.linalg.inv(factor), _width(_RESULT_SHARE * columns.bytes, 3 * len(weights))
-    for name in found[0]:
-        flat = [params[name].reshape(-1).numpy() for params in found]
-        for start in range(0, len(flat[0]), width):
-            parts = [values[start : start + width] for values in flat]
-            straight = inverse @ np.array(parts, np.float64)
-            for part, row in zip(parts, straight, strict=True):
-                part[:] = row
-    return found, factor.diagonal()
+    coefficients = coefficients - coefficients.mean(axis=1, keepdims=True)  # centers the rows
+    directions, products = combine_rows(matrix, coefficients, relative=True)
+    factor = np.linalg.cholesky(products)
+    transform_in_place(matrix, directions, np.linalg.inv(factor))
+    return directions, factor.diagonal()
 
 
-def _mean(columns: Columns) -> Params:
+def _mean(matrix: CheckpointMatrix) -> Params:
     """Return the mean of all checkpoints, the ignored weights included."""
-    found = _empty(columns)
-    weights = np.full((1, len(columns)), 1 / len(columns))
-    _combine(columns, columns.total, weights, [found], apart=False)
-    return found
-
-
-def _combine(
-    columns: Columns,
-    end: int,
-    weights: np.ndarray,
-    into: Sequence[Params],
-    *,
-    apart: bool = True,
-) -> np.ndarray:
-    """Write weighted sums of the checkpoints into tensors, and return their products (d, d).
-
-    Args:
-        columns: of the checkpoints.
-        end: how many columns.
-        weights: shape (d, n).
-        into: the d results.
-        apart: take the first checkpoint away from all.
-    """
-    flat = [{name: t.reshape(-1).numpy() for name, t in params.items()} for params in into]
-    count = len(weights)
-    width = _width(_RESULT_SHARE * columns.bytes, count + 4)
-
-    def work(reader: Reader, begin: int, until: int) -> np.ndarray:
-        products = np.zeros((count, count))
-        memory = room((count + 3) * width).reshape(count + 3, width)
-        for first in range(begin, until, width):
-            last = min(first + width, until)
-            memory[:] = 0.0
-            base, row, part = memory[:3, : last - first]
-            sums = memory[3:, : last - first]
-            if apart:
-                reader.row(0, first, last, base)
-            for index, shares in enumerate(weights.T):
-                reader.row(index, first, last, row)
-                row -= base
-                for k, share in enumerate(shares):
-                    sums[k] += np.multiply(row, share, out=part)
-            products += sums @ sums.T
-            for name, low, high, start in columns.pieces(first, last):
-                for values, total in zip(flat, sums, strict=True):
-                    values[name][start : start + high - low] = total[low:high]
-        return products
-
-    found: np.ndarray = np.sum(_in_threads(columns, end, width, work), axis=0)
-    return found
+    coefficients = np.full((1, len(matrix)), 1 / len(matrix))
+    return combine_rows(matrix, coefficients, relative=False)[0][0]
 
 
 def _center(checkpoint: Checkpoint) -> Params:
     """Return the parameters of a checkpoint, at least in float32."""
-    found = checkpoint.params()
+    params = checkpoint.params()
     return like(
-        found, {n: t.to(torch.promote_types(t.dtype, torch.float32)) for n, t in found.items()}
+        params, {n: t.to(torch.promote_types(t.dtype, torch.float32)) for n, t in params.items()}
     )
-
-
-def _empty(columns: Columns) -> Params:
-    """Return zeros in the shapes of the checkpoints, at least in float32."""
-    kinds = {n: torch.promote_types(d, torch.float32) for n, d in columns.dtypes.items()}
-    zeros = {n: torch.zeros(shape, dtype=kinds[n]) for n, shape in columns.shapes.items()}
-    return Params(zeros, columns.checkpoints[0].layouts)
-
-
-def _in_threads(
-    columns: Columns, end: int, width: int, work: Callable[[Reader, int, int], np.ndarray]
-) -> list[np.ndarray]:
-    """Return what work makes of each half of the first columns, in threads."""
-
-    def part(begin: int, until: int) -> np.ndarray:
-        with columns.reader(width) as reader, np.errstate(invalid="ignore", over="ignore"):
-            return work(reader, begin, until)
-
-    bounds = [end * k // _HANDS for k in range(_HANDS + 1)]
-    with ThreadPoolExecutor(_HANDS) as pool:
-        return list(pool.map(part, bounds[:-1], bounds[1:]))
-
-
-def _width(memory: float, rows: int) -> int:
-    """Return how many columns of so many rows fit into so many bytes, shared by all threads."""
-    return max(_LEAST, int(memory / (_HANDS * 8 * rows)))
-
-
-def _one_thread_each() -> contextlib.AbstractContextManager[object]:
-    """Let a matrix product keep to the thread that asks for it: the matrices are small."""
-    from threadpoolctl import threadpool_limits
-
-    limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
-    return limits
-
-
-def _check(size: int, count: int, ignore: str | None) -> None:
-    if ignore not in (None, *get_args(Ignore)):
-        raise DirectionError(f"ignore={ignore!r}; expected 'biasbn' or None.")
-    if count < 1:
-        raise DirectionError(f"count={count}; expected 1 or more components.")
-    if size < count + 1:
-        raise DirectionError(
-            f"count={count} components want {count + 1} checkpoints or more; there are {size}:"
-            " record more often, or ask for fewer."
-        )

@@ -1,11 +1,11 @@
-"""Trajectories: the path that training took, as the checkpoints in a folder.
+"""Trajectories: the checkpoints of a training, read from a folder.
 
 Two kinds of folders are trajectories:
 
-    000001234.safetensors, ...   of ``ls.Recorder``: a step each, with what was noted of it
-    model_0.t7, model_1.t7, ...  of the 2018 scripts: a state dict an epoch (or .pt, .pth)
+    000001234.safetensors, ...   of ``ls.Recorder``: one file a step, with what was recorded there
+    model_0.t7, model_1.t7, ...  of the 2018 scripts: one state dict an epoch (or .pt, .pth)
 
-A checkpoint is read when it is asked for.
+The tensors of a checkpoint are read on demand.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ import torch
 from torch import Tensor
 
 from landscope.errors import FormatError, ParamsError
-from landscope.formats import checkpoint as checkpoint_
+from landscope.formats import checkpoint as checkpoint_file
 from landscope.params import Layout, Params, wrap
-from landscope.training.tensorfile import DTYPES, Entry, damaged, header, read
+from landscope.tensorfile import Entry, explain_damage, read_header, read_tensors
 
-VERSION = 1  # of what a recorded checkpoint says of itself
+METADATA_VERSION = 1  # of the metadata "landscope" in recorded checkpoints
 _RECORDED = re.compile(r"\d+\.safetensors")
-_OLD = re.compile(r"model_(\d+)\.(?:t7|pt|pth)")
+_STATE_DICT = re.compile(r"model_(\d+)\.(?:t7|pt|pth)")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_FALL = 0.99  # of the learning rate before, and less, is a fall and not rounding
-_GLIDE = 3  # falls in a row, from which on a schedule glides and does not drop,
-_STEEP = 0.34  # unless each is to about a third or less
+_FALL = 0.99  # a learning rate below this share of the one before has fallen; above is rounding
+_DECAY = 3  # consecutive falls, from which on they are a decay (cosine, linear) and no drops,
+_STEEP = 0.34  # unless each is to this share or less
 
 _T = TypeVar("_T")
 
@@ -43,16 +43,16 @@ _T = TypeVar("_T")
 @final
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One checkpoint of a trajectory: what is known of it, and its weights when they are asked for.
+    """One checkpoint of a trajectory; its weights are read on demand.
 
     Args:
-        path: of the file.
-        step: of training; in old folders the epoch, for a step is not told there.
-        epoch: a whole number where an epoch ended; None where it is not known.
-        learning_rate: at that step; None where it is not known.
-        values: losses and metrics that were noted, by name.
-        names: of the parameters, in the order of the model; empty where the file does not tell.
-        layouts: of the parameters and buffers, as far as they are known.
+        path: The file.
+        step: The step of training; for .t7 files, which do not tell it, the epoch.
+        epoch: The epoch, a whole number where an epoch ended; None if it is unknown.
+        learning_rate: The learning rate at that step; None if it is unknown.
+        values: The losses and metrics that were recorded, by name.
+        names: The names of the parameters in the order of the model; empty if they are unknown.
+        layouts: The layouts of the parameters and buffers, as far as they are known.
     """
 
     path: Path
@@ -65,75 +65,78 @@ class Checkpoint:
 
     @property
     def identity(self) -> str:
-        """The file's name, size and time: a text that changes when it is written again.
+        """The file's name, size and time: a text that changes when the file is written again.
 
         Raises:
-            FormatError: when the file is gone.
+            FormatError: When the file is missing.
         """
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError as error:
-            raise FormatError(damaged(self.path, error)) from error
-        return f"{self.path.name} {found.st_size} {found.st_mtime_ns}"
+            raise FormatError(explain_damage(self.path, error)) from error
+        return f"{self.path.name} {status.st_size} {status.st_mtime_ns}"
 
     def params(self) -> Params:
-        """Return the parameters, on the CPU, in the dtype in which they were kept.
+        """Return the parameters on the CPU, in the dtype of the file.
 
         Raises:
-            FormatError: when the file is gone, or is damaged.
-            ParamsError: when it lacks a parameter.
+            FormatError: When the file is missing or damaged.
+            ParamsError: When a parameter is missing.
         """
-        return Params(self._tensors(self.parameters), self.layouts)
+        return Params(self._read(self.parameters), self.layouts)
 
     def states(self) -> Params:
         """Return the parameters and the floating-point buffers.
 
         Raises:
-            FormatError: when the file is gone, or is damaged.
+            FormatError: When the file is missing or damaged.
         """
-        return Params(self._tensors(dict), self.layouts)
+        return Params(self._read(dict), self.layouts)
 
     def entries(self) -> dict[str, Entry]:
         """Return where the parameters lie in a .safetensors file, in the order of the model.
 
         Raises:
-            FormatError: when the file is gone, or is damaged.
-            ParamsError: when it lacks a parameter.
+            FormatError: When the file is missing or damaged.
+            ParamsError: When a parameter is missing.
         """
-        return self.parameters(_floating(header(self.path)[0]))
+        return self.parameters(_floating_entries(self.path))
 
-    def parameters(self, found: Mapping[str, _T]) -> dict[str, _T]:
-        """Return those of all named tensors that are parameters, in the order of the model.
+    def parameters(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
+        """Return the entries of a mapping that belong to parameters, in the order of the model.
+
+        Args:
+            tensors: Tensors, or anything else, by the names in the file.
 
         Raises:
-            ParamsError: when one is missing.
+            ParamsError: When a parameter is missing.
         """
         if not self.names:
-            return {n: t for n, t in found.items() if n.rpartition(".")[2] not in _STATISTICS}
-        missing = next((name for name in self.names if name not in found), None)
+            return {n: t for n, t in tensors.items() if n.rpartition(".")[2] not in _STATISTICS}
+        missing = next((name for name in self.names if name not in tensors), None)
         if missing is not None:
             raise ParamsError(
                 f"{self.path} has no {missing!r}: the checkpoints of a trajectory are of one"
                 " network, and like= are parameters of the same."
             )
-        return {name: found[name] for name in self.names}
+        return {name: tensors[name] for name in self.names}
 
-    def _tensors(self, chosen: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Tensor]:
+    def _read(self, select: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Tensor]:
         if self.path.suffix == ".safetensors":
-            return read(self.path, chosen(_floating(header(self.path)[0])))
-        return chosen(_untied(checkpoint_.read(self.path)))
+            return read_tensors(self.path, select(_floating_entries(self.path)))
+        return select(_drop_tied(checkpoint_file.read(self.path)))
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The path that training took: checkpoints in the order of their steps.
+    """The checkpoints of a training in the order of their steps.
 
     Args:
-        folder: where they are.
-        name: for legends.
-        checkpoints: one or more.
-        notes: what was passed over when the folder was opened, in sentences.
+        folder: The folder of the checkpoints.
+        name: The name for legends.
+        checkpoints: One or more checkpoints.
+        notes: Sentences about the files that were skipped when the folder was opened.
     """
 
     folder: Path
@@ -151,23 +154,23 @@ class Trajectory:
     ) -> Trajectory:
         """Return the trajectory in a folder.
 
-        Files that are half written or damaged are passed over with a note, so that a run that was
-        killed opens; folders within the folder are not looked at. Where there are both kinds of
-        files, those of ``ls.Recorder`` are taken.
+        Incomplete and damaged files are skipped with a note, so that the folder of a killed run
+        opens; folders within the folder are ignored. Where there are both kinds of files, those
+        of ``ls.Recorder`` are used.
 
         Args:
-            folder: of ``ls.Recorder``, or of files model_<epoch>.t7.
-            name: for legends; that of the folder if not given.
-            like: ``objective.center`` or ``objective.states``: which tensors of a checkpoint
-                are the parameters, in their order, and which of them are vectors. If not given,
-                those that the recorder noted; old files do not tell, and there it is all of
-                them but running_mean, running_var and num_batches_tracked, and those of one
-                dimension are the vectors.
+            folder: A folder of ``ls.Recorder``, or of files model_<epoch>.t7.
+            name: The name for legends; by default that of the folder.
+            like: ``objective.center`` or ``objective.states``: they tell which tensors of a
+                checkpoint are the parameters, in which order, and which of them are vectors. By
+                default this is what was recorded; for files model_<epoch>.t7 it is all tensors
+                except running_mean, running_var and num_batches_tracked, and the vectors are
+                those of at most one dimension.
 
         Raises:
-            FormatError: when there is no checkpoint in the folder, or none is whole.
+            FormatError: When there is no checkpoint in the folder, or none is complete.
 
-        Cost: the head of every file, some 0.1 ms each; old files are not opened at all.
+        Cost: reading the header of every recorded file, about 0.1 ms each.
 
         Example:
             >>> import tempfile, torch, landscope as ls
@@ -180,23 +183,23 @@ class Trajectory:
             (1, 0, 0.1)
         """
         place = Path(folder)
-        paths = _files(place)
-        shared = _Shared(like)
-        found, notes = [], []
+        paths = _list_files(place)
+        shared = _SharedNames(like)
+        checkpoints, notes = [], []
         for path in paths:
             try:
-                found.append(_opened(path, shared))
+                checkpoints.append(_read_checkpoint(path, shared))
             except FormatError as error:
                 notes.append(str(error))
-        if not found:
+        if not checkpoints:
             raise FormatError(
                 f"{place}: none of {len(paths)} checkpoints is whole. {notes[0]}"
                 if notes
                 else f"{place} holds no checkpoints: give a folder that ls.Recorder (or landscope"
                 " train --record) wrote, or one of files model_<epoch>.t7."
             )
-        found.sort(key=lambda c: (c.step, c.path.name))
-        return cls(place, name or place.resolve().name, tuple(found), tuple(notes))
+        checkpoints.sort(key=lambda c: (c.step, c.path.name))
+        return cls(place, name or place.resolve().name, tuple(checkpoints), tuple(notes))
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -209,105 +212,110 @@ class Trajectory:
 
     @property
     def drops(self) -> list[int]:
-        """Indices at which the learning rate had dropped; see :func:`drops`."""
-        return drops([checkpoint.learning_rate for checkpoint in self.checkpoints])
+        """The indices of the checkpoints at which the learning rate had dropped."""
+        return drops(checkpoint.learning_rate for checkpoint in self.checkpoints)
 
 
 def drops(rates: Iterable[float | None]) -> list[int]:
     """Return the indices at which a learning rate had dropped since the one before.
 
-    A schedule that falls three times in a row, or more (cosine, linear), glides: no drops there,
-    unless each time it falls to a third or less, as a few epochs with a drop after each have it.
-    Rates that are None or NaN are not known, and passed over.
+    Three or more consecutive falls are a decay (cosine, linear) and no drops, unless each of them
+    is to a third or less, as in a few epochs with a drop after each. Rates that are None or NaN are
+    unknown and skipped.
     """
     known = [(k, r) for k, r in enumerate(rates) if r is not None and not math.isnan(r)]
     steps = [(k, rate, before) for (_, before), (k, rate) in itertools.pairwise(known)]
-    found: list[int] = []
+    indices: list[int] = []
     for falls, group in itertools.groupby(steps, key=lambda step: step[1] < _FALL * step[2]):
-        row = list(group)
-        are_drops = len(row) < _GLIDE or all(rate <= _STEEP * before for _, rate, before in row)
-        found += [k for k, _, _ in row] if falls and are_drops else []
-    return found
+        run = list(group)
+        are_drops = len(run) < _DECAY or all(rate <= _STEEP * before for _, rate, before in run)
+        indices += [k for k, _, _ in run] if falls and are_drops else []
+    return indices
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise FormatError(f"{folder} {found}: give the folder of the checkpoints.")
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise FormatError(f"{folder} {problem}: give the folder of the checkpoints.")
     paths = sorted(folder.iterdir())
     recorded = [path for path in paths if _RECORDED.fullmatch(path.name)]
-    return recorded or [path for path in paths if _OLD.fullmatch(path.name)]
+    return recorded or [path for path in paths if _STATE_DICT.fullmatch(path.name)]
+
+
+_Names = tuple[tuple[str, ...], dict[str, Layout]]  # of the parameters; layouts by name
 
 
 @final
-class _Shared:
-    """What the checkpoints of a trajectory have in common is kept once: names and layouts."""
+class _SharedNames:
+    """Names and layouts that the checkpoints of a trajectory share, in memory once."""
 
     def __init__(self, like: Mapping[str, Tensor] | None) -> None:
-        self._kept: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], dict[str, Layout]]]
-        self._kept = {}
-        self.given: tuple[tuple[str, ...], dict[str, Layout]] | None = None
+        self._known: dict[tuple[tuple[str, ...], ...], _Names] = {}
+        self.given: _Names | None = None
         if like is not None:
-            known = wrap(like)
-            self.given = tuple(known), {name: known.layout(name) for name in known}
+            params = wrap(like)
+            self.given = tuple(params), {name: params.layout(name) for name in params}
 
-    def of(
-        self, names: Iterable[str] = (), vectors: Iterable[str] = ()
-    ) -> tuple[tuple[str, ...], dict[str, Layout]]:
-        """Return names of parameters, and layouts."""
+    def share(self, names: Iterable[str] = (), vectors: Iterable[str] = ()) -> _Names:
+        """Return the names of the parameters, and the layouts: as given, or else as recorded."""
         if self.given is not None:
             return self.given
         key = tuple(names), tuple(vectors)
-        return self._kept.setdefault(key, (key[0], dict.fromkeys(key[1], Layout(vector=True))))
+        return self._known.setdefault(key, (key[0], dict.fromkeys(key[1], Layout(vector=True))))
 
 
-def _opened(path: Path, shared: _Shared) -> Checkpoint:
+def _read_checkpoint(path: Path, shared: _SharedNames) -> Checkpoint:
     """Return a checkpoint without its tensors."""
-    old = _OLD.fullmatch(path.name)
-    if old:
-        _check_zip(path)
-        names, layouts = shared.of()
-        return Checkpoint(path, int(old[1]), float(old[1]), names=names, layouts=layouts)
-    _, notes = header(path)
+    match = _STATE_DICT.fullmatch(path.name)
+    if match:
+        _check_complete(path)
+        names, layouts = shared.share()
+        return Checkpoint(path, int(match[1]), float(match[1]), names=names, layouts=layouts)
+    _, metadata = read_header(path)
     try:
-        told = json.loads(notes.get("landscope", "{}"))
-        if told.get("version", VERSION) > VERSION:
+        record = json.loads(metadata.get("landscope", "{}"))
+        if record.get("version", METADATA_VERSION) > METADATA_VERSION:
             raise ValueError("a newer landscope wrote it")
-        names, layouts = shared.of(told.get("parameters", ()), told.get("vectors", ()))
+        names, layouts = shared.share(record.get("parameters", ()), record.get("vectors", ()))
         return Checkpoint(
-            path, int(told.get("step", path.stem)), _number(told.get("epoch")),
-            _number(told.get("learning_rate")),
+            path, int(record.get("step", path.stem)), _parse_number(record.get("epoch")),
+            _parse_number(record.get("learning_rate")),
             {str(n): float("nan") if v is None else float(v)
-             for n, v in told.get("values", {}).items()},
+             for n, v in record.get("values", {}).items()},
             names, layouts,
         )  # fmt: skip
     except (ValueError, TypeError, AttributeError) as error:
-        raise FormatError(damaged(path, error)) from error
+        raise FormatError(explain_damage(path, error)) from error
 
 
-def _check_zip(path: Path) -> None:
-    """See that a file of torch since 1.6 has its end; older ones have no sign of it."""
+def _check_complete(path: Path) -> None:
+    """Check that a file of torch since 1.6, a zip archive, has its end; older files have no mark.
+
+    Raises:
+        FormatError: When the file is incomplete.
+    """
     try:
         with path.open("rb") as file:
             first = file.read(2)
         if not first or (first == b"PK" and not zipfile.is_zipfile(path)):
             raise OSError("its end is missing")
     except OSError as error:
-        raise FormatError(damaged(path, error)) from error
+        raise FormatError(explain_damage(path, error)) from error
 
 
-def _number(value: float | None) -> float | None:
+def _parse_number(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _floating(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    return {name: entry for name, entry in entries.items() if entry.dtype in DTYPES}
+def _floating_entries(path: Path) -> dict[str, Entry]:
+    entries, _ = read_header(path)
+    return {name: entry for name, entry in entries.items() if entry.is_floating_point}
 
 
-def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _drop_tied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the floating-point tensors of a state dict; tied ones once, under the first name."""
-    places: dict[tuple[int, torch.Size], str] = {}
+    names: dict[tuple[int, torch.Size], str] = {}
     for name, tensor in state.items():
         if tensor.is_floating_point():
-            places.setdefault((tensor.data_ptr() or id(tensor), tensor.shape), name)
-    return {name: state[name] for name in places.values()}
+            names.setdefault((tensor.data_ptr() or id(tensor), tensor.shape), name)
+    return {name: state[name] for name in names.values()}

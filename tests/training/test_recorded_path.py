@@ -9,24 +9,24 @@ import torch
 from safetensors.torch import save_file
 
 from landscope.errors import FormatError
-from landscope.training.checkpoints import Recording, Taken, thinned
+from landscope.training.recorded_path import RecordedPath, Snapshot, thin
 
 
-def path(count: int, rates: dict[int, float] | None = None) -> list[Taken]:
+def path(count: int, rates: dict[int, float] | None = None) -> list[Snapshot]:
     """A path whose rate is 1, and from each key of ``rates`` on the value there."""
     rate, found = 1.0, []
     for k in range(count):
         rate = (rates or {}).get(k, rate)
-        found.append(Taken(Path(str(k)), 10 * k, k, None, rate))
+        found.append(Snapshot(Path(str(k)), 10 * k, k, None, rate))
     return found
 
 
 def grown(count: int, keep: int, rates: dict[int, float] | None = None) -> list[int]:
     """Numbers that are left when checkpoints come one by one."""
-    stay: list[Taken] = []
+    stay: list[Snapshot] = []
     stride = 1
     for taken in path(count, rates):
-        stay, stride = thinned([*stay, taken], stride, keep)
+        stay, stride = thin([*stay, taken], stride, keep)
     return [taken.number for taken in stay]
 
 
@@ -49,8 +49,8 @@ def test_both_sides_of_a_few_drops_stay(keep: int) -> None:
 
 
 def test_a_drop_that_is_not_told_is_none() -> None:
-    unknown = [Taken(Path(str(k)), k, k, None, None) for k in range(9)]
-    assert [taken.number for taken in thinned(unknown, 1, 8)[0]] == [0, 2, 4, 6, 8]
+    unknown = [Snapshot(Path(str(k)), k, k, None, None) for k in range(9)]
+    assert [taken.number for taken in thin(unknown, 1, 8)[0]] == [0, 2, 4, 6, 8]
 
 
 def test_what_a_kill_left_is_swept_whatever_the_step(tmp_path: Path) -> None:
@@ -58,11 +58,11 @@ def test_what_a_kill_left_is_swept_whatever_the_step(tmp_path: Path) -> None:
     others = [tmp_path / name for name in (".lock", ".gram-0a.npz", "training-state.safetensors")]
     for file in (*left, *others):
         file.touch()
-    Recording(tmp_path).sweep()
+    RecordedPath(tmp_path).remove_partial_files()
     assert set(tmp_path.iterdir()) == set(others)
 
 
 def test_a_checkpoint_that_tells_nonsense_of_itself_is_named(tmp_path: Path) -> None:
     save_file({"w": torch.ones(2)}, tmp_path / "000000003.safetensors", {"landscope": "{step"})
     with pytest.raises(FormatError, match=r"000000003.safetensors is not a whole checkpoint"):
-        Recording(tmp_path)
+        RecordedPath(tmp_path)
