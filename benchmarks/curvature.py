@@ -120,7 +120,7 @@ def plain_product(case: Case, objective: ls.Objective) -> None:
     params = [p for p in case.model.parameters() if p.requires_grad]
     vectors = [torch.ones_like(p) for p in params]
     total = [torch.zeros_like(p) for p in params]
-    for inputs, targets in objective.batches[""]:
+    for inputs, targets in objective.problem.batches[""]:
         loss = F.cross_entropy(case.model(inputs), targets, reduction="sum")
         slopes = torch.autograd.grad(loss, params, create_graph=True)
         torch._foreach_add_(total, torch.autograd.grad(slopes, params, vectors))

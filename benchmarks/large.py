@@ -19,7 +19,7 @@ from landscope.engines.local import Local
 from landscope.zoo import digits
 
 SAMPLES = 50_000
-TERMS = ls.Calibrated(2000, anchors=36)
+DRAWN = ls.Calibrated(2000, anchors=36)
 GRID = ls.Grid(51)
 
 
@@ -36,7 +36,7 @@ def measure(case: Case) -> dict[str, Any]:
     plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
     with peak_memory() as peak:
         began = time.perf_counter()
-        land = ls.scan(objective, plane, ls.Adaptive(), terms=TERMS)
+        land = ls.scan(objective, plane, ls.Adaptive(), samples=DRAWN)
         seconds = time.perf_counter() - began
     print(f"{case.name}: {seconds:.1f} s; {land.data.attrs['notes']}", flush=True)
     loader, axis = case.loader(), GRID.axes(plane.dims)[0]
@@ -53,7 +53,7 @@ def measure(case: Case) -> dict[str, Any]:
     return {
         "network": case.name,
         "samples": SAMPLES,
-        "full passes": f"{TERMS.anchors + (points - TERMS.anchors) * TERMS.size / SAMPLES:.3g}",
+        "full passes": f"{DRAWN.anchors + (points - DRAWN.anchors) * DRAWN.size / SAMPLES:.3g}",
         "points": points,
         "mean error": f"{error.mean():.3g}",
         "99th percentile": f"{np.quantile(error, 0.99):.3g}",

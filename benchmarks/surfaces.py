@@ -173,13 +173,13 @@ def cheap(
 ) -> dict[str, Any]:
     with peak_memory() as peak:
         began = time.perf_counter()
-        land = ls.scan(objective, plane, sampler, terms=terms)
+        land = ls.scan(objective, plane, sampler, samples=terms)
         seconds = time.perf_counter() - began
     there = np.isfinite(truth)
     error = np.abs(np.log(land.data["loss"].values) - truth)[there]
     bars = land.data["loss_error"].values[there]
     done = np.asarray(land.data.get("evaluated", np.ones_like(truth)), dtype=bool)
-    rows = next(iter(objective.batches.values())).rows
+    rows = next(iter(objective.problem.batches.values())).rows
     share = 1 if terms is None else terms.size / rows
     anchors = 0 if terms is None else terms.anchors
     open_ = bars > 0

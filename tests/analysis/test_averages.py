@@ -288,8 +288,8 @@ def test_one_term_has_no_error() -> None:
 def test_the_error_over_terms_of_a_calibrated_subset_is_refused() -> None:
     """A weighted subset is no sample of the data: its spread would be called that of all."""
     objective = cases.mlp(rows=400).objective()
-    with pytest.raises(ObjectiveError, match=r"terms="):
+    with pytest.raises(ObjectiveError, match=r"samples="):
         ls.scan(
             objective, cases.plane(objective), ls.Grid(5),
-            terms=ls.Calibrated(50, 4), quantities=(ls.loss_stderr,),
+            samples=ls.Calibrated(50, 4), quantities=(ls.loss_stderr,),
         )  # fmt: skip

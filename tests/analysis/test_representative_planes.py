@@ -62,7 +62,7 @@ def objective(*, negative: int = 0, off: float = 0.0, **options: Any) -> ls.Obje
 
 
 def hessian_of(given: ls.Objective) -> np.ndarray:
-    rows, targets = given.sources[""]
+    rows, targets = given.problem.sources[""]
     found: np.ndarray = (2 / 40 * (rows * targets[:, 1:]).T @ rows).numpy()
     return found
 
@@ -270,7 +270,7 @@ def _distance(point: Params, center: Params) -> Tensor:
 
 def test_a_surface_that_is_no_number_at_the_edge_has_a_verdict() -> None:
     model = Row().double()
-    rows, targets = objective().sources[""]
+    rows, targets = objective().problem.sources[""]
 
     def walled(model: nn.Module, batch: Any) -> Tensor:
         far = (model(batch[0]) - batch[1][:, 0]).abs().max() > 1e-3

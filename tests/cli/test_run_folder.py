@@ -61,7 +61,7 @@ def test_a_scan_of_some_samples_does_not_tell_what_a_plain_loop_costs(tmp_path: 
     run_folder.perform(objective, plane, ls.Grid(5), tmp_path / "all", asked={}, engine=engine)
     some = ls.Calibrated(8, 4)
     run_folder.perform(
-        objective, plane, ls.Grid(5), tmp_path / "some", asked={}, engine=engine, terms=some
+        objective, plane, ls.Grid(5), tmp_path / "some", asked={}, engine=engine, samples=some
     )
     assert run_folder.noted(tmp_path / "all")["naive_seconds"] > 0
     assert run_folder.noted(tmp_path / "some")["naive_seconds"] is None

@@ -53,7 +53,9 @@ def test_selected_parameters_move_alone() -> None:
 
 def test_directions_of_models_that_fill_the_memory_are_drawn_from_a_seed() -> None:
     plain = make()
-    objective = ls.Objective(plain.model, plain.loss_terms, plain.sources[""], in_place=True)
+    objective = ls.Objective(
+        plain.model, plain.problem.loss, plain.problem.sources[""], in_place=True
+    )
     slice_ = Recipe(seed=4).slice(objective, 2)
     expected = directions.seeded(objective.center, seed=4)
     assert all(map(_equal, slice_.directions, expected))

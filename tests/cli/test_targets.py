@@ -103,7 +103,7 @@ def test_a_checkpoint_moves_the_center(file: Path, tmp_path: Path) -> None:
 
 def test_a_zoo_network_takes_arguments() -> None:
     objective = targets.objective("zoo:digits_mlp", arguments=["epochs=1", "seed=5", "test=True"])
-    assert set(objective.batches) == {"train_", "test_"}
+    assert set(objective.problem.batches) == {"train_", "test_"}
 
 
 @pytest.mark.parametrize(

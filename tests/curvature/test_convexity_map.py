@@ -237,8 +237,8 @@ def test_a_journal_goes_on_to_the_same_map(tmp_path: Path) -> None:
 
 
 def test_a_calibrated_subset_is_a_sentence() -> None:
-    with pytest.raises(ObjectiveError, match=r"terms=.*hessian_extremes\(samples="):
-        mapped(cases.mlp(rows=400), terms=ls.Calibrated(50, 4))
+    with pytest.raises(ObjectiveError, match=r"samples=.*hessian_extremes\(samples="):
+        mapped(cases.mlp(rows=400), samples=ls.Calibrated(50, 4))
 
 
 def test_samples_of_its_own_give_the_map_over_these() -> None:

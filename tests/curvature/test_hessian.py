@@ -348,8 +348,8 @@ def test_objectives_without_second_derivatives_are_refused() -> None:
         ObjectiveError, match=r"objective is a Sequential; expected an ls.Objective"
     ):
         Hessian(case.model)  # type: ignore[arg-type]
-    with pytest.raises(ObjectiveError, match=r"calibrated subset \(terms=\)"):
-        Hessian(case.objective().sampled([0, 1], torch.ones(1, 2)))
+    with pytest.raises(ObjectiveError, match=r"calibrated subset \(samples=Calibrated\(...\)\)"):
+        Hessian(ls.Objective.of(case.objective().problem.sampled([0, 1], torch.ones(1, 2))))
     with pytest.raises(ObjectiveError, match="kind='ggn' needs a loss of outputs and targets"):
         Hessian(cases.curved(torch.eye(2)), kind="ggn")
     two = case.objective(test_data=case.data)

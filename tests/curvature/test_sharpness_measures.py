@@ -137,9 +137,9 @@ def test_a_wall_of_no_numbers_is_an_end_of_the_basin() -> None:
         found: Tensor = 1.5 + 1e-6 * error**2 + torch.where(error.abs() > 3, math.nan, 0.0)
         return found
 
-    walled = ls.Objective(objective.model, ls.losses.custom(terms), objective.sources[""])
+    walled = ls.Objective(objective.model, ls.losses.custom(terms), objective.problem.sources[""])
     found = ls.curvature.sharpness(walled, count=3)
-    rows = objective.sources[""][0].numpy()
+    rows = objective.problem.sources[""][0].numpy()
     ways = directions.random(objective.center, 3, orthogonal=False, seed=0)
     expected = [3 / np.abs(rows @ vector(d)).max() for d in ways]
     np.testing.assert_allclose(found.widths.mean(axis=1), expected, rtol=0.01)

@@ -267,6 +267,15 @@ def test_a_sampler_that_asks_in_another_order_finds_the_same_bits(
         def ask(self, shape: Any, known: Any) -> list[int]:
             return [k for k in range(29, -1, -1) if k not in known][:4]
 
+        def fill(self, shape: Any, known: Any) -> None:
+            pass
+
+        def with_span(self, find: Any) -> Backwards:
+            return self
+
+        def expected_points(self, shape: Any) -> int:
+            return 30
+
     assert scanned(tmp_path / "j", sampler=Backwards()) == serial
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,12 @@ def test_a_whole_scan_is_the_same_with_workers(pool: ProcessPoolExecutor, tmp_pa
 
 def test_a_plan_that_is_given_or_kept_is_followed(pool: ProcessPoolExecutor) -> None:
     plan = Plan(workers=2, threads=1, rows=5, forward="fused")
-    given, kept = distant.job(), distant.job()
-    distant.found(Executor(pool, plan=plan), given)
-    kept.kept["plan"] = plan.dumps()
-    distant.found(Executor(pool), kept)
     expected = Plan(workers=1, threads=1, rows=5, forward="fused")
-    assert Plan.loads(given.kept["plan"]) == Plan.loads(kept.kept["plan"]) == expected
+    remembered = replace(distant.job(), plan=plan.dumps())
+    for engine, job in (Executor(pool, plan=plan), distant.job()), (Executor(pool), remembered):
+        distant.found(engine, job)
+        with engine.open(job) as team:
+            assert Plan.loads(team.plan) == expected
 
 
 def test_points_are_taken_as_they_are_needed(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
@@ -109,7 +110,8 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
 
 def test_an_error_of_landscope_stays_what_it_is(pool: ProcessPoolExecutor) -> None:
     job = distant.line_job(distant.Fragile(-1.0))
-    job.objective.loss_terms = ls.losses.of(_text)
+    problem = replace(job.objective.problem, loss=ls.losses.of(_text))
+    job = replace(job, objective=ls.Objective.of(problem))
     with (
         Executor(pool).open(job) as team,
         pytest.raises(ObjectiveError, match=r"returned a str; expected a number"),

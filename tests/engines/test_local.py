@@ -145,10 +145,11 @@ def test_batches_are_halved_when_memory_does_not_suffice() -> None:
     job = _job(objective)
     with Local(plan=Plan()).open(job) as team:
         (found,) = next(team.run(_points(1)))
+        plan = Plan.loads(team.plan)
     model.seen.clear()
     small = ls.Objective(model, nn.CrossEntropyLoss(), data, batch_size=5)
     assert found.values["loss"] == pytest.approx(small.loss(), rel=1e-6)
-    assert Plan.loads(job.kept["plan"]).rows == 5  # 40, 20, 10, 5: told to the journal
+    assert plan.rows == 5  # 40, 20, 10, 5: told to the journal
 
 
 def test_batches_of_unequal_widths_are_halved_each_by_itself() -> None:
@@ -245,7 +246,7 @@ def _bytes() -> int:
 
 def test_the_users_model_is_not_copied_for_a_worker() -> None:
     objective = cases.CASES[0]().objective()
-    twin = objective.twin()
+    twin = objective.problem.clone()
     own = {n: p.data_ptr() for n, p in objective.model.named_parameters()}
     assert {n: p.data_ptr() for n, p in twin.model.named_parameters()} == own
     assert twin.model is not objective.model

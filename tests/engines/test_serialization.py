@@ -34,8 +34,8 @@ def test_an_objective_arrives_as_the_same_question(case: object, tmp_path: Path)
     assert callable(case)
     objective = case().objective(metrics={"accuracy": ls.losses.accuracy})
     arrived = shipped(job(objective), tmp_path)
-    assert arrived.objective.question() == objective.question()
-    assert arrived.objective.values() == objective.values()
+    assert arrived.objective.problem.fingerprints() == objective.problem.fingerprints()
+    assert arrived.objective.evaluate() == objective.evaluate()
 
 
 def test_a_slice_arrives_bit_for_bit(tmp_path: Path) -> None:
@@ -125,7 +125,10 @@ def test_a_worker_with_another_device_gets_model_data_and_slice_there(tmp_path: 
     meta = torch.device("meta")
     arrived = unpack(pack(job(), folder=tmp_path), device=meta)
     assert arrived.objective.device == meta
-    tensors = [*arrived.objective.center.values(), *next(iter(arrived.objective.batches[""]))]
+    tensors = [
+        *arrived.objective.center.values(),
+        *next(iter(arrived.objective.problem.batches[""])),
+    ]
     tensors += [t for params in arrived.slice.parts.values() for t in params.values()]
     assert {t.device for t in tensors} == {meta}
 
@@ -158,7 +161,7 @@ def test_data_that_are_kept_travel_as_the_first_walk_found_them(tmp_path: Path) 
     expected = objective.loss()
     arrived = shipped(job(objective), tmp_path).objective
     assert arrived.loss() == expected
-    assert arrived.sources == {"": ()}, "the data set itself stays"
+    assert arrived.problem.sources == {"": ()}, "the data set itself stays"
 
 
 def test_data_that_are_streamed_travel_as_the_loader(tmp_path: Path) -> None:
@@ -167,7 +170,7 @@ def test_data_that_are_streamed_travel_as_the_loader(tmp_path: Path) -> None:
     loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
     objective = ls.Objective(case.model, nn.CrossEntropyLoss(), loader, cache=False)
     arrived = shipped(job(objective), tmp_path).objective
-    assert all(b.streamed for b in arrived.batches.values())
+    assert all(b.streamed for b in arrived.problem.batches.values())
     assert arrived.loss() == objective.loss()
 
 
@@ -198,7 +201,7 @@ def made_otherwise() -> ls.Objective:
 
 def test_a_function_can_build_the_objective_in_the_worker(tmp_path: Path) -> None:
     arrived = unpack(pack(job(made()), folder=tmp_path, make=made))
-    assert arrived.objective.question() == made().question()
+    assert arrived.objective.problem.fingerprints() == made().problem.fingerprints()
 
 
 def test_a_function_that_builds_another_objective_is_found_out(tmp_path: Path) -> None:

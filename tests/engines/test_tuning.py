@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
     objective = _objective()
     job, points = _job(objective), [(k, (0.1 * k, -0.2 * k)) for k in range(4)]
     found = _values(job, Local(), points)
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).plain is not None  # it was measured
     plain = _values(_job(objective), Local(plan=Plan()), points)
-    assert Plan.loads(job.kept["plan"]).plain is not None  # it was measured
     for one, other in zip(found, plain, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
@@ -90,25 +92,24 @@ def test_packed_sequences_whose_rows_cannot_be_counted_are_measured_too() -> Non
 def test_a_short_scan_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning._Trials, "best", None)  # would raise
     job = _job(_objective(), points=1)
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]) == Plan()
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan) == Plan()
 
 
 def test_the_plan_of_a_journal_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning._Trials, "best", None)
-    job = _job(_objective())
-    job.kept["plan"] = Plan(rows=123).dumps()
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]) == Plan(rows=123)
+    job = replace(_job(_objective()), plan=Plan(rows=123).dumps())
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan) == Plan(rows=123)
 
 
 def test_what_was_measured_once_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _job(_objective()), _job(_objective(), points=500)
-    with Local().open(first):
-        pass
+    with Local().open(first) as team:
+        plan = team.plan
     monkeypatch.setattr(tuning._Trials, "best", None)
-    with Local().open(second):
-        assert second.kept == first.kept
+    with Local().open(second) as team:
+        assert team.plan == plan
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
@@ -117,8 +118,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file"))
     job = _job(_objective())
-    with Local().open(job):
-        assert "plan" in job.kept
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan)
 
 
 def test_a_pass_with_wrong_values_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,8 +131,8 @@ def test_a_pass_with_wrong_values_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Fused, "__call__", wrong)
     job = _job(_objective())
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).forward == "plain"
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).forward == "plain"
 
 
 class Mixing(nn.Module):
@@ -148,8 +149,8 @@ class Mixing(nn.Module):
 
 def test_batches_stay_as_given_where_rows_depend_on_each_other() -> None:
     job = _job(_objective(Mixing()))
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).rows in (None, 50)
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).rows in (None, 50)
 
 
 class Drawing(nn.Module):
@@ -167,8 +168,8 @@ class Drawing(nn.Module):
 
 def test_a_model_that_draws_random_numbers_has_one_worker() -> None:
     job = _job(_objective(Drawing()))
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).workers == 1
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).workers == 1
 
 
 def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
@@ -182,8 +183,8 @@ def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
         return nn.functional.cross_entropy(model(rows), targets, reduction="none")
 
     job = _job(_objective(model, ls.losses.custom(terms)))
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).workers == 1
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).workers == 1
 
 
 def test_the_same_question_twice_has_one_plan_and_one_surface() -> None:

@@ -123,6 +123,6 @@ def test_a_model_that_cannot_go_together_is_not_tried_again_and_again(
     monkeypatch.setattr(tuning, "WORTH", 1000)
     monkeypatch.setattr(local, "_opened", spied)
     job = _job(_objective(Deciding))
-    with Local().open(job):
-        assert Plan.loads(job.kept["plan"]).points == 1
+    with Local().open(job) as team:
+        assert Plan.loads(team.plan).points == 1
     assert sum(plan.points > 1 for plan in tried) == 1

@@ -29,7 +29,7 @@ def test_the_model_keeps_its_mode_its_configuration_and_its_attention() -> None:
     model.config.output_hidden_states = True
     before = model.config.to_dict()
     found = objective(model, TEXT, attention="eager")
-    assert found.probe() == found.probe()  # dropout is off
+    assert found.evaluate() == found.evaluate()  # dropout is off
     assert all(m.training for m in model.modules())
     assert model.config.to_dict() == before
     assert model.config._attn_implementation == "sdpa"
@@ -48,7 +48,7 @@ def test_the_body_shares_every_tensor_with_the_model_which_may_be_trained_on() -
         model.transformer.wte.weight.mul_(1.5)
     assert found.loss() == before
     expected = own_loss(model, padded(TEXT))
-    assert found.recentered().loss() == pytest.approx(expected, rel=1e-6)
+    assert ls.Objective.of(found.problem.recentered()).loss() == pytest.approx(expected, rel=1e-6)
     assert expected != pytest.approx(before, rel=1e-3)
 
 
@@ -93,7 +93,7 @@ def test_the_16_bits_of_a_training_end_with_it(accelerator: accelerate.Accelerat
     assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
     found = objective(trained, TEXT)
     assert found.loss() == expected.loss()
-    assert found.question() == expected.question()
+    assert found.problem.fingerprints() == expected.problem.fingerprints()
     assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
 
 

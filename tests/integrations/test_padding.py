@@ -199,7 +199,7 @@ def test_masks_of_a_collator_are_drawn_once_whatever_the_batches(
     before = torch.get_rng_state()
     found = objective(model, TEXT, collate=draw)
     assert torch.equal(torch.get_rng_state(), before)
-    first = next(iter(found.batches[""]))
+    first = next(iter(found.problem.batches[""]))
     assert bool((first["input_ids"] == 2).any())  # [MASK]
     assert found.loss() == pytest.approx(own_loss(model, first), rel=0.5)
     for size in (1, 7):
@@ -214,7 +214,7 @@ def test_a_collator_with_a_seed_of_its_own_begins_anew_each_time(
 ) -> None:
     model = cases.bert()
     draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4, seed=7)
-    first, again = (objective(model, TEXT, collate=draw).question() for _ in range(2))
+    first, again = (objective(model, TEXT, collate=draw).problem.fingerprints() for _ in range(2))
     assert first == again
     assert draw.generator is None
 
@@ -223,7 +223,7 @@ def test_a_loader_that_draws_masks_is_walked_once(tokenizer: PreTrainedTokenizer
     draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4)
     rows = [{"input_ids": r["input_ids"]} for r in TEXT]
     found = objective(cases.bert(), loader(rows, 4, collate_fn=draw))
-    assert found.probe() == found.probe()
+    assert found.evaluate() == found.evaluate()
 
 
 def test_a_collator_of_pairs_gives_the_loss_of_the_rows(

@@ -28,7 +28,7 @@ def test_a_classifier_with_one_output_is_a_regression() -> None:
     rows = [{**r, "label": 0.3 * k} for k, r in enumerate(TEXT)]
     found = objective(model, rows, batch_size=4)
     assert found.loss() == pytest.approx(own_loss(model, padded(rows)), rel=1e-6)
-    assert list(found.values()) == ["loss"]
+    assert list(found.evaluate()) == ["loss"]
 
 
 def test_a_classifier_of_several_labels_has_one_term_a_label() -> None:

@@ -60,7 +60,7 @@ def test_the_loss_is_that_of_rows_without_padding_whatever_the_batches(case: Cas
 
 def test_perplexity_and_accuracy_are_those_of_a_plain_loop() -> None:
     model = cases.gpt2()
-    values = objective(model, TEXT, batch_size=3).values()
+    values = objective(model, TEXT, batch_size=3).evaluate()
     hits = count = 0
     still = copy.deepcopy(model).eval()
     for row in TEXT:
@@ -75,7 +75,7 @@ def test_perplexity_and_accuracy_are_those_of_a_plain_loop() -> None:
 
 def test_test_data_are_evaluated_beside() -> None:
     model = cases.gpt2()
-    values = objective(model, TEXT[:6], test_dataset=TEXT[6:]).values()
+    values = objective(model, TEXT[:6], test_dataset=TEXT[6:]).evaluate()
     assert values["train_loss"] == pytest.approx(own_loss(model, padded(TEXT[:6])), rel=1e-6)
     assert values["test_loss"] == pytest.approx(own_loss(model, padded(TEXT[6:])), rel=1e-6)
 
@@ -130,10 +130,10 @@ def test_a_plane_of_offloaded_weights_is_that_of_the_whole_model(tmp_path: Path)
 def test_metrics_and_penalties_are_as_for_any_objective() -> None:
     model = cases.gpt2()
     bare = objective(model, TEXT, metrics={})
-    assert list(bare.values()) == ["loss"]
+    assert list(bare.evaluate()) == ["loss"]
     penalty = ls.losses.weight_decay(0.01)
     found = objective(model, TEXT, metrics={"also": ls.losses.tokens(shift=True)}, penalty=penalty)
-    values = found.values()
+    values = found.evaluate()
     assert values["also"] == bare.loss()
     squares = sum(float(p.detach().square().sum()) for p in model.parameters())
     assert values["loss"] - values["also"] == pytest.approx(0.005 * squares, rel=1e-5)
@@ -283,10 +283,10 @@ def test_what_is_no_model_of_transformers_is_a_sentence() -> None:
 
 def test_the_same_question_is_asked_whatever_mode_the_model_is_in() -> None:
     model = cases.gpt2()
-    first = objective(model, TEXT).question()
+    first = objective(model, TEXT).problem.fingerprints()
     model.eval()(**padded(TEXT))
-    assert objective(model, TEXT).question() == first
-    assert objective(model, TEXT[1:]).question() != first
+    assert objective(model, TEXT).problem.fingerprints() == first
+    assert objective(model, TEXT[1:]).problem.fingerprints() != first
 
 
 def test_without_transformers_there_is_a_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

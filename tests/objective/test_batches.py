@@ -89,7 +89,7 @@ def test_a_shuffling_loader_is_walked_in_order_and_its_generator_is_untouched() 
     ls.scan(objective, cases.plane(objective), ls.Grid(2))
     torch.testing.assert_close(generator.get_state(), before, rtol=0, atol=0)
     torch.testing.assert_close(torch.get_rng_state(), around, rtol=0, atol=0)
-    rows = torch.cat([x for x, _ in objective.batches[""]])
+    rows = torch.cat([x for x, _ in objective.problem.batches[""]])
     torch.testing.assert_close(rows, case.inputs, rtol=0, atol=0)
 
 

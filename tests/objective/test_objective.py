@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import landscope as ls
 from landscope.errors import CallError, DeterminismError, ObjectiveError, ParamsError
+from landscope.objective.determinism import check_determinism
 from tests import cases
 
 WEIGHT = torch.tensor([0.2, 1.0, 3.5])
@@ -111,8 +112,8 @@ def test_metrics_and_test_data_come_in_one_pass_under_their_names() -> None:
         expected[f"{prefix}l1"] = float(outputs.abs().mean())
     decay = sum(float(p.detach().square().sum()) for p in model.parameters())
     expected["train_loss"] += 0.1 / 2 * decay  # the penalty is what training minimizes
-    assert objective.values() == pytest.approx(expected, rel=1e-6)
-    assert objective.loss() == objective.values()["train_loss"]
+    assert objective.evaluate() == pytest.approx(expected, rel=1e-6)
+    assert objective.loss() == objective.evaluate()["train_loss"]
     land = ls.scan(objective, cases.plane(objective), ls.Grid(1, (0, 1)))
     assert set(land.data) == set(expected)
     assert land.data["test_accuracy"].attrs == {"units": "%", "long_name": "test accuracy"}
@@ -135,10 +136,10 @@ def test_precisions_are_what_they_say() -> None:
 
 def test_dropout_in_training_mode_is_named() -> None:
     with pytest.raises(DeterminismError, match=r"dropout in training mode \(1\)"):
-        cases.dropout().objective().probe()
+        check_determinism(cases.dropout().objective().problem)
     case = cases.dropout()
     case.model.eval()
-    case.objective().probe()
+    check_determinism(case.objective().problem)
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
@@ -153,9 +154,9 @@ def test_streamed_data_with_augmentation_are_named_and_kept_data_pass() -> None:
     model = cases.mlp().model
     streamed = ls.Objective(model, nn.CrossEntropyLoss(), DataLoader(Noisy()), cache=False)
     with pytest.raises(DeterminismError, match="streamed data") as caught:
-        streamed.probe()
+        check_determinism(streamed.problem)
     assert "dropout" not in str(caught.value)
-    ls.Objective(model, nn.CrossEntropyLoss(), DataLoader(Noisy())).probe()
+    check_determinism(ls.Objective(model, nn.CrossEntropyLoss(), DataLoader(Noisy())).problem)
 
 
 def test_random_numbers_in_the_loss_are_named() -> None:
@@ -176,7 +177,7 @@ def test_the_center_is_a_copy_that_later_training_does_not_move() -> None:
     with torch.no_grad():
         next(case.model.parameters()).add_(1.0)
     assert objective.loss() == before
-    assert objective.recentered().loss() == pytest.approx(
+    assert ls.Objective.of(objective.problem.recentered()).loss() == pytest.approx(
         cases.plain_loss(case, {}, double=True), rel=1e-6
     )
 

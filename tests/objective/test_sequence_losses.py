@@ -177,7 +177,9 @@ def test_perplexity_is_the_exponential_of_the_mean_over_all_tokens() -> None:
     expected = _by_hand(model(text)[:, :-1], text[:, 1:], {0})
     hits = (model(text)[:, :-1].argmax(-1) == text[:, 1:])[text[:, 1:] != 0]
     for size in (1, 4, 9):  # a mean of the batches' perplexities would differ
-        values = ls.Objective(model, loss, (text, text), metrics=metrics, batch_size=size).values()
+        values = ls.Objective(
+            model, loss, (text, text), metrics=metrics, batch_size=size
+        ).evaluate()
         assert values["loss"] == pytest.approx(sum(expected) / len(expected), rel=1e-6)
         assert values["perplexity"] == pytest.approx(math.exp(values["loss"]), rel=1e-12)
         assert values["accuracy"] == pytest.approx(100 * float(hits.double().mean()))

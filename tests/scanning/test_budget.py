@@ -64,9 +64,10 @@ def test_what_is_no_time_is_refused(text: Any) -> None:
 def test_the_choice_fits_the_time(
     monkeypatch: pytest.MonkeyPatch, pass_: float, left: float, rows: int, kind: str
 ) -> None:
-    monkeypatch.setattr(budgets_, "per_point", lambda *_, **__: pass_)
+    monkeypatch.setattr(budgets_, "time_points", lambda *_, **__: (pass_, "plan"))
     objective, plane = _question(0.0, rows)
-    choice = budgets_.choose(Job(objective, plane), ENGINE, ls.Grid(9, (-2, 1)), left)
+    choice, plan = budgets_.choose(Job(objective, plane), ENGINE, ls.Grid(9, (-2, 1)), left)
+    assert plan == "plan"
     sampler = choice.sampler(ls.Grid(9, (-2, 1)), plane.dims)
     assert [axis[0] for axis in sampler.axes(plane.dims)] == [-2, -2]
     if kind == "grid":
@@ -76,7 +77,7 @@ def test_the_choice_fits_the_time(
         assert "a grid of" in choice.note
     else:
         assert isinstance(sampler, ls.Adaptive)
-    assert (choice.terms() is not None) == (kind == "samples")
+    assert (choice.samples() is not None) == (kind == "samples")
     assert Choice.loads(choice.dumps()) == choice
 
 

@@ -75,7 +75,7 @@ def test_an_adaptive_scan_is_near_the_full_one_for_a_fraction_of_it(
 
 def test_drawn_samples_are_near_all_of_them(objective: ls.Objective, full: ls.Landscape) -> None:
     terms = ls.Calibrated(200, anchors=25)
-    land = ls.scan(objective, _plane(objective), ls.Grid(31), engine=ENGINE, terms=terms)
+    land = ls.scan(objective, _plane(objective), ls.Grid(31), engine=ENGINE, samples=terms)
     error, bars = _error(land, full), land.data["loss_error"].values
     assert error.mean() < 0.02
     assert (error <= bars + 1e-9).mean() > 0.85
@@ -92,7 +92,7 @@ def test_both_together_and_with_several_workers(
 ) -> None:
     terms = ls.Calibrated(200, anchors=25)
     lands = [
-        ls.scan(objective, _plane(objective), ls.Adaptive(resolution=31), terms=terms,
+        ls.scan(objective, _plane(objective), ls.Adaptive(resolution=31), samples=terms,
                 engine=Local(plan=Plan(workers=w, threads=1, rows=ROWS)))
         for w in (1, 2)
     ]  # fmt: skip
@@ -111,6 +111,7 @@ class _Stopping:
 
         class Team:
             size = 1
+            plan = ""
 
             def run(self, points: Any, *, terms: bool = False) -> Iterator[list[Result]]:
                 with ENGINE.open(job) as team:
@@ -133,7 +134,7 @@ def test_a_scan_that_is_stopped_at_any_moment_ends_with_the_same_surface(
         terms = ls.Calibrated(100, anchors=25)
         sampler = ls.Adaptive(resolution=15)
         return ls.scan(
-            objective, _plane(objective), sampler, engine=engine, journal=journal, terms=terms
+            objective, _plane(objective), sampler, engine=engine, journal=journal, samples=terms
         )
 
     undisturbed = run(ENGINE, None)
@@ -151,7 +152,7 @@ def test_data_that_are_streamed_are_drawn_from_as_well(objective: ls.Objective) 
     line = ls.Line(streamed.center, ls.directions.random(streamed.center)[0])
     terms = ls.Calibrated(100, anchors=5)
     lands = [
-        ls.scan(one, line, ls.Grid(9), terms=terms, engine=Local(plan=Plan()))
+        ls.scan(one, line, ls.Grid(9), samples=terms, engine=Local(plan=Plan()))
         for one in (streamed, objective)
     ]
     np.testing.assert_allclose(lands[0].data["loss"], lands[1].data["loss"], rtol=1e-5)
@@ -160,7 +161,9 @@ def test_data_that_are_streamed_are_drawn_from_as_well(objective: ls.Objective) 
 def test_fewer_samples_than_asked_for_are_all_evaluated(objective: ls.Objective) -> None:
     line = ls.Line(objective.center, ls.directions.random(objective.center)[0])
     exact = ls.scan(objective, line, ls.Grid(9), engine=ENGINE)
-    land = ls.scan(objective, line, ls.Grid(9), terms=ls.Calibrated(5000, anchors=4), engine=ENGINE)
+    land = ls.scan(
+        objective, line, ls.Grid(9), samples=ls.Calibrated(5000, anchors=4), engine=ENGINE
+    )
     np.testing.assert_array_equal(land.data["loss"], exact.data["loss"])
 
 
@@ -168,7 +171,7 @@ def test_samples_are_not_drawn_where_there_are_test_data() -> None:
     inputs, targets = torch.randn(900, 6), torch.zeros(900, dtype=torch.int64)
     objective = _objective(test_data=(inputs, targets))
     with pytest.raises(ObjectiveError, match="leave test_data out"):
-        ls.scan(objective, _plane(objective), ls.Grid(7), terms=ls.Calibrated(50, anchors=9))
+        ls.scan(objective, _plane(objective), ls.Grid(7), samples=ls.Calibrated(50, anchors=9))
 
 
 def test_a_loss_without_single_samples_is_told() -> None:
@@ -179,7 +182,7 @@ def test_a_loss_without_single_samples_is_told() -> None:
     data = torch.randn(900, 6), torch.zeros(900, dtype=torch.int64)
     objective = ls.Objective(nn.Linear(6, 2), per_batch, data)
     with pytest.raises(ObjectiveError, match="terms of single samples are not known"):
-        ls.scan(objective, _plane(objective), ls.Grid(7), terms=ls.Calibrated(50, anchors=9))
+        ls.scan(objective, _plane(objective), ls.Grid(7), samples=ls.Calibrated(50, anchors=9))
 
 
 def test_errors_can_be_drawn_and_exact_surfaces_have_none(
@@ -199,7 +202,7 @@ def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(
     def run(journal: Path | None) -> ls.Landscape:
         terms = ls.Calibrated(100, anchors=25)
         return ls.scan(
-            objective, _plane(objective), ls.Grid(9), terms=terms, engine=ENGINE, journal=journal
+            objective, _plane(objective), ls.Grid(9), samples=terms, engine=ENGINE, journal=journal
         )
 
     undisturbed, left, keep = run(None), [4], ls.Journal.keep
@@ -246,7 +249,7 @@ def test_drawn_rows_of_unequal_lengths_stand_for_all_tokens(widths: str) -> None
         data.append({"input": text, "labels": text})
     objective = ls.Objective(model, ls.losses.tokens(shift=True, padding=0), data)
     picked, weights = [0, 3, 11, 12, 40, 89], torch.tensor([[1.0, 2.0, 0.5, 3.0, 1.0, 4.0]])
-    found = objective.sampled(picked, weights).loss()
+    found = ls.Objective.of(objective.problem.sampled(picked, weights)).loss()
     model, sums, counts = model.double(), 0.0, 0.0
     for row, weight in zip(picked, weights[0].tolist(), strict=True):
         logits = model(rows[row])[:-1]

@@ -42,7 +42,9 @@ def test_an_adaptive_scan_costs_less_and_drawn_samples_less_again() -> None:
     question, engine = _question(), Local(plan=Plan())
     grid = ls.estimate(*question, ls.Grid(51), engine=engine)
     adaptive = ls.estimate(*question, ls.Adaptive(), engine=engine)
-    both = ls.estimate(*question, ls.Adaptive(), engine=engine, terms=ls.Calibrated(10, anchors=4))
+    both = ls.estimate(
+        *question, ls.Adaptive(), engine=engine, samples=ls.Calibrated(10, anchors=4)
+    )
     assert grid.points == grid.naive_evaluations == 2601
     assert adaptive.points == both.points == 260
     assert both.evaluations == 4 + (260 - 4) * 10 / ROWS
@@ -140,6 +142,15 @@ def test_a_cost_can_be_read() -> None:
 def test_the_span_auto_needs_not_be_found_for_an_estimate() -> None:
     cost = ls.estimate(*_question(), ls.Grid(9, "auto"), engine=Local(plan=Plan()))
     assert cost.points == 81
+
+
+def test_a_sampler_with_a_span_that_is_not_known_yet_costs_what_it_costs_with_one() -> None:
+    """Version 0.1 priced the full grid, 2,601 points, for ``Adaptive(span="auto")``."""
+    engine = Local(plan=Plan())
+    costs = [
+        ls.estimate(*_question(), ls.Adaptive(span=s), engine=engine) for s in ("auto", (-1, 1))
+    ]
+    assert [cost.points for cost in costs] == [260, 260]
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,15 @@ def test_cells_that_were_not_asked_for_are_nan() -> None:
         def ask(self, shape: Any, known: Any) -> list[int]:
             return [k for k in (0, 4, 8) if k not in known]
 
+        def fill(self, shape: Any, known: Any) -> None:
+            pass
+
+        def with_span(self, find: Any) -> Diagonal:
+            return self
+
+        def expected_points(self, shape: Any) -> int:
+            return 3
+
     objective = cases.mlp().objective()
     land = ls.scan(objective, cases.plane(objective), Diagonal())
     np.testing.assert_array_equal(np.isfinite(land.data["loss"]), np.eye(3, dtype=bool))

@@ -27,7 +27,7 @@ def objective(data: Any, **more: Any) -> ls.Objective:
 
 
 def labels(given: ls.Objective, prefix: str = "") -> Tensor:
-    return torch.cat([split(batch)[1] for batch in given.batches[prefix]])
+    return torch.cat([split(batch)[1] for batch in given.problem.batches[prefix]])
 
 
 def thousand() -> tuple[Tensor, Tensor]:
@@ -77,12 +77,12 @@ def test_test_data_and_ignored_labels_stay_clean_and_dicts_stay_dicts() -> None:
     assert set(found[found >= 0].tolist()) == {1, 2}
     assert not torch.equal(found, targets)
     assert torch.equal(labels(changed, "test_"), targets)
-    assert set(next(iter(changed.batches["train_"]))) == {"input_ids", "labels"}
+    assert set(next(iter(changed.problem.batches["train_"]))) == {"input_ids", "labels"}
 
 
 def test_another_noise_is_another_question() -> None:
     clean = objective(thousand())
-    assert noisy(clean, 0.2).question()["data"] != clean.question()["data"]
+    assert noisy(clean, 0.2).problem.fingerprints()["data"] != clean.problem.fingerprints()["data"]
 
 
 def test_what_is_no_share_or_has_no_labels_gets_a_sentence() -> None:

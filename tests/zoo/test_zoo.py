@@ -50,7 +50,7 @@ def test_an_objective_of_the_zoo_is_the_mean_loss_of_the_trained_network() -> No
     with torch.no_grad():
         expected = F.cross_entropy(digits.trained("digits_mlp", epochs=1)(inputs), targets)
     assert objective.loss() == pytest.approx(float(expected), rel=1e-5)
-    assert set(objective.batches) >= {"data"} or len(objective.batches) == 2
+    assert set(objective.problem.batches) >= {"data"} or len(objective.problem.batches) == 2
 
 
 def test_the_mean_squared_error_of_the_softmax_is_a_loss_of_the_zoo() -> None:
@@ -101,7 +101,7 @@ def test_the_encoder_is_measured_by_the_passage(loss: str) -> None:
     expected = float(F.cross_entropy(logits, labels))
     if loss == "mse":
         expected = float(F.mse_loss(logits.softmax(1), F.one_hot(labels, logits.shape[1]).float()))
-    values = zoo.objective("text_encoder", loss=loss).values()
+    values = zoo.objective("text_encoder", loss=loss).evaluate()
     assert values["loss"] == pytest.approx(expected, rel=1e-5)
     assert values["accuracy"] == pytest.approx(
         100 * float((logits.argmax(1) == labels).float().mean()), abs=1e-4

@@ -32,7 +32,7 @@ class NeighborhoodAverage:
         moving = {n: t for n, t in params.items() if n in objective.center}  # no statistics
         scales = _scales(like(params, moving), self.metric)
         pairs = []
-        with objective.session() as session:
+        with objective.problem.session() as session:
             for k in range(self.samples // 2):
                 noise = {n: s * self._drawn(k, n, s) for n, s in scales.items()}
                 both = []
@@ -108,7 +108,7 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     batches that are no tensors with one entry a row, single terms take their place.
 
     Raises:
-        ObjectiveError: in a scan with ``terms=``, whose samples are no draws of the data.
+        ObjectiveError: in a scan with ``samples=``, whose samples are no draws of the data.
 
     Example:
         >>> import torch, landscope as ls
@@ -119,12 +119,12 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
         >>> bool((land.data["loss_stderr"] > 0).all())
         True
     """
-    if objective.weights is not None:
+    if objective.problem.weights is not None:
         raise ObjectiveError(
-            "loss_stderr is over terms that count alike, and a calibrated subset (terms=) has"
+            "loss_stderr is over terms that count alike, and a calibrated subset (samples=) has"
             " weights: leave terms out; land.data['loss_error'] is what the subset adds."
         )
-    with objective.session() as session, torch.no_grad():
+    with objective.problem.session() as session, torch.no_grad():
         rows = session.row_terms(params)
     values, counts = rows.values[rows.weights != 0], rows.weights[rows.weights != 0]
     size = len(values)

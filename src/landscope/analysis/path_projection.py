@@ -103,7 +103,7 @@ def project(
         )
     places, values = [], []
     with _told(progress, trajectory) as tell, contextlib.ExitStack() as stack:
-        session = None if objective is None else stack.enter_context(objective.session())
+        session = None if objective is None else stack.enter_context(objective.problem.session())
         for k, checkpoint in enumerate(trajectory):
             known = checkpoint.states()
             point = _point(known, checkpoint, slice)
@@ -254,8 +254,8 @@ def _dataset(
         noted = [getattr(checkpoint, name) for checkpoint in trajectory]
         columns[name] = [math.nan if v is None else float(v) for v in noted], "1", long_name
     if objective is not None:
-        units = {"loss": objective.loss_terms.units}
-        units |= {name: metric.units for name, metric in objective.metrics.items()}
+        units = {"loss": objective.problem.loss.units}
+        units |= {name: metric.units for name, metric in objective.problem.metrics.items()}
         for name in values[0]:
             columns[name] = [v[name] for v in values], *_described(name, units)
     attributes = {
@@ -285,7 +285,7 @@ def _buffers(objective: Objective, trajectory: Trajectory) -> str:
     """Return, in words, with which buffers the loss at a checkpoint was computed."""
     own = states(objective.model)
     buffers = {name for name, _ in objective.model.named_buffers() if name in own}
-    if objective.buffers == "recompute":
+    if objective.problem.buffers == "recompute":
         return "recomputed"
     if not buffers:
         return "none"

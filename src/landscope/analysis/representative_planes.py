@@ -23,6 +23,7 @@ from landscope.curvature.eigensolver import Extremes, extremes
 from landscope.curvature.hessian import Hessian
 from landscope.engines.job import Engine
 from landscope.errors import ParamsError
+from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm
 from landscope.sampling.grid import Grid
@@ -212,7 +213,7 @@ def representativeness(
     if params is not None:
         check_like(params, center, "params")
         center = like(center, params)
-    objective.probe()
+    check_determinism(objective.problem)
     found = [
         directions_.random(params_.copied(center), 2, seed=own_seed(seed, k)) for k in range(planes)
     ]

@@ -55,11 +55,12 @@ def curvature(
     from landscope import curvature as measures
     from landscope import draw
     from landscope.cli import run_folder, targets
+    from landscope.objective.determinism import check_determinism
     from landscope.progress import products_bar
 
     began = time.perf_counter()
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    objective.probe()
+    check_determinism(objective.problem)
     folder = run_folder.made(out)
     with products_bar("eigenvalues") as tell:
         hessian = measures.Hessian(

@@ -206,11 +206,11 @@ def quantities(average: float | None, *, error_bars: bool) -> list[Quantity_]:
     return [*found, loss_stderr] if error_bars else found
 
 
-def terms(samples: int | None) -> Calibrated | None:
+def samples(size: int | None) -> Calibrated | None:
     """Return which samples to evaluate; None for all."""
     from landscope.sampling.calibrated import Calibrated
 
-    return None if samples is None else Calibrated(samples)
+    return None if size is None else Calibrated(size)
 
 
 def _span(text: str) -> tuple[float | None, float | None, int]:

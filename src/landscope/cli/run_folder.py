@@ -59,7 +59,7 @@ def perform(
     progress: Callable[[Progress], None] | bool | None = None,
     engine: Engine | None = None,
     budget: float | str | None = None,
-    terms: Calibrated | None = None,
+    samples: Calibrated | None = None,
     quantities: Sequence[Quantity] = (),
 ) -> Landscape:
     """Return the landscape of a scan that keeps everything in a folder, and goes on there.
@@ -74,7 +74,7 @@ def perform(
         progress: as in ``ls.scan``.
         engine: as in ``ls.scan``.
         budget: as in ``ls.scan``.
-        terms: as in ``ls.scan``.
+        samples: as in ``ls.scan``.
         quantities: as in ``ls.scan``.
 
     Raises:
@@ -85,7 +85,7 @@ def perform(
         progress = _previewing(progress, folder / PREVIEW)
     land = scan(
         objective, slice, sampler, journal=folder / JOURNAL, progress=progress,
-        engine=engine, budget=budget, terms=terms, quantities=quantities,
+        engine=engine, budget=budget, samples=samples, quantities=quantities,
     )  # fmt: skip
     if title:
         land = Landscape(land.data.assign_attrs(title=title), land.seconds)
@@ -108,7 +108,7 @@ def _naive_seconds(folder: Path, land: Landscape, objective: Objective) -> float
     plan = Plan() if text is None else Plan.loads(text)
     cells = land.data[land.quantity].size
     if plan.plain is not None:
-        return cells * plan.plain * next(iter(objective.batches.values())).rows
+        return cells * plan.plain * objective.problem.rows
     is_plain = plan == Plan() and "plan of anchors" not in kept
     return cells * (land.seconds or 0.0) / points if is_plain and points else None
 

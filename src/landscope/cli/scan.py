@@ -115,7 +115,7 @@ def scan(
         land = run_folder.perform(
             objective, slice_, options.sampler(asked), out,
             asked=asked, title=title or target, progress=progress, budget=budget,
-            engine=options.engine(engine, workers, address, gpus), terms=options.terms(samples),
+            engine=options.engine(engine, workers, address, gpus), samples=options.samples(samples),
             quantities=options.quantities(average, error_bars=error_bars),
         )  # fmt: skip
     report.tell(land, out)
@@ -143,5 +143,5 @@ def cost(
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     slice_ = options.recipe(asked).slice(objective, len(spans))
     report.say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
-    told = estimate(objective, slice_, options.sampler(asked), terms=options.terms(samples))
+    told = estimate(objective, slice_, options.sampler(asked), samples=options.samples(samples))
     report.say(str(told))

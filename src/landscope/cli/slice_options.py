@@ -85,7 +85,7 @@ class Recipe:
             "normalize": self.normalize, "ignore": self.ignore, "orthogonal": self.orthogonal,
             "select": list(self.select) or None, "seed": self.seed,
         }  # fmt: skip
-        make = seeded_directions.seeded if objective.in_place else directions.random
+        make = seeded_directions.seeded if objective.problem.in_place else directions.random
         return [(direction, _LABELS[self.normalize]) for direction in make(center, count, **asked)]
 
     def _toward(self, center: Params) -> list[tuple[Direction, str]]:

@@ -77,9 +77,9 @@ def initialization(
         FormatError: when the checkpoint does not fit the model.
     """
     if path is not None:
-        other = made.twin()
-        checkpoint_.load(other.model, path)
-        return other.recentered().center
+        clone = made.problem.clone()
+        checkpoint_.load(clone.model, path)
+        return clone.recentered().center
     place, _, name = target.rpartition(":")
     if place != "zoo" or checkpoint is not None:
         return None
@@ -91,7 +91,7 @@ def initialization(
 def reloaded(made: Objective, checkpoint: str | os.PathLike[str]) -> Objective:
     """Return the objective with weights from a checkpoint in its model."""
     checkpoint_.load(made.model, checkpoint)
-    return made.recentered()
+    return Objective.of(made.problem.recentered())
 
 
 def _argument(text: str) -> tuple[str, Any]:

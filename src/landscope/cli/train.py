@@ -217,7 +217,7 @@ def _objective(
     if name not in text_networks.NETWORKS:
         return made
     return Objective(  # a surface of it is made of some of the text
-        made.model, made.loss_terms, text_networks.data(name), metrics=made.metrics,
+        made.model, made.problem.loss, text_networks.data(name), metrics=made.problem.metrics,
         test_data=text_networks.data(name, train=False),
     )  # fmt: skip
 

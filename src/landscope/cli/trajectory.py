@@ -8,10 +8,10 @@ Whatever is heavy (torch, matplotlib) is imported inside the functions, so that 
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,7 +123,7 @@ def trajectory(
     asked: dict[str, Any] = {
         "command": "trajectory", "folders": folders, "target": target, "set": arguments,
         "spans": [(*ends, grid) for ends in spans(paths, margin)], "margin": margin,
-        "ignore": ignore, "directions": directions, "buffers": objective.buffers,
+        "ignore": ignore, "directions": directions, "buffers": objective.problem.buffers,
         "adaptive": adaptive, "tolerance": 0.03,
     }  # fmt: skip
     with report.stoppable(out), bar(f"scan {target}") as progress:
@@ -281,7 +281,7 @@ def _standing(objective: Objective, checkpoint: Checkpoint) -> Objective:
     with torch.no_grad():
         for name, tensor in kept.items():
             alive[name].copy_(tensor)
-    return objective.recentered()
+    return Objective.of(objective.problem.recentered())
 
 
 def _with_own_statistics(objective: Objective) -> Objective:
@@ -291,9 +291,7 @@ def _with_own_statistics(objective: Objective) -> Objective:
     """
     if not any(name.endswith("running_mean") for name, _ in objective.model.named_buffers()):
         return objective
-    other = copy.copy(objective)
-    other.buffers = "recompute"
-    return other
+    return Objective.of(replace(objective.problem, buffers="recompute"))
 
 
 def _like(walks: Sequence[Trajectory], objective: Objective) -> list[Trajectory]:
@@ -333,7 +331,7 @@ def _traced(
 
     questions = [
         fingerprint.of_text(
-            path_projection.identity(plane), objective.question(), number, walk.name,
+            path_projection.identity(plane), objective.problem.fingerprints(), number, walk.name,
             *(checkpoint.identity for checkpoint in walk),
         ) for number, walk in enumerate(walks)
     ]  # fmt: skip

@@ -21,8 +21,9 @@ from landscope import params as params_
 from landscope.curvature import products as routes_
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective import batches as batches_
-from landscope.objective.borrowing import products, undisturbed
+from landscope.objective.memory import free_memory
 from landscope.objective.objective import Objective
+from landscope.objective.problem import Problem
 from landscope.objective.terms import Loss
 from landscope.params import Params, check_like, copied
 
@@ -104,7 +105,10 @@ class Hessian:
             self.samples, self._data = _drawn(objective, samples, seed)
             self.fraction = 1.0 if self.samples is None else self.samples / _rows(objective)
             self._passes = routes_.Passes(
-                _twin(objective).owned(self._data), list(self.template), kind, self._budget()
+                _clone(objective).lasting_session(self._data),
+                list(self.template),
+                kind,
+                self._budget(),
             )
         self.params = self._place(params)
 
@@ -187,10 +191,10 @@ class Hessian:
         """Return passes over enough batches for an error bar, where the data can be divided."""
         if self._streamed:
             return self._passes
-        name, own = next(iter(self.objective.batches.items()))
+        name, own = next(iter(self.objective.problem.batches.items()))
         held = list(own) if self._data is None else self._data[name]
-        whole = getattr(self.objective.loss_terms, "per_batch", False)
-        if whole or self.objective.buffers == "recompute":
+        whole = getattr(self.objective.problem.loss, "per_batch", False)
+        if whole or self.objective.problem.buffers == "recompute":
             return self._passes
         rows = sum(batches_.count_rows(batch) or 0 for batch in held)
         together = batches_.rebatched(held, rows)
@@ -199,7 +203,9 @@ class Hessian:
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
         finer = batches_.rebatched(_mixed(together, order), max(rows // _CLUSTERS, 1)) or together
         names = list(self.template)
-        passes = routes_.Passes(_twin(self.objective).owned({name: finer}), names, self.kind, 0.0)
+        passes = routes_.Passes(
+            _clone(self.objective).lasting_session({name: finer}), names, self.kind, 0.0
+        )
         passes.move(self.params)
         return passes
 
@@ -237,28 +243,27 @@ class Hessian:
 
     @property
     def _streamed(self) -> bool:
-        return self._data is None and any(b.streamed for b in self.objective.batches.values())
+        return self._data is None and self.objective.problem.streamed
 
     def _budget(self) -> float:
-        return 0.0 if self._streamed else _SHARE * batches_.free_memory(self.objective.device)
+        return 0.0 if self._streamed else _SHARE * free_memory(self.objective.device)
 
 
 @contextlib.contextmanager
 def _apart(objective: Objective) -> Iterator[None]:
     """Keep what is global as it is; differentiate whatever mode the caller is in."""
     with (
-        undisturbed(*objective.sources.values()),
-        products(tf32=objective.precision == "tf32"),
+        objective.problem.isolation(),
         torch.inference_mode(mode=False),
         torch.enable_grad(),
     ):
         yield
 
 
-def _twin(objective: Objective) -> Objective:
-    """Return the objective with a model of its own, which may stay at a point."""
+def _clone(objective: Objective) -> Problem:
+    """Return the problem with a model of its own, which may stay at a point."""
     try:
-        return objective.twin()
+        return objective.problem.clone()
     except Exception as error:  # a user's model may raise anything when it is copied
         raise ObjectiveError(
             f"the model cannot be copied ({type(error).__name__}: {error}), which curvature needs"
@@ -283,17 +288,18 @@ def _check(objective: Any, kind: Any) -> None:
         )
     if kind not in get_args(Kind):
         raise ObjectiveError(f"kind={kind!r}; expected one of {', '.join(get_args(Kind))}.")
-    if objective.weights is not None:
+    if objective.problem.weights is not None:
         raise ObjectiveError(
-            "curvature cannot be had of a calibrated subset (terms=): leave terms out, or give the"
-            " quantity samples of its own, such as hessian_extremes(samples=600)."
+            "curvature cannot be computed of a calibrated subset (samples=Calibrated(...)): leave"
+            " it out, or give the quantity samples of its own, such as"
+            " hessian_extremes(samples=600)."
         )
-    if objective.precision == "bfloat16":
+    if objective.problem.precision == "bfloat16":
         raise ObjectiveError(
             "precision='bfloat16' has too few digits for second derivatives: make the objective"
             " with precision='float32' or 'float64'."
         )
-    if kind == "ggn" and not isinstance(objective.loss_terms, Loss):
+    if kind == "ggn" and not isinstance(objective.problem.loss, Loss):
         raise ObjectiveError(
             "kind='ggn' needs a loss of outputs and targets; a custom function of model and batch"
             " does not say what the outputs are: use kind='hessian' or 'fisher'."
@@ -332,7 +338,7 @@ def _drawn(
     """Return how many samples were drawn and the data with them alone; None for all of them."""
     if samples is None:
         return None, None
-    objective.check_one_data_set()
+    objective.problem.check_single_dataset()
     total = _rows(objective)
     generator = torch.Generator().manual_seed(seed)
     if isinstance(samples, int) and 1 <= samples <= total:
@@ -344,8 +350,8 @@ def _drawn(
             f"samples={samples!r}; expected how many, 1 to {total}, or a list of which of them, 0"
             f" to {total - 1}."
         )
-    (name,) = objective.batches
-    drawn = batches_.taken(objective.batches[name], rows)
+    ((name, batches),) = objective.problem.batches.items()
+    drawn = batches_.taken(batches, rows)
     if len(drawn) > 1:  # of unequal shapes, which cannot be mixed
         return len(rows), {name: drawn}
     mixed = _mixed(drawn, torch.randperm(len(rows), generator=generator))
@@ -367,7 +373,7 @@ def _listed(value: Any, kind: type) -> list[Any]:
 
 
 def _rows(objective: Objective) -> int:
-    return next(iter(objective.batches.values())).rows
+    return objective.problem.rows
 
 
 def _ratio(parts: Sequence[tuple[float, float]], rest: float, seen: float) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from landscope.errors import ObjectiveError
 from landscope.objective import batches as batches_
 from landscope.objective import kernels
 from landscope.objective.evaluation import Session
+from landscope.objective.memory import is_out_of_memory
 from landscope.objective.terms import Loss
 from landscope.params import Params
 
@@ -34,7 +35,6 @@ PLAIN, NATIVE, DIFFERENCES = (
     "finite differences",
 )
 _STEPS = tuple(4.0**k for k in range(-4, 3))  # over the usual step, to choose from
-_MEMORY_WORDS = ("memory", "alloc")
 
 
 @final
@@ -82,21 +82,13 @@ class Passes:
             try:
                 return self._product(vectors)
             except RuntimeError as error:
-                if not _is_memory(error) or not self._halve():
+                if not is_out_of_memory(error) or not self._halve():
                     raise
 
     def _halve(self) -> bool:
         """Halve the batches and keep no graphs; False when they cannot get smaller."""
-        name, batches = next(iter(self.session.data.items()))
-        if isinstance(batches, batches_.Batches) and batches.streamed:
+        if self.session.halve_batches(metrics=False) is None:
             return False
-        held = list(batches)
-        rows = max((batches_.count_rows(batch) or 1 for batch in held), default=1)
-        whole = getattr(self.session.loss, "per_batch", False) or self.session.recompute
-        finer = None if whole or rows < 2 else batches_.regrouped(held, rows // 2)
-        if finer is None:
-            return False
-        self.session.data = {name: finer}
         self.kept, self._whole, self.budget = [], False, 0.0
         return True
 
@@ -148,7 +140,7 @@ class Passes:
         return self.route != DIFFERENCES
 
     def _batches(self) -> Iterator[Any]:
-        yield from next(iter(self.session.data.values()))
+        yield from next(iter(self.session.batches.values()))
 
     def _choose(self, vector: Tensor) -> None:
         """Take the first route that works, tried on the first batch."""
@@ -166,7 +158,7 @@ class Passes:
                     _, map_ = self._map(batch)
                     map_(vector)
             except (RuntimeError, NotImplementedError) as error:
-                if isinstance(error, ObjectiveError) or _is_memory(error):
+                if isinstance(error, ObjectiveError) or is_out_of_memory(error):
                     self.route = ""
                     raise
             else:
@@ -326,9 +318,3 @@ class _Sizes:
 
     def __exit__(self, *error: Any) -> None:
         self._hooks.__exit__(*error)
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or all(
-        word in str(error) for word in _MEMORY_WORDS
-    )

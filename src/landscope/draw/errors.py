@@ -32,7 +32,7 @@ def errors(land: Landscape, *, ax: Axes | None = None, scale: str | None = None)
     if name not in land.data or len(land.dims) != 2:
         raise DrawError(
             f"the landscape has no variable {name!r} over a plane: scan a plane with ls.Adaptive()"
-            " or terms=ls.Calibrated(); the values of a full grid are exact."
+            " or samples=ls.Calibrated(); the values of a full grid are exact."
         )
     axes = heatmap(land, quantity=name, ax=ax, scale=scale)
     if "evaluated" in land.data:

@@ -107,7 +107,6 @@ class Executor:
         plan = _outcome(_submit(self.executor, *task))
         if isinstance(plan, Failure):
             plan.throw()
-        job.kept["plan"] = plan
         yield _Pool(self.executor, dataclasses.replace(order, plan=plan), count, self.chunk)
 
 
@@ -124,6 +123,11 @@ class _Pool:
     def size(self) -> int:
         """How many points keep every worker busy."""
         return self.workers
+
+    @property
+    def plan(self) -> str:
+        """How every worker evaluates points, as text."""
+        return self.order.plan
 
     def run(self, points: Iterable[Point], *, terms: bool = False) -> Generator[list[Result]]:
         """Yield results as they come."""
@@ -182,7 +186,7 @@ def taken(landed: queue.SimpleQueue[T], patience: float | None = None) -> list[T
 
 def ordered(order: Order, job: Job, plan: Plan | None) -> Order:
     """Return an order with the plan that the user or the journal names, where one does."""
-    found = plan or (Plan.loads(job.kept["plan"]) if "plan" in job.kept else None)
+    found = plan or (Plan.loads(job.plan) if job.plan else None)
     if found is None:
         return order
     threads = found.threads or order.threads

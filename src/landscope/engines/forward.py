@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -10,6 +12,14 @@ from torch import Tensor
 from landscope.engines.fused import Fused
 from landscope.engines.tuning import Plan
 from landscope.objective.batches import mapped, tensors
+from landscope.objective.evaluation import Forward
+
+
+def forward_pass(plan: Plan) -> Callable[[torch.nn.Module], Forward] | None:
+    """Return what makes the forward pass of a plan from a model; None for the model's own."""
+    if plan.forward == "plain" and plan.layout == "contiguous":
+        return None
+    return functools.partial(Pass, plan=plan)
 
 
 @final

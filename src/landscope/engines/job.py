@@ -1,15 +1,15 @@
 """Engines: where points are evaluated.
 
-An engine is anything with ``open(objective, slice, quantities, ...)`` that lends a team of workers;
-a team evaluates points, in any order. One team serves a whole scan, so that what is costly (a copy
+An engine is anything with ``open(job)`` that lends a team of workers; a team evaluates points, in
+any order. One team serves a whole scan, so that what is costly (a copy
 of the model, a connection, a compiled pass) is made once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, MutableMapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +51,7 @@ class Job:
         points: how many points there will be at most: what preparations are worth.
         axes: of the grid that the points are of, x first; none where they are of no grid.
         probes: coordinates at which different ways to compute may be compared.
-        kept: what an engine wants to find again when the scan is resumed, such as its plan.
+        plan: The plan that a scan which is resumed followed before, as text; "" if none.
     """
 
     objective: Objective
@@ -60,7 +60,7 @@ class Job:
     points: int = 1
     probes: Sequence[tuple[float, ...]] = ()
     axes: Sequence[np.ndarray] = ()
-    kept: MutableMapping[str, str] = field(default_factory=dict)
+    plan: str = ""
 
 
 def probes(axes: Sequence[np.ndarray]) -> list[tuple[float, ...]]:
@@ -76,6 +76,11 @@ class Team(Protocol):
     @property
     def size(self) -> int:
         """How many points keep every worker busy."""
+        ...
+
+    @property
+    def plan(self) -> str:
+        """How the points are evaluated now, as text: ``Job.plan`` of a scan that is resumed."""
         ...
 
     def run(self, points: Iterable[Point], *, terms: bool = False) -> Generator[list[Result]]:

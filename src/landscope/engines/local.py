@@ -11,9 +11,10 @@ from typing import Any, final
 
 import torch
 
+from landscope.engines.forward import forward_pass
 from landscope.engines.in_place import Displaced, displaced
 from landscope.engines.job import Job
-from landscope.engines.threads import Team, Worker, in_rows
+from landscope.engines.threads import Team, Worker
 from landscope.engines.tuning import Plan, choose
 from landscope.errors import EngineError
 from landscope.objective.borrowing import undisturbed
@@ -50,7 +51,7 @@ class Local:
     @contextmanager
     def open(self, job: Job) -> Iterator[Team]:
         """Lend a team for a job; the model is borrowed meanwhile."""
-        if job.objective.in_place:
+        if job.objective.problem.in_place:
             with _opened(job, [job.objective], _in_place(job, self), None) as team:
                 yield team
             return
@@ -64,7 +65,6 @@ class Local:
             return _opened(job if data is None else bare, objectives, plan, data)
 
         plan = self.plan or choose(job, opened, workers=self.workers, compiler=self.compile)
-        job.kept["plan"] = plan.dumps()
         with opened(plan, None) as team:
             yield team
 
@@ -75,8 +75,10 @@ class Local:
             names = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
         if not names:
             return [objective]
-        found = [objective.on(torch.device(name)) for name in names]
-        return [o if o not in found[:k] else o.twin() for k, o in enumerate(found)]
+        problem = objective.problem
+        found = [problem.on(torch.device(name)) for name in names]
+        found = [p if p not in found[:k] else p.clone() for k, p in enumerate(found)]
+        return [objective if p is problem else Objective.of(p) for p in found]
 
 
 def _in_place(job: Job, engine: Local) -> Plan:
@@ -119,18 +121,23 @@ def _opened(
     """Lend a team that follows a plan; threads and global states are as before afterwards."""
     threads = torch.get_num_threads()
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(*job.objective.sources.values()))
+        stack.enter_context(undisturbed(*job.objective.problem.sources.values()))
         stack.callback(torch.set_num_threads, threads)
         if plan.threads:
             torch.set_num_threads(plan.threads)
-        batches = [in_rows(o, o.batches if data is None else data, plan.rows) for o in objectives]
-        own = [*objectives]  # and copies of the model for more workers than devices
-        own += [objectives[k % len(own)].twin() for k in range(len(own), plan.workers)]
+        problems = [objective.problem for objective in objectives]
+        batches = [p.in_rows(p.batches if data is None else data, plan.rows) for p in problems]
+        devices = len(objectives)
+        clones = [  # of the model, for more workers than devices
+            Objective.of(problems[k % devices].clone()) for k in range(devices, plan.workers)
+        ]
         workers = []
-        for k, objective in enumerate(own):
-            session = stack.enter_context(objective.session(batches[k % len(batches)]))
+        for k, objective in enumerate([*objectives, *clones]):
+            problem = objective.problem
+            session = problem.session(batches[k % devices], forward_pass(plan))
+            borrowed = stack.enter_context(session)
             moved: Displaced | None = None
-            if objective.in_place:
-                moved = stack.enter_context(displaced(objective.model, objective.center, job.slice))
-            workers.append(Worker(objective, session, job, plan, moved))
+            if problem.in_place:
+                moved = stack.enter_context(displaced(problem.model, problem.center, job.slice))
+            workers.append(Worker(objective, borrowed, job, plan, moved))
         yield stack.enter_context(contextlib.closing(Team(workers)))

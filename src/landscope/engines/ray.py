@@ -95,7 +95,6 @@ class Ray:
             with contextlib.closing(_Crew(ray, _recipe(ray, self), order, count)) as crew:
                 if not order.plan:
                     crew.choose(job, compiler=self.compile)
-                job.kept["plan"] = crew.order.plan
                 yield crew
 
 
@@ -252,6 +251,11 @@ class _Crew:
     def size(self) -> int:
         """How many points keep every worker busy."""
         return len(self.seats)
+
+    @property
+    def plan(self) -> str:
+        """How every worker evaluates points, as text."""
+        return self.order.plan
 
     def choose(self, job: Job, *, compiler: bool) -> None:
         """Let the first worker that is ready measure the plan."""

@@ -127,11 +127,10 @@ def prepare(
         if order.plan:
             _team(order)
             return order.plan
-        job = dataclasses.replace(_job(order), points=points, probes=tuple(probes), kept={})
-        with _local(job, None, compile).open(job):
-            return dataclasses.replace(
-                Plan.loads(job.kept["plan"]), workers=1, threads=order.threads
-            ).dumps()
+        job = dataclasses.replace(_job(order), points=points, probes=tuple(probes))
+        with _local(job, None, compile).open(job) as team:
+            plan = Plan.loads(team.plan)
+            return dataclasses.replace(plan, workers=1, threads=order.threads).dumps()
     except Exception as error:
         return _failure(error, None)
 

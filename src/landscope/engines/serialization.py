@@ -12,7 +12,6 @@ loads the pickle only when its fingerprint is the one that its driver names.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import hashlib
 import importlib
@@ -99,13 +98,13 @@ def pack(
 
     Cost: a pass over all bytes for their fingerprints, and one to write them the first time.
     """
-    if job.objective.in_place:
+    if job.objective.problem.in_place:
         raise EngineError(
             "an objective with in_place=True moves the weights of this process: use the engine"
             " Local, or make it with in_place=False for workers in other processes."
         )
     objective = make or _carried(job.objective)
-    question = job.objective.question() if make else None
+    question = job.objective.problem.fingerprints() if make else None
     module, references = cloudpickle or _cloudpickle(), _References()
     where = _pickled(job.slice, references, module)
     asked = tuple(job.quantities), tuple(job.axes)
@@ -166,7 +165,7 @@ def unpack(parcel: Parcel, *, device: torch.device | None = None) -> Job:
     if question is not None:
         objective = _made(objective, question)
     if device is not None:
-        objective = objective.on(device)
+        objective = Objective.of(objective.problem.on(device))
     quantities, axes = asked
     return Job(objective, slice_, quantities, axes=axes)
 
@@ -178,7 +177,7 @@ def _made(make: Make, expected: Mapping[str, str]) -> Objective:
         raise EngineError(
             f"make= returned a {type(objective).__name__} in a worker; expected an ls.Objective."
         )
-    found = objective.question()
+    found = objective.problem.fingerprints()
     other = [n for n in expected if found.get(n) != expected[n] and n != "device"]
     if other:
         raise EngineError(
@@ -190,11 +189,11 @@ def _made(make: Make, expected: Mapping[str, str]) -> Objective:
 
 def _carried(objective: Objective) -> Objective:
     """Return an objective without what a worker does not need: data that are kept, once."""
-    other = copy.copy(objective)
-    with undisturbed(*objective.sources.values()):
-        other.batches = {n: _carried_batches(b) for n, b in objective.batches.items()}
-    other.sources = {n: b.source for n, b in other.batches.items()}
-    return other
+    problem = objective.problem
+    with undisturbed(*problem.sources.values()):
+        batches = {n: _carried_batches(b) for n, b in problem.batches.items()}
+    sources = {n: b.source for n, b in batches.items()}
+    return Objective.of(replace(problem, batches=batches, sources=sources))
 
 
 def _carried_batches(batches: Batches) -> Batches:

@@ -10,24 +10,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import final
 
 import torch
 from torch import Tensor
 
 from landscope.engines.chains import Chain
-from landscope.engines.forward import Pass
 from landscope.engines.in_place import Displaced
 from landscope.engines.job import Job, Point, Result
 from landscope.engines.tuning import Plan
 from landscope.engines.vectorized import Together
 from landscope.errors import ObjectiveError
-from landscope.objective.batches import Batches, count_rows, regrouped
 from landscope.objective.evaluation import Session
+from landscope.objective.memory import is_out_of_memory
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.params import Params
@@ -47,6 +47,11 @@ class Team:
     def size(self) -> int:
         """How many points keep every worker busy."""
         return len(self.workers)
+
+    @property
+    def plan(self) -> str:
+        """The plan that the workers follow now, as text."""
+        return min((w.plan for w in self.workers), key=lambda plan: plan.rows or math.inf).dumps()
 
     def each(self, points: Sequence[Point]) -> Iterator[Result]:
         """Yield the result of every worker at every point, one after the other."""
@@ -156,9 +161,6 @@ class Worker:
         self.objective, self.session, self.moved = objective, session, moved
         self.job, self.slice, self.quantities, self.plan = job, job.slice, job.quantities, plan
         self.params: Params | None = None
-        if plan.forward != "plain" or plan.layout != "contiguous":
-            session.loan.put(session.center)
-            session.forward = Pass(session.loan.model, plan)
         self.chains = {
             k: Chain(q, job.slice, job.axes)
             for k, q in enumerate(job.quantities)
@@ -180,7 +182,7 @@ class Worker:
         try:
             found = self.together.values([coordinates for _, coordinates in points])
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self.together = None  # one by one, then
             return self.evaluate_all(points, terms=terms)
@@ -193,7 +195,7 @@ class Worker:
             try:
                 return self._evaluate(point, terms=terms)
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or not self._halve():
+                if not is_out_of_memory(error) or not self._halve():
                     raise
 
     def _evaluate(self, point: Point, *, terms: bool) -> Result:
@@ -220,26 +222,13 @@ class Worker:
 
     def _halve(self) -> bool:
         """Halve the batches; False when they cannot get smaller."""
-        data = {name: list(batches) for name, batches in self.session.data.items()}
-        rows = max((count_rows(b) or 1 for batches in data.values() for b in batches), default=1)
-        if rows < 2 or not _is_by_row(self.objective):
-            return False
-        halves = in_rows(self.objective, data, rows // 2)
-        if any(halves[name] is held for name, held in data.items()):
+        rows = self.session.halve_batches()
+        if rows is None:
             return False
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.plan = dataclasses.replace(self.plan, rows=rows // 2)
-        self.session.data = halves
-        self.job.kept["plan"] = self.plan.dumps()
+        self.plan = dataclasses.replace(self.plan, rows=rows)
         return True
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "can't allocate memory" in text or "not enough memory" in text
 
 
 def _measured(quantity: Quantity, objective: Objective, params: Params) -> dict[str, float]:
@@ -250,22 +239,3 @@ def _measured(quantity: Quantity, objective: Objective, params: Params) -> dict[
             f" {type(found).__name__}; expected a dict of names and numbers."
         )
     return {str(name): float(value) for name, value in found.items()}
-
-
-def in_rows(
-    objective: Objective, data: Mapping[str, Any], rows: int | None
-) -> Mapping[str, Iterable[Any]]:
-    """Return the data in batches of so many rows, where that can be done."""
-    if rows is None or not _is_by_row(objective):
-        return data
-    found = {}
-    for name, batches in data.items():
-        again = batches.in_rows(rows) if isinstance(batches, Batches) else regrouped(batches, rows)
-        found[name] = batches if again is None else again
-    return found
-
-
-def _is_by_row(objective: Objective) -> bool:
-    """Whether values cannot depend on how the data are batched."""
-    losses = [objective.loss_terms, *objective.metrics.values()]
-    return objective.buffers == "keep" and not any(getattr(x, "per_batch", False) for x in losses)

@@ -109,11 +109,10 @@ def choose(job: Job, opened: Opened, *, workers: int | None, compiler: bool | No
 
     Cost: the first time about two seconds, or 4% of a longer scan.
     """
-    text = job.kept.get("plan")
-    if text is not None:
-        return Plan.loads(text)
+    if job.plan:
+        return Plan.loads(job.plan)
     given = Plan(workers=workers or 1, threads=_threads(workers) if workers else None)
-    rows = next(iter(job.objective.batches.values())).rows
+    rows = job.objective.problem.rows
     if job.points * rows < WORTH and not compiler:
         return given
     place = cache_folder() / "plans" / f"{_key(job.objective, workers, compiler, job)}.json"
@@ -207,7 +206,7 @@ class _Trials:
     def _some(self, rows: int) -> dict[str, list[Any]]:
         """Return the first batches of the data, until they hold so many rows."""
         found: dict[str, list[Any]] = {}
-        for name, batches in self.job.objective.batches.items():
+        for name, batches in self.job.objective.problem.batches.items():
             found[name], seen = [], 0
             for batch in batches:
                 found[name].append(batch)
@@ -218,9 +217,9 @@ class _Trials:
 
     def _points(self) -> int:
         """Return how many points to evaluate in one pass, where a batch leaves room for several."""
-        job, objective = self.job, self.job.objective
-        by_hand = objective.buffers == "recompute" or objective.weights is not None
-        by_hand = by_hand or objective.precision == "bfloat16"
+        job, problem = self.job, self.job.objective.problem
+        by_hand = problem.buffers == "recompute" or problem.weights is not None
+        by_hand = by_hand or problem.precision == "bfloat16"
         if job.quantities or by_hand or not isinstance(job.slice, Affine):
             return 1
         room = self._room() // min(self.fastest.rows or self._count(), self._total())
@@ -238,10 +237,10 @@ class _Trials:
         def seen(_: object, __: object, outputs: object) -> None:
             widest.append(sum(t.nbytes for t in tensors(outputs)))
 
-        objective = self.job.objective
+        problem = self.job.objective.problem
         first = next(iter(next(iter(self.data.values()))))
-        leaves = [m for m in objective.model.modules() if not list(m.children())]
-        with objective.session(self.data) as session, torch.no_grad():
+        leaves = [m for m in problem.model.modules() if not list(m.children())]
+        with problem.session(self.data) as session, torch.no_grad():
             session.loan.put(session.center)
             hooks = [leaf.register_forward_hook(seen) for leaf in leaves]
             try:
@@ -250,14 +249,14 @@ class _Trials:
                 for hook in hooks:
                     hook.remove()
         row = max(widest) / (count_rows(first) or 1)
-        return int(_CACHED.get(objective.device.type, 2**20) / row)
+        return int(_CACHED.get(problem.device.type, 2**20) / row)
 
     def _count(self) -> int:
         first = next(iter(self.data.values()))
         return sum(count_rows(batch) or 1 for batch in first)  # as Batches.rows has it
 
     def _total(self) -> int:
-        return next(iter(self.job.objective.batches.values())).rows
+        return self.job.objective.problem.rows
 
     def _left(self) -> float:
         """Return the seconds that the scan takes with the fastest plan."""
@@ -315,9 +314,9 @@ class _Trials:
         """Whether threads can evaluate at the same time: nothing draws from a global generator."""
         if _cores() < 2 or self.job.quantities:
             return False
-        if any(batches.streamed for batches in self.job.objective.batches.values()):
+        if self.job.objective.problem.streamed:
             return False  # an iterable of the user's may hold the place where a walk stands
-        with self.job.objective.session(self.data) as session:
+        with self.job.objective.problem.session(self.data) as session:
             before = torch.get_rng_state()
             session.values(None)
             return bool(torch.equal(before, torch.get_rng_state()))
@@ -342,7 +341,7 @@ def _threads(workers: int) -> int:
 
 def _key(objective: Objective, workers: int | None, compiler: bool | None, job: Job) -> str:
     """Fingerprint what decides which plan is best, and what its values are."""
-    asked = objective.question()
+    asked = objective.problem.fingerprints()
     values = ("weights", "buffers and frozen parameters")
     same = {n: text for n, text in asked.items() if n not in values}
     quantities = [fingerprint.of_function(q) for q in job.quantities]

@@ -52,7 +52,7 @@ class Together:
         moved = {f"model.{n}": t[:count] for n, t in self.stack.items()}
         found: list[dict[str, float]] = [{} for _ in places]
         with torch.no_grad():
-            for prefix, data in session.data.items():
+            for prefix, data in session.batches.items():
                 sums = torch.stack([self._sums(moved, batch) for batch in data]).sum(dim=0)
                 for values, point in zip(found, sums, strict=True):
                     values.update(session.means(prefix, point))

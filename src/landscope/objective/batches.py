@@ -10,7 +10,6 @@ import copy
 import functools
 import itertools
 import math
-import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
+from landscope.objective.memory import free_memory
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 _SHARE_OF_MEMORY = 0.5  # the rest is for activations and for the user
@@ -258,6 +258,27 @@ def regrouped(batches: Sequence[Any], rows: int) -> list[Any] | None:
     return found
 
 
+def divide(batches: Iterable[Any], rows: int) -> Iterable[Any] | None:
+    """Return batches of at most ``rows`` rows; None where rows are not known.
+
+    Streamed data stay streamed: each batch is divided when it comes.
+    """
+    if isinstance(batches, Batches) and batches.streamed:
+        return _Divided(batches, rows)
+    return regrouped(list(batches), rows)
+
+
+class _Divided:
+    """Streamed batches, each in parts of at most ``rows`` rows."""
+
+    def __init__(self, batches: Batches, rows: int) -> None:
+        self.batches, self.rows = batches, rows
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            yield from regrouped([batch], self.rows) or [batch]
+
+
 def taken(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
     """Return the given rows of the data (sorted), in as few batches as their shapes allow.
 
@@ -272,7 +293,7 @@ def taken(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
         if count is None:
             raise ObjectiveError(
                 "a batch holds tensors of different lengths, so single samples cannot be drawn from"
-                " it: use terms=None, or batches whose tensors have one entry a sample."
+                " it: leave samples= out, or use batches whose tensors have one entry a sample."
             )
         here = wanted[(wanted >= start) & (wanted < start + count)] - start
         start += count
@@ -315,16 +336,6 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple | list):
         return len(a) == len(b) and all(map(same, a, b))
     return True
-
-
-def free_memory(device: torch.device) -> float:
-    """Return the free bytes of a device."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError):  # not every system tells
-        return 4e9
 
 
 def seed_all(seed: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,32 @@ from landscope.objective.torch_losses import Custom
 from landscope.params import Params
 
 
+class Forward(Protocol):
+    """A forward pass of a model whose parameters are moved."""
+
+    def refresh(self) -> None:
+        """Take over the parameters that the model has now."""
+        ...
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Return the outputs of the model."""
+        ...
+
+
+@final
+class _Plain:
+    """The model's own forward pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def refresh(self) -> None:
+        """Do nothing: the model reads its parameters at every pass."""
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.model(*inputs, **named)
+
+
 @final
 class Session:
     """A borrowed model, ready to be evaluated at many points.
@@ -32,12 +58,14 @@ class Session:
         center: the parameters where none are given; their names are those of gradients.
         loss: the loss in terms.
         metrics: name -> metric in terms.
-        data: prefix of names ("" or "train_", "test_") -> batches; losses that have no prefix of
-            their own (terms, gradients) are over the first.
+        batches: Prefix of names ("" or "train_", "test_") -> batches; losses that have no prefix
+            of their own (terms, gradients) are over the first.
         penalty: added to the loss over the first data.
         recompute: whether batch-norm statistics are computed anew at every point.
         half: the precision of 16 bits in which the model computes (the loss never does), if so.
-        weights: of the rows of the data, shape (sets, rows); see ``Objective.sampled``.
+        weights: of the rows of the data, shape (sets, rows); see ``Problem.sampled``.
+        forward: Makes the forward pass from the model; the model's own if not given. It is called
+            when the model has the center's parameters.
     """
 
     def __init__(
@@ -47,19 +75,23 @@ class Session:
         center: Params,
         loss: Loss | Custom,
         metrics: Mapping[str, Loss],
-        data: Mapping[str, Iterable[Any]],
+        batches: Mapping[str, Iterable[Any]],
         penalty: Callable[[Params], Tensor] | None,
         recompute: bool,
         half: torch.dtype | None,
         weights: Tensor | None = None,
+        forward: Callable[[nn.Module], Forward] | None = None,
     ) -> None:
         self.loan, self.center, self.loss, self.metrics = loan, center, loss, metrics
-        self.data, self.penalty, self.recompute, self.half = data, penalty, recompute, half
+        self.batches, self.penalty, self.recompute, self.half = batches, penalty, recompute, half
         self.weights = weights
         self.notes = _batch_norm_notes(loan.model) if not recompute else []
-        self.forward: Any = loan.model  # an engine may put a faster pass with the same values here
         self._tried = False
         self._fits: Mapping[str, Tensor] | None = None
+        self._forward: Forward = _Plain(loan.model)
+        if forward is not None:
+            loan.put(center)
+            self._forward = forward(loan.model)
 
     def values(
         self, params: Mapping[str, Tensor] | None, samples: list[Tensor] | None = None
@@ -76,7 +108,7 @@ class Session:
             self.move(params)
             if self.weights is not None:
                 return self._weighted(self.weights)
-            for prefix, data in self.data.items():
+            for prefix, data in self.batches.items():
                 found |= self.means(
                     prefix, torch.stack([self.sums(b, samples) for b in data]).sum(dim=0)
                 )
@@ -104,12 +136,12 @@ class Session:
     def add_penalty(self, found: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
         """Add the penalty to the loss, at a point (where it has no entry, where the model is)."""
         if self.penalty is not None:
-            key = "loss" if "" in self.data else "train_loss"
+            key = "loss" if "" in self.batches else "train_loss"
             found[key] += float(self.penalty(self.current(params)))
 
     def _weighted(self, weights: Tensor) -> dict[str, float]:
         """Return weighted means over the rows: a loss for each set of weights."""
-        (data,) = self.data.values()
+        (data,) = self.batches.values()
         parts = [
             torch.stack([_by_row(t, batch) for t in self._loss(batch, metrics=True)])
             for batch in data
@@ -126,6 +158,26 @@ class Session:
             found |= {n: v + extra for n, v in found.items() if n.startswith("loss")}
         return found
 
+    def halve_batches(self, *, metrics: bool = True) -> int | None:
+        """Divide every batch into halves, because memory ran out.
+
+        Args:
+            metrics: Whether metrics are evaluated too; some depend on the batches.
+
+        Returns:
+            The new batch size; None when batches cannot get smaller without another result.
+        """
+        sizes = [batches.count_rows(b) or 1 for data in self.batches.values() for b in data]
+        rows = max(sizes, default=1) // 2
+        losses = [self.loss, *(self.metrics.values() if metrics else ())]
+        if not rows or self.recompute or any(map(depends_on_batches, losses)):
+            return None
+        halves = {name: batches.divide(data, rows) for name, data in self.batches.items()}
+        if any(half is None for half in halves.values()):
+            return None
+        self.batches = {name: half for name, half in halves.items() if half is not None}
+        return rows
+
     def values_of(self, batch: Any) -> None:
         """Evaluate loss and metrics on one batch, where the model stands now."""
         self._loss(batch, metrics=True)
@@ -133,7 +185,7 @@ class Session:
     def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
         """Yield the terms of the loss, batch by batch."""
         self.move(params)
-        for batch in next(iter(self.data.values())):
+        for batch in next(iter(self.batches.values())):
             yield self.single_terms(batch)
 
     def batch_terms(self, batch: Any) -> Terms:
@@ -150,7 +202,7 @@ class Session:
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
         """Return the terms of the loss summed up row by row; single ones where rows are unknown."""
         self.move(params)
-        held = [(self.single_terms(b), b) for b in next(iter(self.data.values()))]
+        held = [(self.single_terms(b), b) for b in next(iter(self.batches.values()))]
         if all(_divides(terms, batches.count_rows(batch)) for terms, batch in held):
             pairs = torch.cat([_by_row(*pair) for pair in held], dim=1)
         else:
@@ -164,7 +216,7 @@ class Session:
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
         with _differentiable(self.loan.model):
-            for batch in next(iter(self.data.values())):
+            for batch in next(iter(self.batches.values())):
                 terms = self._loss(batch)[0]
                 weight += float(terms.weights.sum())
                 _add_gradient(total, terms.values.sum(), leaves)
@@ -192,8 +244,7 @@ class Session:
             self._check_fit(given)
             self._fits = given
         self.loan.put(given)
-        if self.forward is not self.loan.model:
-            self.forward.refresh()
+        self._forward.refresh()
         if self.recompute:
             self._recompute_statistics(given)
 
@@ -236,7 +287,7 @@ class Session:
                 module.reset_running_stats()
                 module.training = True
             seen = 0
-            for batch in next(iter(self.data.values())):
+            for batch in next(iter(self.batches.values())):
                 count = torch_losses.samples(next(batches.tensors(batch)))
                 if count == 1 and seen > 0:
                     continue
@@ -291,7 +342,7 @@ class Session:
     def outputs(self, batch: Any) -> tuple[Any, Any]:
         """Return outputs and targets of a batch, where the model stands now."""
         inputs, targets = batches.split(batch)
-        inputs, model = self._halved(inputs), self.forward
+        inputs, model = self._halved(inputs), self._forward
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
         return (batches.mapped(Tensor.float, outputs) if self.half else outputs), targets
 
@@ -300,6 +351,11 @@ class Session:
             return batch
         kind = self.half
         return batches.mapped(lambda t: t.to(kind) if t.is_floating_point() else t, batch)
+
+
+def depends_on_batches(loss: Loss | Custom) -> bool:
+    """Return whether a loss or metric may depend on how the data are batched."""
+    return bool(getattr(loss, "per_batch", False))
 
 
 @contextlib.contextmanager

@@ -12,15 +12,15 @@ This module holds what a scan calls; ``splines`` predicts, ``refinement`` choose
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, cast, final
 
 import numpy as np
 
 from landscope.errors import SamplerError
 from landscope.sampling import refinement
-from landscope.sampling.grid import Grid
+from landscope.sampling.grid import Grid, Span
 from landscope.sampling.prediction import Filled, Known, deciding, filled
 from landscope.sampling.refinement import Problem, Replay
 from landscope.sampling.splines import Lattice
@@ -110,6 +110,15 @@ class Adaptive:
         """
         problem = self._problem(shape)
         return filled(problem, known, self._replay(shape, known))
+
+    def with_span(self, find: Callable[[], Sequence[Span]]) -> Adaptive:
+        """Return the sampler itself, or with the span that ``find`` returns where it is "auto"."""
+        return replace(self, span=find()) if isinstance(self.span, str) else self
+
+    def expected_points(self, shape: Sequence[int]) -> int:
+        """Return about a tenth of the points, at least 60; a rough surface will need more."""
+        cells = math.prod(shape)
+        return min(cells, max(60, round(0.1 * cells)))
 
     def _replay(self, shape: Sequence[int], known: Known) -> Replay:
         name = deciding(known)

@@ -9,20 +9,23 @@ killed goes on where it stopped. The idea of asking apart from running is that o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar, final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
 import numpy as np
 
 from landscope.errors import SamplerError
+
+if TYPE_CHECKING:
+    from landscope.sampling.prediction import Filled
 
 Span = tuple[float, float]
 _T = TypeVar("_T")
 
 
 class Sampler(Protocol):
-    """What a scan needs to know of a sampler."""
+    """What a scan needs to know of a sampler: all of it a function of the points known so far."""
 
     def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Return the coordinates along each axis, in the order of ``dims`` (x first)."""
@@ -30,6 +33,18 @@ class Sampler(Protocol):
 
     def ask(self, shape: Sequence[int], known: Mapping[int, Mapping[str, float]]) -> list[int]:
         """Return the flat indices wanted next, x running fastest; empty when it is enough."""
+        ...
+
+    def fill(self, shape: Sequence[int], known: Mapping[int, Mapping[str, float]]) -> Filled | None:
+        """Return predictions for the points that were not asked for; None without predictions."""
+        ...
+
+    def with_span(self, find: Callable[[], Sequence[Span]]) -> Sampler:
+        """Return a sampler whose span is known; ``find`` is called where it is "auto"."""
+        ...
+
+    def expected_points(self, shape: Sequence[int]) -> int:
+        """Return about how many points will be evaluated, for price tags."""
         ...
 
 
@@ -83,6 +98,18 @@ class Grid:
     def ask(self, shape: Sequence[int], known: Mapping[int, object]) -> list[int]:
         """Return every index that is not known yet, row by row."""
         return [k for k in range(math.prod(shape)) if k not in known]
+
+    def fill(self, shape: Sequence[int], known: Mapping[int, object]) -> None:
+        """Return None: points that were not evaluated are left empty."""
+        del shape, known
+
+    def with_span(self, find: Callable[[], Sequence[Span]]) -> Grid:
+        """Return the grid itself, or with the span that ``find`` returns where it is "auto"."""
+        return replace(self, span=find()) if self.span == "auto" else self
+
+    def expected_points(self, shape: Sequence[int]) -> int:
+        """Return the number of all points."""
+        return math.prod(shape)
 
     def _spans(self) -> list[Span]:
         try:

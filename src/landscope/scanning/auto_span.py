@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from landscope.objective.evaluation import Session
 from landscope.objective.objective import Objective
+from landscope.objective.problem import Problem
 from landscope.params import like
 from landscope.slices.slices import Slice
 
@@ -35,7 +37,7 @@ def found(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
 
     Cost: about 8 passes over those samples for each side of each axis.
     """
-    some = _some(objective)
+    some = _some(objective.problem)
     with some.session() as session:
         wall = _wall(session, slice_)
         axes = range(len(slice_.dims))
@@ -44,15 +46,13 @@ def found(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     return [(-_rounded(left), _rounded(right)) for left, right in sides]
 
 
-def _some(objective: Objective) -> Objective:
-    """Return the objective over some of its samples, where they can be told apart."""
-    data = next(iter(objective.batches.values()))
-    if data.rows <= _ROWS or "" not in objective.batches:
-        return objective
-    rows = torch.linspace(0, data.rows - 1, _ROWS).long().unique()
-    some = objective.sampled(rows.tolist(), torch.ones(1, len(rows)))
-    some.weights = None  # all count alike, and no term need be told whose it is
-    return some
+def _some(problem: Problem) -> Problem:
+    """Return the problem over some of its samples, where these can be separated."""
+    if problem.rows <= _ROWS or "" not in problem.batches:
+        return problem
+    rows = torch.linspace(0, problem.rows - 1, _ROWS).long().unique()
+    some = problem.sampled(rows.tolist(), torch.ones(1, len(rows)))
+    return replace(some, weights=None)  # all have the same weight
 
 
 def _wall(session: Session, slice_: Slice) -> float:

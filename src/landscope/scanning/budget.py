@@ -16,7 +16,7 @@ from landscope.errors import SamplerError
 from landscope.sampling.adaptive import Adaptive
 from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Grid, Sampler
-from landscope.scanning.cost import duration, per_point
+from landscope.scanning.cost import duration, time_points
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _USED = 0.88  # of the time that is left; the rest is for what cannot be foreseen
@@ -79,39 +79,42 @@ class Choice:
             return Adaptive(tolerance=1e-3, resolution=self.resolution, span=span)
         return Grid(self.resolution, span)
 
-    def terms(self) -> Calibrated | None:
+    def samples(self) -> Calibrated | None:
         """Return how samples are drawn, if they are."""
         return Calibrated(self.size, anchors=self.anchors) if self.size else None
 
 
-def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> Choice:
-    """Return what to do with the seconds that are left, after timing a few points.
+def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> tuple[Choice, str]:
+    """Return what to do with the seconds that are left, and the engine's plan as text.
+
+    It times a few points.
 
     A grid as fine as the time allows, where that is 30 x 30 or finer; else points where they are
     needed, of 51 an axis, until the time is up; and where even those are few, on drawn samples.
 
     Args:
-        job: what is to be done; the plan that was found is in its ``kept``.
+        job: what is to be done.
         engine: who will do it.
         sampler: whose span is kept.
         left: seconds.
     """
     axes = sampler.axes(job.slice.dims)
-    trial = dataclasses.replace(job, probes=probes(axes), kept=job.kept)
+    trial = dataclasses.replace(job, probes=probes(axes))
     began = time.perf_counter()
-    one = per_point(trial, engine, seconds=_MEASURED * left)
+    one, plan = time_points(trial, engine, seconds=_MEASURED * left)
     spent = time.perf_counter() - began
     dims = len(axes)
     points = max(_USED * (left - spent), one) / one
-    rows = next(iter(job.objective.batches.values())).rows
+    problem = job.objective.problem
+    rows = problem.rows
     told = f"budget of {duration(left)} at {duration(one)} a point"
     if points >= _FULL ** min(dims, 2):
         count = min(int(points ** (1 / dims)), _LARGEST)
         count -= count % 2 == 0  # odd, so that the center is a point
-        return Choice(count, False, 0, 0, f"{told}: a grid of {count} points an axis")
-    if points >= _FEW or rows < 4 * _SIZE or "" not in job.objective.batches:
+        return Choice(count, False, 0, 0, f"{told}: a grid of {count} points an axis"), plan
+    if points >= _FEW or rows < 4 * _SIZE or "" not in problem.batches:
         note = f"{told}: points where they are needed, until the time is up (about {points:.0f})"
-        return Choice(51, True, 0, 0, note)
+        return Choice(51, True, 0, 0, note), plan
     anchors = max(4, min(36, int(points / 2)))
     note = f"{told}: {_SIZE} of {rows:,} samples, all of them at {anchors} points"
-    return Choice(51, True, _SIZE, anchors, note)
+    return Choice(51, True, _SIZE, anchors, note), plan

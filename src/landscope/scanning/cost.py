@@ -79,8 +79,8 @@ def estimate(
     slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
     sampler: Sampler | None = None,
     *,
+    samples: Calibrated | None = None,
     engine: Engine | None = None,
-    terms: Calibrated | None = None,
 ) -> Cost:
     """Return what a scan will cost, after timing a few points.
 
@@ -88,25 +88,24 @@ def estimate(
         objective: what will be evaluated.
         slice: where.
         sampler: at which points; ``Grid(51)`` if not given.
+        samples: as for ``ls.scan``.
         engine: who evaluates; this machine if not given.
-        terms: as for ``ls.scan``.
 
     Cost: some passes over the data, and the choice of a plan, which the scan will find made.
     """
     sampler = Grid() if sampler is None else sampler
     engine = Local() if engine is None else engine
-    if getattr(sampler, "span", None) == "auto":
-        sampler = Grid(getattr(sampler, "resolution", 51))  # where it lies does not matter
-    axes = sampler.axes(slice.dims)
-    cells = math.prod(len(axis) for axis in axes)
-    points = cells if isinstance(sampler, Grid) else typical(cells)
-    rows = next(iter(objective.batches.values())).rows
-    share = 1.0 if terms is None else min(terms.size / rows, 1.0)
-    anchors = 0 if terms is None else min(terms.anchors, cells)
+    anywhere = [(-1.0, 1.0)] * len(slice.dims)  # a span that is not known yet costs nothing
+    axes = sampler.with_span(lambda: anywhere).axes(slice.dims)
+    shape = tuple(len(axis) for axis in axes)
+    cells = math.prod(shape)
+    points = sampler.expected_points(shape)
+    share = 1.0 if samples is None else min(samples.size / objective.problem.rows, 1.0)
+    anchors = 0 if samples is None else min(samples.anchors, cells)
     evaluations = anchors + (points - anchors) * share
     job = Job(objective, slice, points=math.ceil(evaluations), probes=probes(axes))
-    seconds = per_point(job, engine)
-    plan = Plan.loads(job.kept["plan"]) if "plan" in job.kept else Plan()
+    seconds, text = time_points(job, engine)
+    plan = Plan.loads(text)
     naive = plain_pass(objective, slice)
     flops, bytes_ = _one_pass(objective, plan)
     return Cost(
@@ -115,13 +114,8 @@ def estimate(
     )  # fmt: skip
 
 
-def typical(cells: int) -> int:
-    """Return about how many points an adaptive sampler takes; it cannot be known before."""
-    return min(cells, max(60, round(0.1 * cells)))
-
-
-def per_point(job: Job, engine: Engine, *, seconds: float = _SHORT) -> float:
-    """Return seconds a point when all workers are busy, the journal included.
+def time_points(job: Job, engine: Engine, *, seconds: float = _SHORT) -> tuple[float, str]:
+    """Return the seconds of a point when all workers are busy, journal included, and the plan.
 
     Args:
         job: what is to be timed, at its probes.
@@ -133,11 +127,11 @@ def per_point(job: Job, engine: Engine, *, seconds: float = _SHORT) -> float:
         size = team.size
         first = _run(team, journal, at, size)
         if first > seconds:  # long passes need no warm-up
-            return min(first, _run(team, journal, at, size)) / size
+            return min(first, _run(team, journal, at, size)) / size, team.plan
         once = _run(team, journal, at, size)
         rounds = max(1, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
         times = [_run(team, journal, at, rounds * size) / (rounds * size) for _ in range(3)]
-        return sorted(times)[1]
+        return sorted(times)[1], team.plan
 
 
 def plain_pass(objective: Objective, slice_: Slice) -> float:
@@ -145,7 +139,7 @@ def plain_pass(objective: Objective, slice_: Slice) -> float:
 
     Cost: three passes, or two where one takes long.
     """
-    return per_point(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)
+    return time_points(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)[0]
 
 
 def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:
@@ -168,10 +162,10 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
 
     flops, rows, widest = 0.0, 0, 0
     seen: dict[Any, float] = {}  # batches of one shape take as many
-    with objective.session() as session:
+    with objective.problem.session() as session:
         session.loan.put(session.center)
         with torch.no_grad(), NATIVE, _Widest(session.loan.model) as wide:
-            for batch in itertools.chain.from_iterable(objective.batches.values()):
+            for batch in itertools.chain.from_iterable(objective.problem.batches.values()):
                 shape = tuple(t.shape for t in tensors(batch))
                 if shape not in seen:
                     with FlopCounterMode(display=False) as counter:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from landscope import _version
-from landscope.objective.objective import Objective
+from landscope.objective.problem import Problem
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Known = Mapping[int, Mapping[str, float]]
 
 
 def dataset(
-    objective: Objective,
+    problem: Problem,
     slice_: Slice,
     axes: Sequence[np.ndarray],
     known: Known,
@@ -36,7 +36,7 @@ def dataset(
     """Return the values of a scan with their names.
 
     Args:
-        objective: what was evaluated.
+        problem: what was evaluated.
         slice_: where.
         axes: coordinates, x first.
         known: what came out.
@@ -49,10 +49,10 @@ def dataset(
     dims = slice_.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
     columns = _columns(known, int(np.prod(shape))) if filled is None else filled.columns
-    units = _units(objective)
+    units = _units(problem)
     variables = {
         name: (dims, columns[name].reshape(shape), _attributes(name, units))
-        for name in _names(objective, columns)
+        for name in _names(problem, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
     variables |= _errors(main, dims, shape, filled, spread)
@@ -63,7 +63,7 @@ def dataset(
             dim: ((dim,), axis, {"units": "1", "long_name": labels.get(dim, f"direction {dim}")})
             for dim, axis in zip(slice_.dims, axes, strict=True)
         },
-        attrs=_provenance(objective, question),
+        attrs=_provenance(problem, question),
     )
 
 
@@ -81,9 +81,9 @@ def _columns(known: Known, cells: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _names(objective: Objective, found: Mapping[str, object]) -> list[str]:
+def _names(problem: Problem, found: Mapping[str, object]) -> list[str]:
     """Return the names of columns in an order that is the same when a scan was resumed."""
-    own = [prefix + n for prefix in objective.batches for n in ("loss", *objective.metrics)]
+    own = [prefix + n for prefix in problem.batches for n in ("loss", *problem.metrics)]
     others = sorted(n for n in found if n not in own and not is_replicate(n))
     return [*filter(found.__contains__, own), *others]
 
@@ -117,17 +117,17 @@ def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
     return {"units": units.get(of, ""), "long_name": words}
 
 
-def _units(objective: Objective) -> dict[str, str]:
+def _units(problem: Problem) -> dict[str, str]:
     return {
-        "loss": objective.loss_terms.units,
-        **{n: m.units for n, m in objective.metrics.items()},
+        "loss": problem.loss.units,
+        **{n: m.units for n, m in problem.metrics.items()},
     }
 
 
-def _provenance(objective: Objective, question: Mapping[str, str]) -> dict[str, str]:
+def _provenance(problem: Problem, question: Mapping[str, str]) -> dict[str, str]:
     """Return where a result comes from: nothing in it changes from one run to the next."""
     return {
-        **objective.describe(),
+        **problem.describe(),
         "fingerprints": json.dumps(dict(question)),
         "made_with": f"landscope {_version.__version__}, torch {torch.__version__},"
         f" numpy {np.__version__}, Python {platform.python_version()}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from landscope.engines.local import Local
 from landscope.errors import ObjectiveError, SliceError
 from landscope.landscape import Landscape
 from landscope.objective import quantities
+from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
 from landscope.progress import Clock, Progress, reporter
@@ -36,7 +38,7 @@ from landscope.slices.seeded_directions import Seeded
 from landscope.slices.slices import Affine, Direction, Slice
 
 if TYPE_CHECKING:
-    from landscope.sampling.prediction import Filled
+    pass
 
 
 def scan(
@@ -44,10 +46,10 @@ def scan(
     slice: Slice,  # noqa: A002 - the field's word
     sampler: Sampler | None = None,
     *,
+    samples: Calibrated | None = None,
     engine: Engine | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     budget: float | str | None = None,
-    terms: Calibrated | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
     quantities: Sequence[Quantity] = (),
 ) -> Landscape:
@@ -58,13 +60,13 @@ def scan(
         slice: where: a Line, a Plane, a Volume, or anything with the four members of Slice.
         sampler: at which points: ``Grid(51)`` on [-1, 1] if not given, ``Adaptive()`` for about a
             tenth of them.
+        samples: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
+            samples elsewhere.
         engine: who evaluates; this machine if not given.
         journal: a file that keeps every value as it is found. When it is there already the scan
             goes on where it stopped, after checking that it answers the same question.
         budget: seconds, or a text such as "5m", in which the whole scan is to be done: it chooses
             resolution, sampling and samples (the span is the sampler's) and notes what it chose.
-        terms: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
-            samples elsewhere.
         progress: called after each point with a Progress; True shows a bar.
         quantities: functions (objective, params) -> {name: number}: further columns.
 
@@ -92,10 +94,12 @@ def scan(
     """
     deadline = None if budget is None else time.perf_counter() + budgets_.seconds(budget)
     engine = Local() if engine is None else engine
-    _check(objective, slice, terms)
+    _check(objective, slice, samples)
     own = journal if isinstance(journal, Journal) else Journal(journal)
     with contextlib.nullcontext(own) if isinstance(journal, Journal) else own:
-        asked = _Asked(objective, slice, Grid() if sampler is None else sampler, terms, quantities)
+        asked = _Asked(
+            objective, slice, Grid() if sampler is None else sampler, samples, quantities
+        )
         asked = asked.with_span(own)
         if deadline is not None:
             asked = asked.within(deadline, own, engine)
@@ -111,7 +115,7 @@ class _Asked:
     objective: Objective
     slice: Slice
     sampler: Sampler
-    terms: Calibrated | None
+    samples: Calibrated | None
     quantities: Sequence[Quantity]
 
     @property
@@ -120,27 +124,35 @@ class _Asked:
 
     def with_span(self, journal: Journal) -> _Asked:
         """Find the span, where it is to be found; a journal remembers it."""
-        if getattr(self.sampler, "span", None) != "auto":
-            return self
-        text = journal.kept().get("span")
-        found = json.loads(text) if text else auto_span.found(self.objective, self.slice)
-        journal.keep("span", json.dumps(found))
-        return replace(self, sampler=replace(self.sampler, span=found))  # type: ignore[type-var]
+
+        def find() -> list[tuple[float, float]]:
+            text = journal.kept().get("span")
+            span = json.loads(text) if text else auto_span.found(self.objective, self.slice)
+            journal.keep("span", json.dumps(span))
+            return [(float(first), float(last)) for first, last in span]
+
+        return replace(self, sampler=self.sampler.with_span(find))
 
     def within(self, deadline: float, journal: Journal, engine: Engine) -> _Asked:
         """Choose sampler and samples so that the scan ends in time; a journal remembers them."""
         text = journal.kept().get("choice")
         if text is None:
             job = Job(self.objective, self.slice, self.quantities, points=1000)
-            choice = budgets_.choose(job, engine, self.sampler, deadline - time.perf_counter())
-            if job.kept.get("plan"):
-                journal.keep("plan of anchors" if choice.size else "plan", job.kept["plan"])
+            left = deadline - time.perf_counter()
+            choice, plan = budgets_.choose(job, engine, self.sampler, left)
+            journal.keep("plan of anchors" if choice.size else "plan", plan)
             journal.keep("choice", choice.dumps())
             journal.remark([choice.note])
         else:
             choice = budgets_.Choice.loads(text)
-        sampler, terms = choice.sampler(self.sampler, self.slice.dims), choice.terms()
-        return replace(self, sampler=sampler, terms=self.terms if terms is None else terms)
+        sampler = choice.sampler(self.sampler, self.slice.dims)
+        return replace(self, sampler=sampler, samples=choice.samples() or self.samples)
+
+    @functools.cached_property
+    def wants_every_point(self) -> bool:
+        """Whether the sampler asks for all points at once, so that a part is no whole result."""
+        shape = tuple(len(axis) for axis in self.axes)
+        return len(self.sampler.ask(shape, {})) == math.prod(shape)
 
     @functools.cached_property
     def question(self) -> dict[str, str]:
@@ -149,15 +161,15 @@ class _Asked:
         dims, axes = self.slice.dims, self.axes
         ends = {d: [float(a[0]), float(a[-1]), len(a)] for d, a in zip(dims, axes, strict=True)}
         asked = {
-            **self.objective.question(),
+            **self.objective.problem.fingerprints(),
             "slice": f"{type(self.slice).__name__} {json.dumps(parts)}",
             "grid": json.dumps(ends),
             "quantities": json.dumps([fingerprint.of_function(q) for q in self.quantities]),
         }
-        if not isinstance(self.sampler, Grid):
+        if not self.wants_every_point:  # else the axes say it all
             asked["sampler"] = fingerprint.plain(self.sampler)
-        if self.terms is not None:
-            asked["terms"] = repr(self.terms)
+        if self.samples is not None:
+            asked["terms"] = repr(self.samples)  # the name that it has in older journals
         return asked
 
 
@@ -177,18 +189,18 @@ class _Scan:
         self.axes = asked.axes
         self.shape = tuple(len(axis) for axis in self.axes)
         self.known = journal.known()
-        if deadline is not None and isinstance(asked.sampler, Grid):
-            deadline += (budgets_.GRACE - 1) * (deadline - time.perf_counter())  # no half pictures
+        if deadline is not None and asked.wants_every_point:
+            deadline += (budgets_.GRACE - 1) * (deadline - time.perf_counter())
         self.clock = Clock(len(self.known), int(np.prod(self.shape)), deadline)
 
     def run(self) -> Landscape:
         """Evaluate what is lacking, and return the landscape."""
         self.tell(self.clock.progress(len(self.known), {}))
         objective, sampler = self.asked.objective, self.asked.sampler
-        subset = self._subset() if self.asked.terms is not None else None
-        if subset is not None and len(subset.rows) < objective.batches[""].rows:
+        subset = self._subset() if self.asked.samples is not None else None
+        if subset is not None and len(subset.rows) < objective.problem.rows:
             weights = np.vstack([subset.weights, subset.replicates])
-            objective = objective.sampled(subset.rows.tolist(), weights)
+            objective = Objective.of(objective.problem.sampled(subset.rows.tolist(), weights))
         wanted = sampler.ask(self.shape, self.known)
         if wanted:
             if subset is None:
@@ -200,27 +212,26 @@ class _Scan:
         return self._landscape(subset)
 
     def _probe(self) -> None:
-        self.asked.objective.probe()
-        self.journal.remark(self.asked.objective.notes)
+        self.journal.remark(check_determinism(self.asked.objective.problem))
 
     @contextlib.contextmanager
     def _team(self, objective: Objective, name: str, points: int) -> Iterator[Team]:
         """Open a team whose plan the journal remembers under a name."""
-        text = self.journal.kept().get(name)
-        kept = {"plan": text} if text else {}
-        if not isinstance(self.asked.sampler, Grid):  # its first wish is not its last
+        before = self.journal.kept().get(name, "")
+        if not self.asked.wants_every_point:  # more will be asked for, in later rounds
             points = max(points, min(250, self.clock.total))
         job = Job(
             objective, self.asked.slice, self.asked.quantities, points, probes(self.axes),
-            self.axes, kept,
+            self.axes, before,
         )  # fmt: skip
         with self.engine.open(job) as team:
-            opened = kept.get("plan")
-            if opened != text:
-                self.journal.keep(name, kept["plan"])
+            plan = team.plan
+            if plan != before:
+                self.journal.keep(name, plan)
             yield team
-        if opened is not None and kept["plan"] != opened:
-            self.journal.keep(name, kept["plan"])
+            after = team.plan
+        if after != plan:
+            self.journal.keep(name, after)
             self.journal.remark(["memory did not suffice: batches were halved on the way"])
 
     def _evaluate(self, team: Team, wanted: Sequence[int], *, terms: bool = False) -> None:
@@ -241,12 +252,12 @@ class _Scan:
 
     def _subset(self) -> Subset:
         """Return the samples to evaluate, after evaluating all of them at the anchors."""
-        terms = self.asked.terms
-        assert terms is not None
+        samples = self.asked.samples
+        assert samples is not None
         kept = self.journal.kept()
         if "subset" in kept:
             return loads(kept["subset"])
-        places = terms.places(self.shape)
+        places = samples.places(self.shape)
         lacking = [k for k in places if f"samples {k}" not in kept]
         if lacking:
             self._probe()
@@ -254,7 +265,7 @@ class _Scan:
                 self._evaluate(team, lacking, terms=True)
         kept = self.journal.kept()
         pairs = [np.frombuffer(kept[f"samples {k}"]).reshape(2, -1) for k in places]
-        subset = terms.subset(np.stack([values for values, _ in pairs]), pairs[0][1])
+        subset = samples.subset(np.stack([values for values, _ in pairs]), pairs[0][1])
         self.journal.keep("subset", subset.dumps())
         self.journal.drop([f"samples {k}" for k in places])
         return subset
@@ -268,21 +279,25 @@ class _Scan:
         return self._landscape(None if text is None else loads(text))
 
     def _landscape(self, subset: Subset | None) -> Landscape:
-        asked, fill = self.asked, getattr(self.asked.sampler, "fill", None)
+        asked = self.asked
         known = dict(sorted(self.known.items()))
-        filled: Filled | None = None
-        if fill is not None and known:
-            bare = {
-                k: {n: v for n, v in values.items() if not dataset.is_replicate(n)}
-                for k, values in known.items()
-            }
-            filled = fill(self.shape, bare)
+        bare = {
+            k: {n: v for n, v in values.items() if not dataset.is_replicate(n)}
+            for k, values in known.items()
+        }
+        filled = asked.sampler.fill(self.shape, bare) if known else None
         spread = None if subset is None else _spread(subset, known, self.shape)
         question = asked.question
         data = dataset.dataset(
-            asked.objective, asked.slice, self.axes, known, question, filled=filled, spread=spread
+            asked.objective.problem,
+            asked.slice,
+            self.axes,
+            known,
+            question,
+            filled=filled,
+            spread=spread,
         )
-        notes = [*self.journal.remarks, *asked.objective.data_notes]
+        notes = [*self.journal.remarks, *asked.objective.problem.data_notes]
         notes += [*(filled.notes if filled else ()), *(subset.notes if subset else ())]
         data.attrs["cost"] = self._cost(subset)
         if filled is None and len(known) < self.clock.total:
@@ -293,9 +308,9 @@ class _Scan:
     def _cost(self, subset: Subset | None) -> str:
         """Return what was evaluated, in words that are the same for the same question."""
         points, passes = len(self.known), float(len(self.known))
-        if subset is not None and self.asked.terms is not None:
-            anchors = len(self.asked.terms.places(self.shape))
-            rows = self.asked.objective.batches[""].rows
+        if subset is not None and self.asked.samples is not None:
+            anchors = len(self.asked.samples.places(self.shape))
+            rows = self.asked.objective.problem.rows
             passes = anchors + (points - anchors) * len(subset.rows) / rows
         return f"{points:,} of {self.clock.total:,} points, {passes:,.4g} passes over the data"
 
@@ -349,7 +364,7 @@ def _spread(subset: Subset, known: dataset.Known, shape: Sequence[int]) -> np.nd
     return found
 
 
-def _check(objective: Any, slice_: Slice, terms: Calibrated | None) -> None:
+def _check(objective: Any, slice_: Slice, samples: Calibrated | None) -> None:
     if not isinstance(objective, Objective):
         raise ObjectiveError(
             f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
@@ -358,5 +373,5 @@ def _check(objective: Any, slice_: Slice, terms: Calibrated | None) -> None:
     alive = objective.model.state_dict(keep_vars=True)
     if isinstance(slice_, Affine) and not set(slice_.center) & set(alive):
         raise SliceError("the slice moves no parameter of the objective's model.")
-    if terms is not None:
-        objective.check_one_data_set()
+    if samples is not None:
+        objective.problem.check_single_dataset()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,9 +36,10 @@ def noisy(objective: Objective, share: float, *, seed: int = 0) -> Objective:
         raise TrainingError(f"label_noise={share} is not a share: give a number from 0 to 1.")
     if not share:
         return objective
-    prefix = next(iter(objective.batches))
-    with undisturbed(*objective.sources.values()):
-        parts = list(objective.batches[prefix])
+    problem = objective.problem
+    prefix = next(iter(problem.batches))
+    with undisturbed(*problem.sources.values()):
+        parts = list(problem.batches[prefix])
         targets = [split(part)[1] for part in parts]
         if not all(isinstance(t, Tensor) and not t.is_floating_point() for t in targets):
             raise TrainingError(
@@ -51,11 +52,9 @@ def noisy(objective: Objective, share: float, *, seed: int = 0) -> Objective:
             _with_targets(part, piece.reshape(before.shape))
             for part, before, piece in zip(parts, targets, pieces, strict=True)
         ]
-    old = objective.batches[prefix]
+    old = problem.batches[prefix]
     fresh = Batches(changed, device=old.device, dtype=old.dtype, cache=old.cache, name=old.name)
-    other = copy.copy(objective)
-    other.batches = {**objective.batches, prefix: fresh}
-    return other
+    return Objective.of(replace(problem, batches={**problem.batches, prefix: fresh}))
 
 
 def _drawn(labels: Tensor, share: float, seed: int) -> Tensor:

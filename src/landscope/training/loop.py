@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from landscope import fingerprint
 from landscope.errors import NumericsError, TrainingError
 from landscope.objective import batches
-from landscope.objective.borrowing import products, undisturbed
 from landscope.objective.objective import Objective
 from landscope.params import named_tensors
 from landscope.progress import Clock, Progress, bar, reporter
@@ -100,16 +99,16 @@ def train(
         True
     """
     course = course or Course()
-    if objective.half is not None or objective.in_place:
+    problem = objective.problem
+    if problem.half is not None or problem.in_place:
         raise TrainingError(
-            f"this objective computes in {objective.dtype}{', in_place' * objective.in_place}; a"
+            f"this objective computes in {problem.dtype}{', in_place' * problem.in_place}; a"
             " copy of its model is trained, in float32 or float64: make one without precision="
             " and in_place=."
         )
     path = None if record is None else Path(record)
     with (
-        undisturbed(*objective.sources.values()),
-        products(tf32=objective.precision == "tf32"),
+        problem.isolation(),
         _repeatable(),
         torch.enable_grad(),
         contextlib.ExitStack() as stack,
@@ -140,7 +139,7 @@ class _Run:
         self.objective = _own(objective)
         self.model = self.objective.model.eval()
         self.optimizer = optimizers.optimizer(course, self.model)
-        self.session = self.objective.owned()
+        self.session = self.objective.problem.lasting_session()
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
         with torch.no_grad():  # a session's first call is the one that tells what does not fit
@@ -204,7 +203,7 @@ class _Run:
     def _evaluate(self) -> None:
         """Note the loss and metrics after a whole epoch."""
         self.model.eval()
-        values = self.objective.recentered().values()
+        values = Objective.of(self.objective.problem.recentered()).evaluate()
         here = {
             "epoch": float(len(self.history)), "step": float(self.step), "learning_rate": self.rate,
             **{name.removeprefix("train_"): value for name, value in values.items()},
@@ -218,8 +217,8 @@ class _Run:
         def gradient() -> Tensor:
             terms = self.session.batch_terms(batch)
             loss = terms.values.sum() / terms.weights.sum()
-            if self.objective.penalty is not None:
-                loss = loss + self.objective.penalty(self.session.current())
+            if self.session.penalty is not None:
+                loss = loss + self.session.penalty(self.session.current())
             loss.backward()
             return loss.detach()
 
@@ -277,7 +276,7 @@ def _question(
     keep: int | None,
 ) -> dict[str, Any]:
     """Return what identifies a training: another one is never mixed in."""
-    function = objective.question()
+    function = objective.problem.fingerprints()
     del function["training mode"], function["buffer mode"]  # neither is that of training
     shown = fingerprint.of_function(augment) if augment is not None else None
     return {**asdict(course), "augment": shown, "every": every, "keep": keep, **function}
@@ -285,7 +284,7 @@ def _question(
 
 def _whole(objective: Objective) -> tuple[Any, int]:
     """Return the training data as one batch on the device, and how many rows it has."""
-    data = next(iter(objective.batches.values()))
+    data = objective.problem.first_batches
     parts = None if data.streamed else batches.rebatched(list(data), data.rows)
     rows = None if parts is None else batches.count_rows(parts[0])
     if parts is None or rows is None:
@@ -307,11 +306,11 @@ def _parts(order: Tensor, size: int) -> list[Tensor]:
 
 def _own(objective: Objective) -> Objective:
     """Return the objective with a model that shares nothing with the user's, on its device."""
-    own = objective.twin()
-    for tensor in _tensors(own.model).values():
-        kind = objective.dtype if tensor.is_floating_point() else None
-        tensor.data = tensor.data.to(objective.device, kind, copy=True)
-    return own
+    problem = objective.problem.clone()
+    for tensor in _tensors(problem.model).values():
+        dtype = problem.dtype if tensor.is_floating_point() else None
+        tensor.data = tensor.data.to(problem.device, dtype, copy=True)
+    return Objective.of(problem)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

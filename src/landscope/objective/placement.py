@@ -1,0 +1,44 @@
+"""Placement: the device and the precision in which an objective computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from landscope.errors import ObjectiveError
+from landscope.objective import offloaded
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def find_device(device: str | torch.device, model: nn.Module) -> torch.device:
+    """Return the device of an objective; "auto" is the model's own, or a GPU for the CPU's.
+
+    Raises:
+        ObjectiveError: When torch does not know the device.
+    """
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ObjectiveError(f"device={device!r} is not known to torch: {error}") from error
+    current = next((p.device for p in model.parameters()), torch.device("cpu"))
+    use_gpu = current.type == "cpu" and torch.cuda.is_available()
+    return torch.device("cuda") if use_gpu else current
+
+
+def find_dtype(precision: str, model: nn.Module) -> torch.dtype:
+    """Return the dtype of a precision; "float32" leaves float64 models as they are."""
+    double = any(p.dtype == torch.float64 for p in model.parameters())
+    return torch.float64 if precision == "float32" and double else PRECISIONS[precision]
+
+
+def in_place_placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return where a model takes its inputs, and the precision of its first weights."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return offloaded.device(model) or first.device, first.dtype
