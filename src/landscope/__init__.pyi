@@ -23,6 +23,7 @@ from .scanning.cost import Cost as Cost
 from .scanning.cost import estimate as estimate
 from .scanning.journal import Journal as Journal
 from .scanning.loop import scan as scan
+from .slices.curves import Curve as Curve
 from .slices.slices import Line as Line
 from .slices.slices import Plane as Plane
 from .slices.slices import Volume as Volume

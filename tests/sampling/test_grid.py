@@ -38,6 +38,15 @@ def test_an_axis_of_one_point_stands_at_the_first_coordinate() -> None:
     assert y.tolist() == [-1.0, 1.0]
 
 
+def test_an_axis_of_one_point_may_begin_and_end_there() -> None:
+    (axis,) = Grid(1, (0.5, 0.5)).axes(("x",))
+    assert axis.tolist() == [0.5]
+    x, y = Grid((1, 3), ((0.5, 0.5), (-1.0, 1.0))).axes(("x", "y"))
+    assert (x.tolist(), y.tolist()) == ([0.5], [-1.0, 0.0, 1.0])
+    x, y = Grid(1, ((0.5, 0.5), (2.0, 2.0))).axes(("x", "y"))
+    assert (x.tolist(), y.tolist()) == ([0.5], [2.0])
+
+
 @pytest.mark.parametrize("dims", [("x",), ("x", "y"), ("x", "y", "z")])
 def test_one_resolution_and_one_span_stand_for_all_axes(dims: tuple[str, ...]) -> None:
     axes = Grid(3, (0.0, 1.0)).axes(dims)
@@ -64,6 +73,11 @@ def test_a_grid_asks_for_each_point_once_with_x_running_fastest() -> None:
         ((None,), "resolution=None; expected whole numbers"),
         ((3, (1.0, -1.0)), "runs from 1 to -1; the first coordinate must be below the last"),
         ((3, (1.0, 1.0)), "runs from 1 to 1; the first coordinate must be below the last"),
+        ((2, (1.0, 1.0)), "below the last: or the resolution of the axis is 1"),
+        (((1, 3), (1.0, 1.0)), "runs from 1 to 1; the first coordinate must be below the last"),
+        ((3, ((0, 1), (2, 2))), "runs from 2 to 2; the first coordinate must be below the last"),
+        (((1, 3), ((0, 0), (2, 2))), "runs from 2 to 2; the first coordinate must be below"),
+        ((1, (1.0, -1.0)), "runs from 1 to -1; .*: swap them"),
         ((3, ((0, 1), (2, 1))), "runs from 2 to 1"),
         ((3, (0.0, float("inf"))), r"span=\(0\.0, inf\); expected finite coordinates"),
         ((3, (float("nan"), 0.0)), r"span=\(nan, 0\.0\); expected finite coordinates"),

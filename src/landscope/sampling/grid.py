@@ -57,10 +57,11 @@ class Grid:
         resolution: points an axis: a number for all axes, or one an axis, x first.
         span: (first, last) coordinate: a pair for all axes, or one an axis; "auto" lets
             ``ls.scan`` find how far the picture must reach. An axis of one point stands at its
-            first coordinate, as ``numpy.linspace`` has it.
+            first coordinate, as ``numpy.linspace`` has it; its last may be equal.
 
     Raises:
-        SamplerError: for a resolution below 1, a span that runs backwards or is not finite.
+        SamplerError: for a resolution below 1, a span that runs backwards or is not finite, or
+            equal ends of an axis of several points.
 
     Example:
         >>> [axis.tolist() for axis in Grid((3, 2), ((-1, 1), (0, 1))).axes(("x", "y"))]
@@ -77,8 +78,10 @@ class Grid:
                     f"resolution={self.resolution!r}; expected whole numbers of 1 or more."
                 )
         if self.span != "auto":
-            for span in self._spans():
-                self._check_span(span)
+            counts, spans = _listed(self.resolution), self._spans()
+            axes = max(len(counts), len(spans))
+            for count, span in zip(_extend(counts, axes), _extend(spans, axes), strict=False):
+                self._check_span(span, count)
 
     def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Return the coordinates along each axis.
@@ -120,14 +123,15 @@ class Grid:
             ) from None
         return [(float(first), float(last)) for first, last in pairs]
 
-    def _check_span(self, span: Span) -> None:
+    def _check_span(self, span: Span, count: int) -> None:
         first, last = span
         if not (math.isfinite(first) and math.isfinite(last)):
             raise SamplerError(f"span={self.span!r}; expected finite coordinates.")
-        if first >= last:
+        if first > last or (first == last and count > 1):
+            remedy = "swap them" if first > last else "or the resolution of the axis is 1"
             raise SamplerError(
                 f"span={self.span!r} runs from {first:g} to {last:g}; the first coordinate must"
-                " be below the last: swap them."
+                f" be below the last: {remedy}."
             )
 
 
@@ -152,13 +156,17 @@ def _listed(value: int | Sequence[int]) -> list[int]:
     return list(value) if isinstance(value, Sequence) else [value]
 
 
+def _extend(values: list[_T], axes: int) -> list[_T]:
+    """Return one value for each axis where there is one for all of them."""
+    return values * axes if len(values) == 1 else values
+
+
 def _spread(what: str, values: list[_T], dims: Sequence[str]) -> list[_T]:
     """Return one value an axis from one value for all or one an axis."""
-    if len(values) == 1:
-        return values * len(dims)
-    if len(values) != len(dims):
+    extended = _extend(values, len(dims))
+    if len(extended) != len(dims):
         raise SamplerError(
             f"{what} is given for {len(values)} axes; the slice has {len(dims)}"
             f" ({', '.join(dims)}): give one for all, or one an axis."
         )
-    return values
+    return extended

@@ -1,3 +1,4 @@
+from .curves import Curve as Curve
 from .slices import Affine as Affine
 from .slices import Line as Line
 from .slices import Plane as Plane
