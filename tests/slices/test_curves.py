@@ -1,7 +1,7 @@
 """Curves against closed forms in float64.
 
 De Casteljau's construction (repeated interpolation of whole points) and ``Line`` share no code with
-the weights of ``Curve``; projections are compared with the best of 20,001 points of the curve.
+the weights of ``Curve``; projections are compared with the best of 4,001 points of the curve.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def on_polyline(nodes: list[Tensor], t: float) -> Tensor:
 
 
 def nearest(curve: Curve, away: Params) -> tuple[float, float]:
-    """Brute force: the nearest of 20,001 points, and its distance."""
-    places = np.linspace(0.0, 1.0, 20_001)
+    """Brute force: the nearest of 4,001 points, and its distance."""
+    places = np.linspace(0.0, 1.0, 4_001)
     matrix = torch.stack([flat(node) for node in curve.nodes]).numpy()
     weights = np.stack([curve._weights(t) for t in places])
     far = np.linalg.norm(weights @ matrix - flat(away).numpy(), axis=1)
@@ -183,8 +183,8 @@ def test_projection_finds_the_nearest_of_all_points(kind: Any, count: int, seed:
     away = point(100 * seed + 99, scale=0.1 + seed)
     t, distance = nearest(curve, away)
     found, residual = curve.project(away)
-    assert found == pytest.approx((t,), abs=1e-4)
-    assert distance - 1e-6 <= residual <= distance + 1e-12
+    assert found == pytest.approx((t,), abs=5e-4)
+    assert distance - 1e-5 <= residual <= distance + 1e-12
     assert residual == pytest.approx(float((flat(curve.at(found)) - flat(away)).norm()), rel=1e-12)
 
 
@@ -198,7 +198,7 @@ def test_projection_takes_the_lower_of_two_local_minima(sign: float) -> None:
     t, distance = nearest(curve, inside)
     found, residual = curve.project(inside)
     assert (found[0] > 0.5) == (sign > 0)
-    assert (found[0], residual) == pytest.approx((t, distance), abs=1e-4)
+    assert (found[0], residual) == pytest.approx((t, distance), abs=5e-4)
 
 
 def test_a_parabola_is_projected_to_where_its_normal_meets_it() -> None:

@@ -35,7 +35,7 @@ from landscope.scanning import auto_span, dataset
 from landscope.scanning import budget as budgets_
 from landscope.scanning.journal import Journal
 from landscope.slices.seeded_directions import Seeded
-from landscope.slices.slices import Affine, Direction, Slice
+from landscope.slices.slices import Direction, Slice
 
 if TYPE_CHECKING:
     pass
@@ -57,7 +57,8 @@ def scan(
 
     Args:
         objective: what to evaluate.
-        slice: where: a Line, a Plane, a Volume, or anything with the four members of Slice.
+        slice: where: a Line, a Plane, a Volume, a Curve, or anything with the four members of
+            Slice.
         sampler: at which points: ``Grid(51)`` on [-1, 1] if not given, ``Adaptive()`` for about a
             tenth of them.
         samples: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
@@ -371,7 +372,8 @@ def _check(objective: Any, slice_: Slice, samples: Calibrated | None) -> None:
             " data)."
         )
     alive = objective.model.state_dict(keep_vars=True)
-    if isinstance(slice_, Affine) and not set(slice_.center) & set(alive):
+    moved = {name for part in slice_.parts.values() for name in part}
+    if moved and not moved & set(alive):
         raise SliceError("the slice moves no parameter of the objective's model.")
     if samples is not None:
         objective.problem.check_single_dataset()
