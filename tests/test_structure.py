@@ -46,7 +46,6 @@ KNOWN_CIRCULAR: set[str] = {
 KNOWN_LONG_MODULES: set[str] = {
     "cli.trajectory",
     "curvature.hessian",
-    "draw.path_animation",
     "engines.ray",
     "engines.serialization",
     "engines.tuning",
@@ -65,7 +64,6 @@ KNOWN_LONG_BODIES: set[str] = {
     "cli.measure.whole",
     "cli.train.train",
     "cli.trajectory.trajectory",
-    "draw.scene.plane_scene",
     "engines.serialization.pack",
     "integrations.transformers.objective",
     "objective.objective.__init__",

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from landscope import draw
-from landscope.draw.path_animation import Stage, staged
+from landscope.draw.animation_stage import Stage, build_stage
 from landscope.draw.path_scene import trails_of
-from landscope.draw.scene import plane_scene
+from landscope.draw.plane_scene import build_plane_scene
 from landscope.errors import DrawError, MissingExtraError
 from landscope.landscape import Landscape
 
@@ -26,7 +26,7 @@ Change = Callable[..., Any]
 
 
 def stage_of(land: Landscape, paths: Any, kind: str = "filled") -> Stage:
-    return staged(plane_scene(land), trails_of(paths), kind=kind)
+    return build_stage(build_plane_scene(land), trails_of(paths), kind=kind)
 
 
 def seen(stage: Stage, now: float, nth: int = 0) -> Any:
@@ -73,7 +73,7 @@ def test_long_names_leave_room_for_the_picture(
     kind: str, ground: Landscape, descent: Any, heavy: Any
 ) -> None:
     names = [f"runs/resnet56_noshort_sgd_lr=0.1_bs=128_wd=0.0005_seed={k}" for k in (3, 4)]
-    stage = staged(plane_scene(ground), trails_of([descent, heavy], names), kind=kind)
+    stage = build_stage(build_plane_scene(ground), trails_of([descent, heavy], names), kind=kind)
     stage.picture(20.0)
     shown = [walker.name for walker in stage.walkers]
     assert [name.get_text() for name in shown] == ["runs/res…_seed=3", "runs/res…_seed=4"]

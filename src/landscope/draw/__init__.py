@@ -1,7 +1,8 @@
 """SHOW it: matplotlib figures of landscapes, and a page that can be turned with the mouse.
 
-Scenes are plain arrays made from landscapes (``scene``, ``path_scene``), with the help of
-``values``, ``scales`` and ``levels``; every other module renders scenes and computes nothing.
+Scenes are plain arrays made from landscapes and paths (``plane_scene``, ``line_scene``,
+``path_scene``), with the help of ``values``, ``scales`` and ``levels``; every other module renders
+scenes and computes nothing.
 What landscapes mean belongs to ``analysis``.
 """
 

@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from landscope.draw.axes import new_axes
 from landscope.draw.levels import FloatArray
+from landscope.draw.line_scene import LineScene, build_line_scene
 from landscope.draw.lines import CROSS, CYCLE, dress, lonely, mark_holes
-from landscope.draw.plane import new_axes
-from landscope.draw.scene import LineScene, line_scene
 from landscope.draw.values import axis_values, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -57,8 +57,8 @@ def band(
     lands = several(lands)
     _check_ensemble(lands)
     name = quantity or lands[0].quantity
-    first = line_scene(lands[0], quantities=name, scale=scale, beside=lands[1:])
-    rest = [line_scene(o, quantities=name, scale=first.scale) for o in lands[1:]]
+    first = build_line_scene(lands[0], quantities=name, scale=scale, beside=lands[1:])
+    rest = [build_line_scene(o, quantities=name, scale=first.scale) for o in lands[1:]]
     scenes = [first, *rest]
     if ax is None:
         ax = new_axes((6.8, 4.2))

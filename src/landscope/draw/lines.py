@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from landscope.draw.axes import mark_axis, new_axes
 from landscope.draw.levels import FloatArray
-from landscope.draw.plane import mark_axis, new_axes
-from landscope.draw.scene import LineScene, Trace, line_scene
+from landscope.draw.line_scene import LineScene, Trace, build_line_scene
 from landscope.draw.values import named, several
 from landscope.landscape import Landscape
 
@@ -67,7 +67,7 @@ def line(
     """
     lands = several(land_or_lands)
     names = named(lands, labels) if labels is not None else None
-    scenes = [line_scene(o, quantities=quantities, scale=scale, beside=lands) for o in lands]
+    scenes = [build_line_scene(o, quantities=quantities, scale=scale, beside=lands) for o in lands]
     if ax is None:
         ax = new_axes((6.8, 4.2))
     paint_lines(scenes, ax, names)

@@ -9,17 +9,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from landscope.draw.axes import add_color_bar, plane_size
+from landscope.draw.line_scene import build_line_scene
 from landscope.draw.lines import line_legend, paint_lines
-from landscope.draw.plane import (
-    Painter,
-    add_color_bar,
-    paint_contour,
-    paint_filled,
-    paint_heatmap,
-    plane_size,
-)
-from landscope.draw.relief import paint_surface
-from landscope.draw.scene import line_scene, plane_scene
+from landscope.draw.plane_scene import build_plane_scene
+from landscope.draw.planes import Painter, paint_contour, paint_filled, paint_heatmap
+from landscope.draw.surfaces import paint_surface
 from landscope.draw.values import named, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -83,7 +78,7 @@ def _plane_panels(
     scale: str | None,
 ) -> Figure:
     chosen = quantity or lands[0].quantity
-    scenes = [plane_scene(one, quantity=chosen, scale=scale, beside=lands) for one in lands]
+    scenes = [build_plane_scene(one, quantity=chosen, scale=scale, beside=lands) for one in lands]
     flat = {} if kind != "surface" else {"projection": "3d"}
     size = _SURFACE if kind == "surface" else plane_size(scenes[0], 4.6)
     figure, axes = panel_grid(len(lands), size, **flat)
@@ -99,7 +94,9 @@ def _plane_panels(
 def _line_panels(
     lands: Sequence[Landscape], names: Sequence[str], quantity: str | None, scale: str | None
 ) -> Figure:
-    scenes = [line_scene(one, quantities=quantity, scale=scale, beside=lands) for one in lands]
+    scenes = [
+        build_line_scene(one, quantities=quantity, scale=scale, beside=lands) for one in lands
+    ]
     figure, axes = panel_grid(len(lands), _LINE)
     for scene, name, ax in zip(scenes, names, axes, strict=True):
         paint_lines([scene], ax)

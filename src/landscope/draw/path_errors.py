@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from landscope.draw.legends import in_columns, room_for_legends
+from landscope.draw.axes import few_ticks, mark_axis
+from landscope.draw.labels import in_columns, room_for_legends
 from landscope.draw.lines import CROSS
 from landscope.draw.path_scene import Paths, Trail, trails_of
-from landscope.draw.plane import few_ticks, mark_axis
 from landscope.draw.scales import limits_of, paintable, resolve_scale
 from landscope.errors import DrawError
 

@@ -15,44 +15,36 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
-from landscope.draw.labels import tick
-from landscope.draw.legends import legend_under, room_for_legends
+from landscope.draw.axes import add_color_bar, area_size, few_ticks, new_axes, one_unit
+from landscope.draw.labels import legend_under, room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.panels import PAINTERS
 from landscope.draw.path_errors import paint_errors
-from landscope.draw.path_scene import EMBER, Paths, Shade, Trail, shade_of, trails_of
-from landscope.draw.plane import (
-    add_color_bar,
-    area_size,
-    few_ticks,
-    mark_axis,
-    new_axes,
-    one_unit,
-    paint_contour,
+from landscope.draw.path_marks import (
+    WIDTH,
+    add_shade_bar,
+    entries,
+    in_lines,
+    marks_of,
+    segments_of,
+    shade_for,
 )
-from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.path_scene import EMBER, Paths, Shade, Trail, trails_of
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene
+from landscope.draw.planes import paint_contour
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
 KINDS = tuple(kind for kind in PAINTERS if kind != "surface")
-# Marks are white or of the color of their path, in a ring of black or white: seen on any ground.
-START: dict[str, Any] = {"marker": "o", "ms": 8}
-END: dict[str, Any] = {"marker": "*", "ms": 14}
-DROP: dict[str, Any] = {"marker": "v", "ms": 8}
-_RING: dict[str, Any] = {"ls": "none", "mec": "black", "mew": 1.1, "mfc": "white"}
 _HALO = [withStroke(linewidth=4.4, foreground="white")]
 _ABOVE = 5.0  # zorder: over the labels of contour lines
-WIDTH = 2.2  # points, of a path
 _BEYOND: dict[str, Any] = {"facecolor": "0.93", "edgecolor": "none"}
-_LONG = 36  # characters: a longer label stands in two lines beside the axes
 _ROOM = 0.04  # of the span: what is left free beside a checkpoint that lies off the grid
 
 
@@ -98,7 +90,7 @@ def path(
         >>> axes = ls.draw.path(land, walked)  # doctest: +SKIP
         >>> axes = ls.draw.path(land, [sgd, adam], labels=["SGD", "Adam"])  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale)
     trails = trails_of(paths, labels, land)
     shade = shade_for(trails, color)
     own = ax is None
@@ -133,7 +125,7 @@ def trajectory(
         >>> figure = ls.draw.trajectory(land, walked)  # doctest: +SKIP
         >>> ls.draw.save(figure, "trajectory.pdf")  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale)
     trails = trails_of(paths, labels, land)
     shade = shade_for(trails, color)
     rows = 1 + any(trail.has_losses for trail in trails)
@@ -152,22 +144,6 @@ def trajectory(
     paint_errors(trails, [upper, *lower], named=False)
     room_for_legends(figure)
     return figure
-
-
-def shade_for(trails: Sequence[Trail], color: str | None) -> Shade | None:
-    """Return what colors a lone path; several are colored by which they are.
-
-    Raises:
-        DrawError: when a color is asked for several paths, or is not known.
-    """
-    if len(trails) == 1:
-        return shade_of(trails[0], color)
-    if color is not None:
-        raise DrawError(
-            f"color={color!r} colors one path, and {len(trails)} were given, which differ by"
-            " color: leave it out, or draw each path by itself."
-        )
-    return None
 
 
 def paint_paths(
@@ -216,34 +192,6 @@ def extend(trails: Sequence[Trail], ax: Axes) -> list[Artist]:
     return [Patch(label=note, **_BEYOND)]
 
 
-def entries(trails: Sequence[Trail]) -> list[Artist]:
-    """Return what a legend says of paths and of the marks on them."""
-    found: list[Artist] = [
-        Line2D([], [], color=t.color, ls=t.dash, lw=WIDTH, label=t.name)
-        for t in trails
-        if not t.alone
-    ]
-    ring = _RING | ({"mec": "white", "mfc": "0.3"} if found else {})
-    found += [Line2D([], [], label="start", **START, **ring)]
-    found += [Line2D([], [], label="end", **END, **ring)]
-    if any(t.drops for t in trails):
-        found += [Line2D([], [], label=_fall_note(trails), **DROP, **ring)]
-    every = sum(t.x.size for t in trails)
-    lost = every - sum(t.placed.size for t in trails)
-    if lost:
-        note = f"no finite coordinates: {lost} of {every} checkpoints"
-        found += [Line2D([], [], ls="none", label=note)]
-    return found
-
-
-def marks_of(trail: Trail) -> list[tuple[int, dict[str, Any]]]:
-    """Return the checkpoints that are marked, each with its style: start, end and drops."""
-    ring = _RING | ({} if trail.alone else {"mec": "white", "mfc": trail.color})
-    first, last = trail.placed[[0, -1]]
-    drops = [(int(k), DROP | ring) for k in trail.drops if k in trail.placed]
-    return [*drops, (int(last), END | ring), (int(first), START | ring)]
-
-
 def picture_size(scene: PlaneScene, trails: Sequence[Trail], width: float) -> tuple[float, float]:
     """Return the size of a picture that holds the plane and all checkpoints."""
     spans = [
@@ -253,17 +201,6 @@ def picture_size(scene: PlaneScene, trails: Sequence[Trail], width: float) -> tu
     bars = 0.9 * (len(trails) == 1)
     wide, high = area_size(float(spans[0]), float(spans[1]), width - bars)
     return wide + bars, high + 0.4
-
-
-def in_lines(label: str, longest: int = _LONG) -> str:
-    """Return a long label in two lines: its axis may be shorter than it."""
-    return label.replace(" (", "\n(") if len(label) > longest else label
-
-
-def add_shade_bar(shade: Shade, figure: Any, **place: Any) -> None:
-    """Draw the color scale of a path into ``figure``."""
-    bar = figure.colorbar(ScalarMappable(shade.norm, EMBER), label=shade.label, **place)
-    mark_axis(bar.ax.yaxis, shade.limits, shade.scale)
 
 
 def _dense(trail: Trail) -> FloatArray:
@@ -294,26 +231,6 @@ def _draw(trail: Trail, ax: Axes, shade: Shade | None) -> None:
         )  # fmt: skip
     for k, style in marks_of(trail):
         ax.plot(trail.x[k], trail.y[k], zorder=_ABOVE + 0.5, clip_on=False, **style)
-
-
-def segments_of(places: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Return the ways between neighboring checkpoints, and which of all these they are.
-
-    Args:
-        places: of the checkpoints, [t, dims].
-
-    Returns:
-        Segments whose two ends are finite, [segments, 2, dims], and their numbers, [segments].
-    """
-    segments = np.stack([places[:-1], places[1:]], axis=1)
-    whole = np.flatnonzero(np.isfinite(segments).all(axis=(1, 2)))
-    return segments[whole], whole
-
-
-def _fall_note(trails: Sequence[Trail]) -> str:
-    rates = {tuple(tick(rate, 3) for rate in t.rates) for t in trails if t.drops}
-    told = " → ".join(rates.pop()) if len(rates) == 1 else ""
-    return f"learning rate falls: {told}" if told else "learning rate falls"
 
 
 def _stretched(low: float, high: float, at: FloatArray) -> tuple[float, float]:

@@ -134,3 +134,16 @@ def check_clip(clip: float | None, scale: str) -> None:
 def nothing_of(name: str) -> str:
     """Return the sentence about a quantity that has no finite value."""
     return f"{name!r} has no finite value, so nothing of it can be drawn: look at land.data."
+
+
+def holds_zero(axis: FloatArray) -> bool:
+    """Tell whether 0 lies within an axis whose values rise."""
+    return bool(axis[0] <= 0 <= axis[-1])
+
+
+def hole_note_of(values: Sequence[FloatArray], shown: Sequence[FloatArray]) -> str:
+    """Return what the holes of a picture are, in words; empty when there are none."""
+    lost = sum(int((~np.isfinite(v)).sum()) for v in values)
+    low = sum(int(np.isnan(s).sum()) for s in shown) - lost
+    notes = [(lost, "not finite"), (low, "≤ 0 (no place on a log scale)")]
+    return ", ".join(f"{count} {what}" for count, what in notes if count)

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from landscope.draw.axes import few_ticks, mark_axis, new_axes
 from landscope.draw.bands import UNDER
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, round_numbers
 from landscope.draw.lines import CYCLE
-from landscope.draw.plane import few_ticks, mark_axis, new_axes
 from landscope.draw.scales import LOG_RATIO, SCALES, paintable
 from landscope.errors import DrawError
 

@@ -25,10 +25,11 @@ from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from landscope.draw.levels import FloatArray
+from landscope.draw.line_scene import build_line_scene
 from landscope.draw.path_scene import EMBER, Paths, Trail, trails_of
+from landscope.draw.plane_scene import build_plane_scene, need_area
 from landscope.draw.saving import checked, written
 from landscope.draw.scales import resolve_scale
-from landscope.draw.scene import line_scene, need_area, plane_scene
 from landscope.draw.values import (
     axis_values,
     curves_of,
@@ -142,14 +143,14 @@ def _check_planes(lands: Sequence[Landscape], quantity: str | None) -> str:
         )
     first = quantity or lands[0].quantity
     for land in lands:
-        need_area(plane_scene(land, quantity=first, beside=lands), "surfaces")
+        need_area(build_plane_scene(land, quantity=first, beside=lands), "surfaces")
     return first
 
 
 def _check_lines(lands: Sequence[Landscape], quantity: str | None) -> str:
     """Let the scene refuse what cannot be drawn; return the quantity to show first, or "all"."""
     for land in lands:
-        line_scene(land, quantities=quantity or curves_of(lands[0]), beside=lands)
+        build_line_scene(land, quantities=quantity or curves_of(lands[0]), beside=lands)
     return quantity or ""
 
 

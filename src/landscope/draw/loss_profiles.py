@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscope.draw.axes import new_axes
 from landscope.draw.bands import hole_entries, legend_below, paint_band
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray
+from landscope.draw.line_scene import LineScene, Trace
 from landscope.draw.lines import CYCLE, dress, lonely, mark_holes
 from landscope.draw.panels import panel_grid
-from landscope.draw.plane import new_axes
 from landscope.draw.scales import limits_of, paintable, resolve_scale
-from landscope.draw.scene import LineScene, Trace
 from landscope.draw.values import texts_of
 from landscope.errors import DrawError
 

@@ -15,10 +15,10 @@ from matplotlib.colors import LightSource
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
+from landscope.draw.axes import COLORS, add_color_bar, few_ticks, new_axes, norm
 from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, digits_for, number, round_numbers
-from landscope.draw.plane import COLORS, add_color_bar, few_ticks, new_axes, norm
-from landscope.draw.scene import PlaneScene, need_area, plane_scene
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene, need_area
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -60,7 +60,7 @@ def surface(
         >>> axes = ls.draw.surface(land, clip=10.0)  # doctest: +SKIP
         >>> axes.view_init(elev=60)  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale, clip=clip, limits=limits)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale, clip=clip, limits=limits)
     if ax is None:
         ax = new_axes((7.2, 5.4), projection="3d")
     paint_surface(scene, ax)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from landscope.draw.scene import line_scene, need_area, plane_scene
+from landscope.draw.line_scene import build_line_scene
+from landscope.draw.plane_scene import build_plane_scene, need_area
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -23,21 +24,21 @@ def plane(values: Any, **attrs: Any) -> Landscape:
 def test_the_scale_is_log_when_all_is_positive_and_the_largest_above_20_times_the_smallest() -> (
     None
 ):
-    assert plane_scene(plane([[1.0, 2.0], [3.0, 20.1]])).scale == "log"
-    assert plane_scene(plane([[1.0, 2.0], [3.0, 20.0]])).scale == "linear"
-    assert plane_scene(plane([[0.0, 2.0], [3.0, 99.0]])).scale == "linear"
-    assert plane_scene(plane([[np.nan, 1.0], [np.inf, 99.0]])).scale == "log"
+    assert build_plane_scene(plane([[1.0, 2.0], [3.0, 20.1]])).scale == "log"
+    assert build_plane_scene(plane([[1.0, 2.0], [3.0, 20.0]])).scale == "linear"
+    assert build_plane_scene(plane([[0.0, 2.0], [3.0, 99.0]])).scale == "linear"
+    assert build_plane_scene(plane([[np.nan, 1.0], [np.inf, 99.0]])).scale == "log"
 
 
 def test_percentages_are_linear_unless_asked_otherwise() -> None:
     land = plane([[0.1, 2.0], [3.0, 99.0]], units="%")
-    assert plane_scene(land).scale == "linear"
-    assert plane_scene(land, scale="log").scale == "log"
+    assert build_plane_scene(land).scale == "linear"
+    assert build_plane_scene(land, scale="log").scale == "log"
 
 
 def test_cells_without_a_height_are_masked_apart_from_the_raw_values(holed: Landscape) -> None:
     raw = holed.data["loss"].values.copy()
-    scene = plane_scene(holed)
+    scene = build_plane_scene(holed)
     np.testing.assert_array_equal(scene.values, raw)
     np.testing.assert_array_equal(np.isnan(scene.shown), ~np.isfinite(raw))
     np.testing.assert_array_equal(scene.shown[np.isfinite(raw)], raw[np.isfinite(raw)])
@@ -45,40 +46,40 @@ def test_cells_without_a_height_are_masked_apart_from_the_raw_values(holed: Land
 
 
 def test_on_a_log_scale_values_that_are_not_positive_are_holes_too() -> None:
-    scene = plane_scene(plane([[-1.0, 0.0], [1.0, np.nan]]), scale="log")
+    scene = build_plane_scene(plane([[-1.0, 0.0], [1.0, np.nan]]), scale="log")
     np.testing.assert_array_equal(scene.shown, [[np.nan, np.nan], [1.0, np.nan]])
     assert scene.hole_note == "1 not finite, 2 ≤ 0 (no place on a log scale)"
-    assert plane_scene(plane([[-1.0, 0.0], [1.0, 2.0]])).holes == 0
+    assert build_plane_scene(plane([[-1.0, 0.0], [1.0, 2.0]])).holes == 0
 
 
 def test_limits_are_the_smallest_and_largest_value_shown(holed: Landscape) -> None:
     finite = holed.data["loss"].values[np.isfinite(holed.data["loss"].values)]
-    assert plane_scene(holed).limits == (finite.min(), finite.max())
+    assert build_plane_scene(holed).limits == (finite.min(), finite.max())
 
 
 def test_limits_are_shared_with_the_landscapes_beside() -> None:
     low, high = plane([[1.0, 2.0], [3.0, 4.0]]), plane([[3.0, 50.0], [60.0, 90.0]])
-    scenes = [plane_scene(land, beside=[low, high]) for land in (low, high)]
+    scenes = [build_plane_scene(land, beside=[low, high]) for land in (low, high)]
     assert [scene.limits for scene in scenes] == [(1.0, 90.0)] * 2
     assert [scene.scale for scene in scenes] == ["log"] * 2
-    assert plane_scene(low).limits == (1.0, 4.0)
+    assert build_plane_scene(low).limits == (1.0, 4.0)
 
 
 def test_a_constant_landscape_gets_limits_about_its_value(constant: Landscape) -> None:
-    low, high = plane_scene(constant).limits
+    low, high = build_plane_scene(constant).limits
     assert low < 0.7 < high
 
 
 def test_about_twenty_levels_are_chosen_and_own_levels_are_kept(bowl: Landscape) -> None:
-    scene = plane_scene(bowl)
+    scene = build_plane_scene(bowl)
     assert 10 <= len(scene.levels) <= 40
     assert {0.1, 1.0, 10.0, 100.0} <= set(scene.levels)
-    assert plane_scene(bowl, levels=[3.0, 1.0]).levels.tolist() == [1.0, 3.0]
-    assert len(plane_scene(bowl, levels=5).levels) < len(scene.levels)
+    assert build_plane_scene(bowl, levels=[3.0, 1.0]).levels.tolist() == [1.0, 3.0]
+    assert len(build_plane_scene(bowl, levels=5).levels) < len(scene.levels)
 
 
 def test_a_clip_limits_heights_and_colors_but_not_values() -> None:
-    scene = plane_scene(plane([[1.0, 10.0], [100.0, 1000.0]]), clip=50.0)
+    scene = build_plane_scene(plane([[1.0, 10.0], [100.0, 1000.0]]), clip=50.0)
     np.testing.assert_array_equal(scene.values, [[1.0, 10.0], [100.0, 1000.0]])
     np.testing.assert_array_equal(scene.shown, scene.values)
     np.testing.assert_allclose(scene.heights, np.log10([[1.0, 10.0], [50.0, 50.0]]), rtol=1e-15)
@@ -87,31 +88,31 @@ def test_a_clip_limits_heights_and_colors_but_not_values() -> None:
 
 def test_heights_are_logarithms_on_a_log_scale_only() -> None:
     land = plane([[1.0, 10.0], [100.0, 1000.0]])
-    np.testing.assert_allclose(plane_scene(land).heights, [[0.0, 1.0], [2.0, 3.0]])
-    linear = plane_scene(land, scale="linear")
+    np.testing.assert_allclose(build_plane_scene(land).heights, [[0.0, 1.0], [2.0, 3.0]])
+    linear = build_plane_scene(land, scale="linear")
     np.testing.assert_array_equal(linear.heights, linear.values)
 
 
 def test_center_and_lowest_cell_are_found(bowl: Landscape, rectangular: Landscape) -> None:
-    scene = plane_scene(bowl)
+    scene = build_plane_scene(bowl)
     assert (scene.center, scene.center_value) == ((0.0, 0.0), bowl.data["loss"].values[20, 20])
     assert scene.lowest == (0.0, 0.0, 0.01)
-    outside = plane_scene(rectangular)
+    outside = build_plane_scene(rectangular)
     assert (outside.center, outside.center_value) == (None, None)
     assert outside.lowest == (-1.0, 0.5, 1.0)
 
 
 def test_the_lowest_cell_is_a_finite_one(holed: Landscape) -> None:
-    assert plane_scene(holed).lowest == (0.0, 0.0, holed.data["loss"].values[10, 10])
+    assert build_plane_scene(holed).lowest == (0.0, 0.0, holed.data["loss"].values[10, 10])
 
 
 def test_a_center_between_cells_has_a_place_but_no_value() -> None:
-    scene = plane_scene(plane([[1.0, 2.0], [3.0, 4.0]]))
+    scene = build_plane_scene(plane([[1.0, 2.0], [3.0, 4.0]]))
     assert (scene.center, scene.center_value) == ((0.0, 0.0), None)
 
 
 def test_cells_reach_halfway_to_their_neighbors(rectangular: Landscape) -> None:
-    x, y = plane_scene(rectangular).edges
+    x, y = build_plane_scene(rectangular).edges
     np.testing.assert_allclose(x, [-1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75, 2.25])
     np.testing.assert_allclose(y, [1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3])
 
@@ -120,7 +121,7 @@ def test_a_lone_row_is_as_high_as_its_cells_are_wide() -> None:
     land = Landscape(
         xr.Dataset({"loss": (("y", "x"), [[1.0, 2.0]])}, {"y": [3.0], "x": [0.0, 0.5]})
     )
-    np.testing.assert_allclose(plane_scene(land).edges[1], [2.75, 3.25])
+    np.testing.assert_allclose(build_plane_scene(land).edges[1], [2.75, 3.25])
 
 
 def test_each_value_stays_at_its_coordinate_in_whatever_order_it_is_stored() -> None:
@@ -128,30 +129,30 @@ def test_each_value_stays_at_its_coordinate_in_whatever_order_it_is_stored() -> 
         [[5.0, 6.0], [3.0, 4.0], [1.0, 2.0]], {"x": [3.0, 2.0, 1.0], "y": [0.0, 1.0]}, ("x", "y")
     )
     land = Landscape(xr.Dataset({"other": (("y", "x"), np.ones((2, 3))), "loss": stored}))
-    scene = plane_scene(land, quantity="loss")
+    scene = build_plane_scene(land, quantity="loss")
     np.testing.assert_array_equal(scene.x, [1.0, 2.0, 3.0])
     np.testing.assert_array_equal(scene.values, [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]])
 
 
 def test_labels_say_name_and_unit(bowl: Landscape) -> None:
-    scene = plane_scene(bowl, quantity="accuracy")
+    scene = build_plane_scene(bowl, quantity="accuracy")
     assert scene.label == "accuracy (%)"
     assert (scene.x_label, scene.y_label) == (
         "direction x (filter-normalized)",
         "direction y (filter-normalized)",
     )
     assert scene.title == "ResNet-56"
-    assert plane_scene(plane([[1.0, 2.0], [3.0, 4.0]])).title == ""
+    assert build_plane_scene(plane([[1.0, 2.0], [3.0, 4.0]])).title == ""
 
 
 def test_one_plane_of_a_volume_can_be_drawn(volume: Landscape) -> None:
-    scene = plane_scene(Landscape(volume.data.isel(z=2)))
+    scene = build_plane_scene(Landscape(volume.data.isel(z=2)))
     assert scene.values[3, 4] == 235.0
 
 
 def test_a_scene_changes_nothing_in_the_landscape(any_plane: Landscape) -> None:
     before = any_plane.data.copy(deep=True)
-    plane_scene(any_plane).shown[:] = -1
+    build_plane_scene(any_plane).shown[:] = -1
     xr.testing.assert_identical(any_plane.data, before)
 
 
@@ -174,88 +175,44 @@ def test_a_choice_that_cannot_be_is_refused_with_a_sentence(
     bowl: Landscape, choice: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(DrawError) as caught:
-        plane_scene(bowl, **choice)
+        build_plane_scene(bowl, **choice)
     assert sentence in str(caught.value)
     assert str(caught.value).endswith(".")
 
 
 def test_a_log_scale_without_a_positive_value_names_the_way_out() -> None:
     with pytest.raises(DrawError, match=r"no positive value.*use scale='linear'"):
-        plane_scene(plane([[-1.0, -2.0], [0.0, -3.0]]), scale="log")
+        build_plane_scene(plane([[-1.0, -2.0], [0.0, -3.0]]), scale="log")
 
 
 def test_a_landscape_without_a_finite_value_is_refused() -> None:
     with pytest.raises(DrawError, match="'loss' has no finite value"):
-        plane_scene(plane([[np.nan, np.inf], [-np.inf, np.nan]]))
+        build_plane_scene(plane([[np.nan, np.inf], [-np.inf, np.nan]]))
 
 
 def test_values_too_large_for_any_picture_are_refused() -> None:
     for scale in ("log", "linear"):
         with pytest.raises(DrawError, match=r"reaches from 1 to 1e\+251, and a picture ends at"):
-            plane_scene(plane([[1.0, 1e251], [1.0, 1.0]]), scale=scale)
+            build_plane_scene(plane([[1.0, 1e251], [1.0, 1.0]]), scale=scale)
 
 
 def test_another_dimension_is_refused_with_the_way_out(
     bowl: Landscape, training: Landscape, volume: Landscape
 ) -> None:
     with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
-        plane_scene(training)
+        build_plane_scene(training)
     with pytest.raises(DrawError, match=r"Landscape\(land\.data\.isel\(z=0\)\)"):
-        plane_scene(volume)
+        build_plane_scene(volume)
     with pytest.raises(DrawError, match=r"draw a plane with ls\.draw\.contour"):
-        line_scene(bowl)
+        build_line_scene(bowl)
 
 
 def test_coordinates_must_be_finite_and_distinct() -> None:
     data = {"loss": (("y", "x"), np.ones((2, 2)))}
     with pytest.raises(DrawError, match="coordinates x are not finite or not distinct"):
-        plane_scene(Landscape(xr.Dataset(data, {"y": [0.0, 1.0], "x": [1.0, 1.0]})))
+        build_plane_scene(Landscape(xr.Dataset(data, {"y": [0.0, 1.0], "x": [1.0, 1.0]})))
 
 
 def test_a_plane_of_one_point_width_has_no_area() -> None:
     with pytest.raises(DrawError, match=r"1 x 3 points \(y, x\).*use ls\.draw\.heatmap"):
-        need_area(plane_scene(plane([[1.0, 2.0, 3.0]])), "contour lines")
-
-
-def test_a_line_is_drawn_with_every_loss_and_every_percentage(training: Landscape) -> None:
-    training.data["train_accuracy_stderr"] = training.data["train_accuracy"]
-    scene = line_scene(training)
-    kinds = [(trace.quantity, trace.percent, trace.test) for trace in scene.traces]
-    assert kinds == [
-        ("train_loss", False, False),
-        ("test_loss", False, True),
-        ("train_accuracy", True, False),
-        ("test_accuracy", True, True),
-    ]
-    assert [t.quantity for t in line_scene(training, quantities="test_loss").traces] == [
-        "test_loss"
-    ]
-
-
-def test_percentages_do_not_take_part_in_the_scale_of_a_line(training: Landscape) -> None:
-    scene = line_scene(training, scale="log")
-    losses = np.concatenate([training.data[n].values for n in ("train_loss", "test_loss")])
-    assert scene.limits == (losses.min(), losses.max())
-    training.data["train_accuracy"].values[0] = 0.0
-    assert not np.isnan(line_scene(training, scale="log").traces[2].shown).any()
-
-
-def test_lines_beside_each_other_share_limits(training: Landscape, shifted: Landscape) -> None:
-    scenes = [line_scene(land, beside=[training, shifted]) for land in (training, shifted)]
-    assert scenes[0].limits == scenes[1].limits
-    assert scenes[0].limits != line_scene(training).limits
-
-
-def test_holes_of_a_line_keep_their_place(broken_line: Landscape) -> None:
-    scene = line_scene(broken_line)
-    np.testing.assert_allclose(scene.hole_positions, [-1.0, -0.7, -0.5, 0.4])
-    assert scene.hole_note == "4 not finite"
-
-
-def test_a_line_without_anything_finite_is_refused() -> None:
-    land = Landscape(xr.Dataset({"loss": (("x",), [np.nan, np.nan])}, {"x": [0.0, 1.0]}))
-    with pytest.raises(DrawError, match="'loss' has no finite value"):
-        line_scene(land)
-    land.data["loss"].attrs["units"] = "%"
-    with pytest.raises(DrawError, match="'loss' has no finite value"):
-        line_scene(land)
+        need_area(build_plane_scene(plane([[1.0, 2.0, 3.0]])), "contour lines")

@@ -16,10 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-from landscope.draw.labels import tick
-from landscope.draw.legends import legend_under, room_for_legends
+from landscope.draw.axes import add_color_bar, new_axes
+from landscope.draw.labels import legend_under, room_for_legends, tick
 from landscope.draw.levels import FloatArray
-from landscope.draw.path_plane import (
+from landscope.draw.path_marks import (
     WIDTH,
     add_shade_bar,
     entries,
@@ -29,9 +29,8 @@ from landscope.draw.path_plane import (
     shade_for,
 )
 from landscope.draw.path_scene import EMBER, Paths, Shade, Trail, trails_of
-from landscope.draw.plane import add_color_bar, new_axes
-from landscope.draw.relief import paint_surface
-from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene
+from landscope.draw.surfaces import paint_surface
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -81,7 +80,7 @@ def path_surface(
         >>> walked = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
         >>> axes = ls.draw.path_surface(land, walked)  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale, clip=clip)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale, clip=clip)
     trails = trails_of(paths, labels, land)
     check_heights(trails, scene)
     shade = shade_for(trails, color)

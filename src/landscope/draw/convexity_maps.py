@@ -14,17 +14,11 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from landscope.draw.axes import COLORS, add_color_bar, new_axes, plane_size
 from landscope.draw.labels import tick
 from landscope.draw.panels import panel_grid
-from landscope.draw.plane import (
-    COLORS,
-    add_color_bar,
-    new_axes,
-    paint_filled,
-    paint_heatmap,
-    plane_size,
-)
-from landscope.draw.scene import PlaneScene, plane_scene
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene
+from landscope.draw.planes import paint_filled, paint_heatmap
 from landscope.draw.values import named, names_of, several
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -78,7 +72,7 @@ def convexity_beside(land: Landscape) -> Figure:
     Example:
         >>> figure = ls.draw.convexity_beside(land)  # doctest: +SKIP
     """
-    bends, loss = _scene(land), plane_scene(land)
+    bends, loss = _scene(land), build_plane_scene(land)
     figure, (left, right) = panel_grid(2, plane_size(loss, 5.6))
     paint_filled(loss, left)
     add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
@@ -106,7 +100,7 @@ def convexities(lands: Sequence[Landscape], *, labels: Sequence[str] | None = No
         >>> figure = ls.draw.convexities([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
     """
     lands = several(lands)
-    losses = [plane_scene(one, beside=lands) for one in lands]
+    losses = [build_plane_scene(one, beside=lands) for one in lands]
     bends = [_scene(one) for one in lands]
     count, (width, height) = len(lands), plane_size(losses[0], 4.6)
     figure = Figure(figsize=(width * count + 1.2, 2 * height), layout="compressed")
@@ -128,7 +122,7 @@ def _scene(land: Landscape) -> PlaneScene:
             "The landscape has no variable 'convexity' over its plane: scan with"
             " quantities=(ls.curvature.hessian_extremes(),)."
         )
-    return plane_scene(land, quantity="convexity", scale="linear", limits=_LIMITS)
+    return build_plane_scene(land, quantity="convexity", scale="linear", limits=_LIMITS)
 
 
 def _paint(scene: PlaneScene, ax: Axes) -> None:

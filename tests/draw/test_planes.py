@@ -19,7 +19,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from landscope import draw
-from landscope.draw.scene import plane_scene
+from landscope.draw.plane_scene import build_plane_scene
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -108,7 +108,7 @@ def test_contour_lines_cut_no_corner_through_a_hole(holed: Landscape) -> None:
 
 
 def test_contours_stand_at_the_levels_of_the_scene_in_its_colors(bowl: Landscape) -> None:
-    scene, lines = plane_scene(bowl), only(draw.contour(bowl), ContourSet)
+    scene, lines = build_plane_scene(bowl), only(draw.contour(bowl), ContourSet)
     low, high = scene.limits
     assert list(lines.levels) == [v for v in scene.levels if low < v < high]
     share = np.log(lines.levels / low) / np.log(high / low)

@@ -12,22 +12,26 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from landscope.draw.labels import label_lines, tick
-from landscope.draw.legends import legend_under
-from landscope.draw.levels import FloatArray, digits_for, round_numbers
-from landscope.draw.scene import PlaneScene, need_area, plane_scene
+from landscope.draw.axes import (
+    COLORS,
+    add_color_bar,
+    few_ticks,
+    new_axes,
+    norm,
+    one_unit,
+    plane_size,
+)
+from landscope.draw.labels import label_lines, legend_under, tick
+from landscope.draw.levels import FloatArray, digits_for
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene, need_area
+from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
-COLORS = "viridis"  # even in lightness, and readable by color-blind people and in print
 _HOLE: dict[str, Any] = {
     "facecolor": "0.93",
     "edgecolor": "0.70",
@@ -69,7 +73,7 @@ def contour(
         >>> axes = ls.draw.contour(land, scale="log")  # doctest: +SKIP
         >>> ls.draw.save(axes, "contour.pdf")  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
     return _drawn(scene, ax, paint_contour)
 
 
@@ -90,7 +94,7 @@ def filled(
     Example:
         >>> axes = ls.draw.filled(land, quantity="accuracy")  # doctest: +SKIP
     """
-    scene = plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
+    scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
     return _drawn(scene, ax, paint_filled)
 
 
@@ -115,8 +119,41 @@ def heatmap(
         >>> axes = ls.draw.heatmap(land)  # doctest: +SKIP
     """
     return _drawn(
-        plane_scene(land, quantity=quantity, scale=scale, limits=limits), ax, paint_heatmap
+        build_plane_scene(land, quantity=quantity, scale=scale, limits=limits), ax, paint_heatmap
     )
+
+
+def errors(land: Landscape, *, ax: Axes | None = None, scale: str | None = None) -> Axes:
+    """Return axes with the estimated error of each cell, and a dot where it was evaluated.
+
+    Args:
+        land: a plane of an adaptive scan, or of one on drawn samples.
+        ax: where to draw. Default: a new figure.
+        scale: "log" or "linear", of the colors. Default: what suits the values.
+
+    Raises:
+        DrawError: when the landscape has no estimated errors: its values are exact.
+
+    Example:
+        >>> axes = ls.draw.errors(land)  # doctest: +SKIP
+    """
+    name = f"{land.quantity}_error"
+    if name not in land.data or len(land.dims) != 2:
+        raise DrawError(
+            f"the landscape has no variable {name!r} over a plane: scan a plane with ls.Adaptive()"
+            " or samples=ls.Calibrated(); the values of a full grid are exact."
+        )
+    axes = heatmap(land, quantity=name, ax=ax, scale=scale)
+    if "evaluated" in land.data:
+        y, x = land.axes
+        j, i = np.nonzero(np.asarray(land.data["evaluated"].values))
+        axes.plot(
+            x[i], y[j], ls="none", marker="o", ms=3.2, mfc="white", mec="black", mew=0.5,
+            label=f"evaluated: {len(i):,} of {len(x) * len(y):,}",
+        )  # fmt: skip
+        under: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+        axes.legend(**under, ncols=2, frameon=False, fontsize="small")
+    return axes
 
 
 def paint_contour(scene: PlaneScene, ax: Axes, *, clear: FloatArray | None = None) -> None:
@@ -163,64 +200,10 @@ def paint_heatmap(scene: PlaneScene, ax: Axes) -> None:
     _finish(scene, ax, *scene.edges)
 
 
-def add_color_bar(scene: PlaneScene, figure: Any, **place: Any) -> None:
-    """Draw the color scale of ``scene`` into ``figure``; ``place`` is where, as for colorbar()."""
-    bar = figure.colorbar(color_scale(scene), label=scene.label, **place)
-    mark_axis(bar.ax.yaxis, scene.limits, scene.scale)
-
-
-def mark_axis(axis: Any, limits: tuple[float, float], scale: str, *, count: int = 7) -> None:
-    """Put ticks at round numbers, written in plain digits, on an axis of a picture."""
-    marks = round_numbers(*limits, scale=scale, count=count)
-    digits = digits_for(marks)
-    axis.set_major_locator(FixedLocator([*marks]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, digits)))
-    axis.set_minor_locator(NullLocator())
-
-
-def few_ticks(axis: Any, *, prune: str | None = None) -> None:
-    """Put about five ticks along an axis, however large the picture: its layout is then stable."""
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], prune=prune))
-
-
-def color_scale(scene: PlaneScene) -> ScalarMappable:
-    """Return what maps values of ``scene`` to colors."""
-    return ScalarMappable(norm(scene), COLORS)
-
-
-def norm(scene: PlaneScene) -> Normalize:
-    """Return the norm that maps values of ``scene`` to [0, 1]."""
-    low, high = scene.limits
-    return LogNorm(low, high) if scene.scale == "log" else Normalize(low, high)
-
-
 def visible_levels(scene: PlaneScene) -> FloatArray:
     """Return the levels that cross this landscape, [levels]."""
     low, high = scene.span or (np.inf, -np.inf)
     return scene.levels[(scene.levels > low) & (scene.levels < high)]
-
-
-def new_axes(size: tuple[float, float], **kind: Any) -> Axes:
-    """Return empty axes in a figure of their own, ``size`` inches wide and high."""
-    axes: Axes = Figure(figsize=size, layout="compressed").add_subplot(**kind)
-    return axes
-
-
-def plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
-    """Return the size in inches of a picture that the plane fills."""
-    right, up = (float(np.ptp(edge)) for edge in scene.edges)
-    return area_size(right, up, width)
-
-
-def area_size(right: float, up: float, width: float) -> tuple[float, float]:
-    """Return the size in inches of a picture of an area; labels take about 1.7 by 1."""
-    ratio = up / right if one_unit(right, up) else 0.75
-    return (width, max((width - 1.7) * ratio + 1.0, 3.0))
-
-
-def one_unit(right: float, up: float) -> bool:
-    """Tell whether both axes can have one unit length without a thin strip of a picture."""
-    return 1 / 3 <= right / up <= 3
 
 
 def _drawn(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
