@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the folder of what can be made again."""
+"""Files that are written completely or not at all, and the cache folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from landscope.errors import FormatError
+
+if TYPE_CHECKING:
+    import h5py
+    import xarray as xr
 
 
 def _umask() -> int:
@@ -30,6 +37,67 @@ def whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Create the folder of a file, and explain the errors of writing the file.
+
+    Raises:
+        FormatError: When the folder or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise FormatError(
+            f"{path} cannot be written ({error}): choose a folder that you may write to."
+        ) from error
+
+
+def write_netcdf(data: xr.Dataset, path: Path) -> None:
+    """Write a dataset as a netCDF-4 file, completely or not at all; equal data give equal bytes.
+
+    Raises:
+        OSError: When the file cannot be written.
+    """
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
+    with (
+        whole(path) as part,
+        _create_timeless_hdf5(part) as raw,
+        h5netcdf.File(raw, "r+") as file,
+    ):
+        data.dump_to_store(H5NetCDFStore(file))
+
+
+def read_netcdf(path: Path) -> xr.Dataset:
+    """Return the dataset in a netCDF-4 file, in memory.
+
+    Raises:
+        OSError: When the file is no netCDF-4 file.
+        ValueError: When its variables cannot be decoded.
+    """
+    import xarray as xr
+
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        return data.load()
+
+
+@contextlib.contextmanager
+def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Create an HDF5 file without its creation time."""
+    import h5py
+
+    properties = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    properties.set_obj_track_times(False)
+    in_order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED  # netCDF-4 requires it
+    properties.set_link_creation_order(in_order)
+    properties.set_attr_creation_order(in_order)
+    identifier = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=properties)
+    with h5py.File(identifier) as file:
+        yield file
 
 
 def write_once(path: Path, text: str) -> None:

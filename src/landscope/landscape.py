@@ -6,10 +6,8 @@ Points that were not evaluated, and points whose loss is not a number, are NaN.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +16,9 @@ import numpy as np
 
 from landscope.errors import FormatError
 from landscope.extras import optional
-from landscope.files import whole
+from landscope.files import explain_write_errors, read_netcdf, whole, write_netcdf
 
 if TYPE_CHECKING:
-    import h5py
     import xarray as xr
 
 _DIMS = ("z", "y", "x")  # of a volume, slowest first; a plane and a line have the last ones
@@ -86,13 +83,8 @@ class Landscape:
                 f" {', '.join(_FORMATS)}: choose one of these endings."
             )
         write, _ = _FORMATS[path.suffix]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with explain_write_errors(path):
             write(self, path)
-        except OSError as error:
-            raise FormatError(
-                f"{path} cannot be written ({error}): choose a folder that you may write to."
-            ) from error
         return path
 
 
@@ -123,37 +115,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
 
 
 def _write_netcdf(land: Landscape, path: Path) -> None:
-    import h5netcdf
-    from xarray.backends import H5NetCDFStore
-
-    with (
-        whole(path) as part,
-        _create_timeless_hdf5(part) as raw,
-        h5netcdf.File(raw, "r+") as file,
-    ):
-        land.data.dump_to_store(H5NetCDFStore(file))
-
-
-@contextlib.contextmanager
-def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Create an HDF5 file without its creation time, so that equal data give equal files."""
-    import h5py
-
-    properties = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    properties.set_obj_track_times(False)
-    in_order = h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED  # netCDF-4 requires it
-    properties.set_link_creation_order(in_order)
-    properties.set_attr_creation_order(in_order)
-    identifier = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=properties)
-    with h5py.File(identifier) as file:
-        yield file
-
-
-def _read_netcdf(path: Path) -> xr.Dataset:
-    import xarray as xr
-
-    with xr.open_dataset(path, engine="h5netcdf") as data:
-        return data.load()
+    write_netcdf(land.data, path)
 
 
 def _write_zarr(land: Landscape, path: Path) -> None:
@@ -206,7 +168,7 @@ def _to_json(value: Any) -> Any:
 
 
 _FORMATS = {  # suffix: (writer, reader)
-    ".nc": (_write_netcdf, _read_netcdf),
+    ".nc": (_write_netcdf, read_netcdf),
     ".zarr": (_write_zarr, _read_zarr),
     ".csv": (_write_csv, _read_csv),
 }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from landscope.errors import FormatError, SliceError
-from landscope.files import whole
+from landscope.files import explain_write_errors, read_netcdf, write_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,26 +24,26 @@ class TrainingPath:
     """The checkpoints of a trajectory on a slice.
 
     Args:
-        data: variables over the one dim "checkpoint": "x" (and "y", "z"), the coordinates;
-            "distance" from the checkpoint to the point with these coordinates, and
-            "relative_distance", its share of the distance to the center (0 at the center);
-            "step", "epoch" and "learning_rate", NaN where they were not recorded; and, where an
-            objective was given, "loss" at the checkpoint and "projected_loss" at its projection,
-            and so with each metric.
+        data: The values, one variable per quantity over the dimension "checkpoint": "x" (and "y",
+            "z"), the coordinates; "distance", from the checkpoint to the point with these
+            coordinates, and "relative_distance", its share of the distance between checkpoint and
+            center (0 at the center); "step", "epoch" and "learning_rate", NaN if they were not
+            recorded. With an objective there are also "loss", at the checkpoint, and
+            "projected_loss", at its projection, and the same for each metric.
 
     Raises:
-        FormatError: when these are not the variables of a path.
+        FormatError: When the variables are not those of a path.
     """
 
     data: xr.Dataset
 
     def __post_init__(self) -> None:
-        odd = [str(n) for n, v in self.data.items() if v.dims != ("checkpoint",)]
-        if odd or "x" not in self.data:
-            what = f"{odd[0]} is over {self.data[odd[0]].dims}" if odd else "there is no x"
+        wrong = [str(n) for n, v in self.data.items() if v.dims != ("checkpoint",)]
+        if wrong or "x" not in self.data:
+            problem = f"{wrong[0]} is over {self.data[wrong[0]].dims}" if wrong else "there is no x"
             raise FormatError(
-                f"these are no data of a path: {what}; expected coordinates over 'checkpoint', as"
-                " ls.paths.project returns them."
+                f"these are no data of a path: {problem}; expected coordinates over 'checkpoint',"
+                " as ls.paths.project returns them."
             )
 
     @property
@@ -51,39 +51,31 @@ class TrainingPath:
         """The name of the trajectory, for legends."""
         return str(self.data.attrs.get("title", ""))
 
-    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write the path to a .nc file (netCDF-4), which appears whole or not at all; return it.
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the path to a .nc file (netCDF-4), completely or not at all; return the file.
 
         Raises:
-            FormatError: when the ending is another, or the place cannot be written.
+            FormatError: When the suffix is another one, or the file cannot be written.
         """
-        place = pathlib.Path(path)
-        if place.suffix != ".nc":
+        file = Path(path)
+        if file.suffix != ".nc":
             raise FormatError(f"path={str(path)!r}; a path of training is saved as a .nc file.")
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with whole(place) as part:
-                self.data.to_netcdf(part, engine="h5netcdf")
-        except OSError as error:
-            raise FormatError(
-                f"{place} cannot be written ({error}): choose a folder that you may write to."
-            ) from error
-        return place
+        with explain_write_errors(file):
+            write_netcdf(self.data, file)
+        return file
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainingPath:
         """Return the path in a file that :meth:`save` wrote.
 
         Raises:
-            FormatError: when there is no such file, or it holds no path.
+            FormatError: When the file does not exist or holds no path.
         """
-        import xarray as xr
-
-        if not pathlib.Path(path).is_file():
+        file = Path(path)
+        if not file.is_file():
             raise FormatError(f"{path} does not exist or is no file: check the name.")
         try:
-            with xr.open_dataset(path, engine="h5netcdf") as data:
-                return cls(data.load())
+            return cls(read_netcdf(file))
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(f"{path} cannot be read as a path of training ({error}).") from error
 
@@ -91,33 +83,33 @@ class TrainingPath:
 def spans(
     paths: TrainingPath | Iterable[TrainingPath], margin: float = 0.2
 ) -> list[tuple[float, float]]:
-    """Return (first, last) of each axis of a picture that shows whole paths.
+    """Return the ends (first, last) of each axis of a picture that shows whole paths.
 
-    No axis is less than half as long as another, so that pictures can have one unit of length.
+    No axis is less than half as long as another, so that all axes of a picture can have one scale.
 
     Args:
-        paths: one path, or several on one slice.
-        margin: what is left free on every side, as a share of the longest axis.
+        paths: One path, or several on one slice.
+        margin: The free space on every side, as a share of the longest axis; 0 or more.
 
     Raises:
-        SliceError: when no coordinate is finite, or margin is negative or infinite.
+        SliceError: When no coordinate is finite, or the margin is out of range.
     """
-    found = [paths] if isinstance(paths, TrainingPath) else list(paths)
-    dims = [dim for dim in ("x", "y", "z") if all(dim in path.data for path in found)]
-    columns = [np.concatenate([path.data[dim].values for path in found]) for dim in dims if found]
-    finite = [column[np.isfinite(column)] for column in columns]
-    if not finite or not all(column.size for column in finite) or not 0 <= margin < math.inf:
+    shown = [paths] if isinstance(paths, TrainingPath) else list(paths)
+    dims = [dim for dim in ("x", "y", "z") if all(dim in path.data for path in shown)]
+    axes = [np.concatenate([path.data[dim].values for path in shown]) for dim in dims if shown]
+    finite = [coordinates[np.isfinite(coordinates)] for coordinates in axes]
+    if not finite or not all(axis.size for axis in finite) or not 0 <= margin < math.inf:
         raise SliceError(
-            f"{len(found)} paths, margin={margin}; expected paths with finite coordinates, and a"
+            f"{len(shown)} paths, margin={margin}; expected paths with finite coordinates, and a"
             " margin of 0 or more."
         )
-    longest = max(float(np.ptp(column)) for column in finite) or 1.0
-    return [_span(column, longest, margin) for column in finite]
+    longest = max(float(np.ptp(axis)) for axis in finite) or 1.0
+    return [_span(axis, longest, margin) for axis in finite]
 
 
-def _span(values: np.ndarray, longest: float, margin: float) -> tuple[float, float]:
-    half = max(float(np.ptp(values)), longest / 2) / 2 + margin * longest
-    middle = float(values.min() + values.max()) / 2
-    unit = 10.0 ** (math.floor(math.log10(half)) - 1)  # two digits: axes that can be read
-    ends = math.floor((middle - half) / unit), math.ceil((middle + half) / unit)
-    return float(f"{ends[0] * unit:.12g}"), float(f"{ends[1] * unit:.12g}")
+def _span(coordinates: np.ndarray, longest: float, margin: float) -> tuple[float, float]:
+    half = max(float(np.ptp(coordinates)), longest / 2) / 2 + margin * longest
+    middle = float(coordinates.min() + coordinates.max()) / 2
+    unit = 10.0 ** (math.floor(math.log10(half)) - 1)  # ends of two digits are easy to read
+    first, last = math.floor((middle - half) / unit), math.ceil((middle + half) / unit)
+    return float(f"{first * unit:.12g}"), float(f"{last * unit:.12g}")

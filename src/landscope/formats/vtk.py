@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from landscope.errors import FormatError
-from landscope.files import whole
+from landscope.files import explain_write_errors, whole
 from landscope.landscape import Landscape
 
 __all__ = ["Scale", "write"]
@@ -85,14 +85,8 @@ def write(
         )
     root = _surface(grid, heights) if path.suffix == ".vtp" else _structured(grid, heights)
     ElementTree.indent(root)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            ElementTree.ElementTree(root).write(part, encoding="utf-8")
-    except OSError as error:
-        raise FormatError(
-            f"{path} cannot be written ({error}): choose a folder that you may write to."
-        ) from error
+    with explain_write_errors(path), whole(path) as part:
+        ElementTree.ElementTree(root).write(part, encoding="utf-8")
     return path
 
 
