@@ -67,6 +67,25 @@ def _found(job: Job, plan: Plan) -> list[dict[str, float]]:
     return [found[k] for k, _ in PLACES]
 
 
+@pytest.mark.parametrize("kind", ["bezier", "polyline"])
+@pytest.mark.parametrize("made", [_tied, _convolutions])
+def test_points_of_a_curve_in_one_pass_have_the_values_of_the_plain_pass(
+    made: Any, kind: Any
+) -> None:
+    objective = _objective(made)
+    center = objective.center
+    nodes = [center, *ls.directions.random(center, ignore=None)]
+    job = Job(objective, ls.Curve(nodes, kind), points=400)
+    places = [(k, (t,)) for k, t in enumerate((0.0, 0.3, 0.5, 0.9, 1.0))]
+    with Local(plan=Plan(points=4)).open(job) as team:
+        assert team.workers[0].together is not None
+        found = {r.point: r.values for results in team.run(places) for r in results}
+    with Local(plan=Plan()).open(job) as team:
+        expected = {r.point: r.values for results in team.run(places) for r in results}
+    for k, _ in places:
+        assert found[k] == pytest.approx(expected[k], rel=1e-5)
+
+
 def _job(objective: ls.Objective, *, states: bool = False) -> Job:
     center = objective.states if states else objective.center
     plane = ls.Plane(center, *ls.directions.random(center, ignore=None))

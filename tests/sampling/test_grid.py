@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from landscope.errors import SamplerError
-from landscope.sampling.grid import Grid
+from landscope.sampling.adaptive import Adaptive
+from landscope.sampling.grid import Grid, as_sampler
 
 
 def test_axes_are_those_of_linspace() -> None:
@@ -103,3 +105,21 @@ def test_a_grid_that_cannot_be_is_refused_with_a_sentence(
 def test_another_number_of_axes_is_refused_with_a_sentence(grid: Grid, words: str) -> None:
     with pytest.raises(SamplerError, match=words):
         grid.axes(("x", "y"))
+
+
+@pytest.mark.parametrize("number", [5, 5.0, np.int64(5)])
+def test_a_whole_number_is_a_grid_on_the_span(number: Any) -> None:
+    assert as_sampler(number, (0.0, 1.0)) == Grid(5, (0.0, 1.0))
+
+
+def test_no_sampler_is_the_default_grid_on_the_span_and_a_sampler_is_itself() -> None:
+    assert as_sampler(None, (-1.0, 1.0)) == Grid()
+    for sampler in (Grid(3), Adaptive()):
+        assert as_sampler(sampler, (0.0, 1.0)) is sampler
+
+
+@pytest.mark.parametrize("nonsense", [0, -3, 2.5, "51", True, float("nan"), (51, 41), {}, Grid])
+def test_what_is_no_sampler_is_refused_with_a_sentence(nonsense: Any) -> None:
+    words = re.escape(f"sampler={nonsense!r}; expected a whole number of points along each axis")
+    with pytest.raises(SamplerError, match=words):
+        as_sampler(nonsense, (-1.0, 1.0))

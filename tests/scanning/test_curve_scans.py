@@ -130,6 +130,39 @@ def test_a_journal_knows_the_kind_the_nodes_and_their_order(tmp_path: Path) -> N
             ls.scan(objective, other, GRID, engine=SERIAL, journal=path)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "count"),
+    [(None, 51), (5, 5), (ls.Grid(5, "auto"), 5), (ls.Adaptive(resolution=5, span="auto"), 5)],
+)
+def test_a_scan_goes_from_end_to_end_of_a_curve(sampler: Any, count: int) -> None:
+    objective = cases.mlp().objective()
+    curve = ls.Curve(nodes(objective.center))
+    land = ls.scan(objective, curve, sampler, engine=SERIAL)
+    assert land.data["x"].values == pytest.approx(np.linspace(0, 1, count), rel=1e-15)
+    assert np.isfinite(land.data["loss"]).all()
+    assert ls.estimate(objective, curve, sampler, engine=SERIAL).naive_evaluations == count
+
+
+@pytest.mark.parametrize("sampler", [ls.Grid(5), ls.Adaptive(resolution=5)])
+def test_a_span_beyond_the_ends_is_refused_before_anything_is_kept(
+    sampler: Any, tmp_path: Path
+) -> None:
+    objective = cases.mlp().objective()
+    curve, path = ls.Curve(nodes(objective.center)), tmp_path / "journal.sqlite"
+    words = r"coordinates=\(-1\.0,\); a curve runs from 0 .* span=\(0, 1\)"
+    with pytest.raises(SliceError, match=words):
+        ls.scan(objective, curve, sampler, engine=SERIAL, journal=path)
+    with pytest.raises(SliceError, match=words):
+        ls.estimate(objective, curve, sampler, engine=SERIAL)
+    ls.scan(objective, curve, 5, engine=SERIAL, journal=path)
+
+
+def test_a_budget_keeps_to_the_curve() -> None:
+    objective = cases.mlp().objective()
+    land = ls.scan(objective, ls.Curve(nodes(objective.center)), engine=SERIAL, budget=1)
+    assert land.data["x"].values[[0, -1]].tolist() == [0.0, 1.0]
+
+
 def test_a_model_that_fills_the_memory_is_not_moved_along_a_curve() -> None:
     case = cases.mlp()
     points = nodes(case.objective().center)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import landscope as ls
-from landscope.errors import ObjectiveError, SliceError
+from landscope.engines.local import Local
+from landscope.engines.tuning import Plan
+from landscope.errors import ObjectiveError, SamplerError, SliceError
 from landscope.params import Params, norm
 from landscope.progress import Progress
 from tests import cases
@@ -82,3 +84,19 @@ def test_wrong_parts_get_a_sentence() -> None:
     strange = {f"other.{n}": t for n, t in objective.center.items()}
     with pytest.raises(SliceError, match="moves no parameter"):
         ls.scan(objective, ls.Line(Params(strange), Params(strange)), ls.Grid(2))
+
+
+def test_a_whole_number_as_sampler_is_a_grid_of_that_resolution() -> None:
+    objective = cases.mlp().objective()
+    plane, engine = cases.plane(objective), Local(plan=Plan())
+    land = ls.scan(objective, plane, 3, engine=engine)
+    assert land.data.identical(ls.scan(objective, plane, ls.Grid(3), engine=engine).data)
+    assert ls.estimate(objective, plane, 3, engine=engine).points == 9
+
+
+@pytest.mark.parametrize("nonsense", [0, -3, 2.5, "51", True])
+def test_a_sampler_that_is_none_gets_a_sentence(nonsense: Any) -> None:
+    objective = cases.mlp().objective()
+    for run in (ls.scan, ls.estimate):
+        with pytest.raises(SamplerError, match="expected a whole number of points along each axis"):
+            run(objective, cases.plane(objective), nonsense)

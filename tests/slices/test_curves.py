@@ -19,7 +19,7 @@ import landscope as ls
 from landscope import params
 from landscope.errors import ParamsError, SliceError
 from landscope.params import Params
-from landscope.slices.curves import Curve, default_span
+from landscope.slices.curves import Curve, check_axes, default_span
 from landscope.slices.slices import Line, Plane
 
 SHAPES = {"b": (3, 2), "a": (4,)}
@@ -299,9 +299,10 @@ def test_coordinates_may_miss_an_end_by_rounding_only() -> None:
     assert flat(curve.at((-1e-12,))).equal(flat(point(0)))
     bare: Any = 0.5
     assert flat(curve.at(bare)).equal(flat(curve.at((0.5,))))
-    curve.check_axes([np.linspace(0, 1, 5)])
+    check_axes(curve, [np.linspace(0, 1, 5)])
     with pytest.raises(SliceError, match=r"coordinates=\(-0\.5,\); a curve runs from 0"):
-        curve.check_axes([np.linspace(-0.5, 1, 4)])
+        check_axes(curve, [np.linspace(-0.5, 1, 4)])
+    check_axes(Line(point(0), point(1)), [np.linspace(-5, 5, 4)])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from landscope.slices.slices import Line, Plane
 def ensemble(
     objective: Objective,
     count: int = 9,
-    sampler: Sampler | None = None,
+    sampler: Sampler | int | None = None,
     *,
     axes: int = 2,
     engine: Engine | None = None,
@@ -37,7 +37,8 @@ def ensemble(
     Args:
         objective: what to evaluate.
         count: how many.
-        sampler: at which points: ``Adaptive(resolution=31)`` if not given, for lines ``Grid(31)``.
+        sampler: at which points, as in ``ls.scan``; ``Adaptive(resolution=31)`` if not given, for
+            lines ``Grid(31)``.
         axes: 2 for planes, 1 for lines.
         engine: as in ``ls.scan``.
         folder: keeps a journal of each, so that the same call goes on where it stopped.

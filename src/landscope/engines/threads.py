@@ -31,7 +31,7 @@ from landscope.objective.memory import is_out_of_memory
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.params import Params
-from landscope.slices.slices import Affine
+from landscope.slices.curves import ReusableSlice
 
 
 @final
@@ -167,7 +167,7 @@ class Worker:
             if isinstance(q, Chained) and job.axes
         }
         self.together: Together | None = None
-        if plan.points > 1 and isinstance(self.slice, Affine) and not self.quantities:
+        if plan.points > 1 and isinstance(self.slice, ReusableSlice) and not self.quantities:
             self.together = Together(session, self.slice, plan.points)
 
     def take(self, points: Iterator[Point]) -> list[Point]:
@@ -215,7 +215,7 @@ class Worker:
     def _params(self, coordinates: tuple[float, ...]) -> Params:
         if self.moved is not None:
             return self.moved.at(coordinates)
-        if not isinstance(self.slice, Affine) or self.quantities:
+        if not isinstance(self.slice, ReusableSlice) or self.quantities:
             return self.slice.at(coordinates)
         self.params = self.slice.at(coordinates, self.params)
         return self.params

@@ -24,7 +24,7 @@ from landscope import _version, fingerprint
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
 from landscope.objective.batches import count_rows, tensors
-from landscope.slices.slices import Affine
+from landscope.slices.curves import ReusableSlice
 
 if TYPE_CHECKING:
     from landscope.engines.job import Job
@@ -220,10 +220,11 @@ class _Trials:
         job, problem = self.job, self.job.objective.problem
         by_hand = problem.buffers == "recompute" or problem.weights is not None
         by_hand = by_hand or problem.precision == "bfloat16"
-        if job.quantities or by_hand or not isinstance(job.slice, Affine):
+        if job.quantities or by_hand or not isinstance(job.slice, ReusableSlice):
             return 1
         room = self._room() // min(self.fastest.rows or self._count(), self._total())
-        size = sum(t.nbytes for t in job.slice.center.values())
+        first = next(iter(job.slice.parts.values()))  # the center, or the first node
+        size = sum(t.nbytes for t in first.values())
         return min(room, _COPIES // max(size, 1), _TOGETHER, job.points)
 
     def _middle(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from landscope.objective.evaluation import Session
 from landscope.params import like
-from landscope.slices.slices import Affine
+from landscope.slices.curves import ReusableSlice
 
 
 @final
@@ -32,7 +32,7 @@ class Together:
             (random numbers, decisions that depend on values): a plan does not take it then.
     """
 
-    def __init__(self, session: Session, slice_: Affine, points: int) -> None:
+    def __init__(self, session: Session, slice_: ReusableSlice, points: int) -> None:
         self.session, self.slice, self.points = session, slice_, points
         self.whole = _Whole(session)
         first = slice_.at([0.0] * len(slice_.dims))

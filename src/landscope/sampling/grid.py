@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ Span = tuple[float, float]
 _T = TypeVar("_T")
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """What a scan needs to know of a sampler: all of it a function of the points known so far."""
 
@@ -133,6 +134,29 @@ class Grid:
                 f"span={self.span!r} runs from {first:g} to {last:g}; the first coordinate must"
                 f" be below the last: {remedy}."
             )
+
+
+def as_sampler(sampler: Sampler | int | None, span: Span) -> Sampler:
+    """Return a sampler itself, and for a number of points along each axis the grid on a span.
+
+    Args:
+        sampler: A sampler, a whole number, or None for ``Grid()`` on the span.
+        span: The (first, last) coordinate of that grid on all axes.
+
+    Raises:
+        SamplerError: For anything else.
+    """
+    given: Any = sampler
+    if given is None:
+        return Grid(span=span)
+    if isinstance(given, Sampler) and not isinstance(given, type):
+        return given
+    if not _is_count(given):
+        raise SamplerError(
+            f"sampler={given!r}; expected a whole number of points along each axis such as 51, or a"
+            " sampler such as ls.Grid(51, (-1, 1)) or ls.Adaptive()."
+        )
+    return Grid(int(given), span)
 
 
 def _axis(count: int, span: Span) -> np.ndarray:

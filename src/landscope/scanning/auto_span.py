@@ -12,6 +12,7 @@ from landscope.objective.evaluation import Session
 from landscope.objective.objective import Objective
 from landscope.objective.problem import Problem
 from landscope.params import like
+from landscope.slices.curves import Curve, default_span
 from landscope.slices.slices import Slice
 
 _ROWS = 2048  # of the data; the span need not be known to many digits
@@ -31,12 +32,16 @@ def found(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     finite, or not above the center's, ten times. A side on which no wall is met reaches as far as
     the directions are long in filter-normalized units: to 1.
 
+    A Curve has ends: it is shown from one to the other, which takes no evaluation.
+
     Args:
         objective: evaluated on 2,048 samples of the data at most, evenly spread.
-        slice_: a slice with the center at coordinate 0.
+        slice_: a slice with the center at coordinate 0, or a Curve.
 
     Cost: about 8 passes over those samples for each side of each axis.
     """
+    if isinstance(slice_, Curve):
+        return [default_span(slice_)]
     some = _some(objective.problem)
     with some.session() as session:
         wall = _wall(session, slice_)

@@ -18,8 +18,9 @@ from landscope.engines.tuning import Plan
 from landscope.objective.batches import count_rows, tensors
 from landscope.objective.kernels import NATIVE
 from landscope.objective.objective import Objective
-from landscope.sampling.grid import Grid, Sampler
+from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
+from landscope.slices.curves import check_axes, default_span
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Cost:
 def estimate(
     objective: Objective,
     slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
-    sampler: Sampler | None = None,
+    sampler: Sampler | int | None = None,
     *,
     samples: Calibrated | None = None,
     engine: Engine | None = None,
@@ -87,16 +88,18 @@ def estimate(
     Args:
         objective: what will be evaluated.
         slice: where.
-        sampler: at which points; ``Grid(51)`` if not given.
+        sampler: at which points, as for ``ls.scan``: a sampler or a whole number; 51 if not given.
         samples: as for ``ls.scan``.
         engine: who evaluates; this machine if not given.
 
     Cost: some passes over the data, and the choice of a plan, which the scan will find made.
     """
-    sampler = Grid() if sampler is None else sampler
+    span = default_span(slice)
+    sampler = as_sampler(sampler, span)
     engine = Local() if engine is None else engine
-    anywhere = [(-1.0, 1.0)] * len(slice.dims)  # a span that is not known yet costs nothing
+    anywhere = [span] * len(slice.dims)  # a span that is not known yet costs nothing
     axes = sampler.with_span(lambda: anywhere).axes(slice.dims)
+    check_axes(slice, axes)
     shape = tuple(len(axis) for axis in axes)
     cells = math.prod(shape)
     points = sampler.expected_points(shape)

@@ -30,10 +30,11 @@ from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
 from landscope.progress import Clock, Progress, reporter
 from landscope.sampling.calibrated import Calibrated, Subset, loads
-from landscope.sampling.grid import Grid, Sampler
+from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning import auto_span, dataset
 from landscope.scanning import budget as budgets_
 from landscope.scanning.journal import Journal
+from landscope.slices.curves import check_axes, default_span
 from landscope.slices.seeded_directions import Seeded
 from landscope.slices.slices import Direction, Slice
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 def scan(
     objective: Objective,
     slice: Slice,  # noqa: A002 - the field's word
-    sampler: Sampler | None = None,
+    sampler: Sampler | int | None = None,
     *,
     samples: Calibrated | None = None,
     engine: Engine | None = None,
@@ -59,7 +60,8 @@ def scan(
         objective: what to evaluate.
         slice: where: a Line, a Plane, a Volume, a Curve, or anything with the four members of
             Slice.
-        sampler: at which points: ``Grid(51)`` on [-1, 1] if not given, ``Adaptive()`` for about a
+        sampler: at which points: a whole number is a ``Grid`` of so many along each axis on
+            [-1, 1], or from end to end of a Curve; 51 if not given. ``Adaptive()`` takes about a
             tenth of them.
         samples: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
             samples elsewhere.
@@ -98,10 +100,9 @@ def scan(
     _check(objective, slice, samples)
     own = journal if isinstance(journal, Journal) else Journal(journal)
     with contextlib.nullcontext(own) if isinstance(journal, Journal) else own:
-        asked = _Asked(
-            objective, slice, Grid() if sampler is None else sampler, samples, quantities
-        )
-        asked = asked.with_span(own)
+        sampler = as_sampler(sampler, default_span(slice))
+        asked = _Asked(objective, slice, sampler, samples, quantities).with_span(own)
+        check_axes(slice, asked.axes)
         if deadline is not None:
             asked = asked.within(deadline, own, engine)
         own.begin(asked.question)

@@ -44,8 +44,9 @@ class Curve:
       node k is at t = k / n however far apart the nodes are: distances between parameters change
       when a layer is rescaled, which the network does not notice; the numbers of the nodes do not.
 
-    A curve ends at its nodes: coordinates outside [0, 1] are refused. With two nodes both kinds
-    are the part of ``Line(a, between(a, b))`` from a to b.
+    A curve ends at its nodes: coordinates outside [0, 1] are refused, and ``ls.scan`` goes from end
+    to end unless the sampler has another span. With two nodes both kinds are the part of
+    ``Line(a, between(a, b))`` from a to b.
 
     Args:
         nodes: Two nodes or more with the same names and shapes, from first to last, such as
@@ -112,7 +113,7 @@ class Curve:
         weight 0 costs nothing, so the first and the last node are returned exactly. float16 and
         bfloat16 are summed in float32, one tensor at a time, and rounded once.
         """
-        weights = self._weights(self._check_position(coordinates))
+        weights = self._weights(self.check_position(coordinates))
         first = self.nodes[0]
         if out is None:
             out = like(first, {n: torch.empty_like(t) if t.is_floating_point() else t
@@ -164,17 +165,12 @@ class Curve:
         parts = (row.to(piece.device) @ piece for piece in self._pieces(params))
         return (t,), math.sqrt(sum(float(part @ part) for part in parts))
 
-    def check_axes(self, axes: Sequence[np.ndarray]) -> None:
-        """Raise a sentence when coordinates lie outside [0, 1].
+    def check_position(self, coordinates: Sequence[float]) -> float:
+        """Return the one coordinate as a number t in [0, 1].
 
         Raises:
-            SliceError: Naming the first of them.
+            SliceError: For other than one number, or a number outside [0, 1].
         """
-        for axis in axes:
-            for value in np.ravel(axis):
-                self._check_position((float(value),))
-
-    def _check_position(self, coordinates: Sequence[float]) -> float:
         given = coordinates if isinstance(coordinates, Iterable) else (coordinates,)
         steps = tuple(float(c) for c in given)
         if len(steps) != 1:
@@ -221,6 +217,17 @@ ReusableSlice = Affine | Curve
 def default_span(slice_: Slice) -> tuple[float, float]:
     """Return where a slice is looked at unless a sampler says otherwise: all of a curve."""
     return (0.0, 1.0) if isinstance(slice_, Curve) else (-1.0, 1.0)
+
+
+def check_axes(slice_: Slice, axes: Sequence[np.ndarray]) -> None:
+    """Raise a sentence when coordinates lie beyond the ends of a slice.
+
+    Raises:
+        SliceError: Naming the first of them.
+    """
+    if isinstance(slice_, Curve):
+        for (coordinate,) in zip(*axes, strict=True):
+            slice_.check_position((float(coordinate),))
 
 
 def _prepare_nodes(nodes: Any) -> tuple[Params, ...]:
