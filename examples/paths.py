@@ -26,7 +26,7 @@ import torch
 
 import landscope as ls
 from landscope.cli import run_folder
-from landscope.progress import bar
+from landscope.progress import show_bar
 from landscope.training.loop import train
 from landscope.training.optimizers import Course
 from landscope.zoo import digits
@@ -70,7 +70,7 @@ def trained(
 ) -> tuple[ls.Trajectory, ls.Objective]:
     """Return the path that training takes, and the objective where it ends."""
     place = folder / network / label
-    with bar(f"{label} trains {network}", "steps", values=True) as tell:
+    with show_bar(f"{label} trains {network}", "steps", values=True) as tell:
         made = train(objective_of(digits.initial(network)), course, record=place, progress=tell)
     return ls.Trajectory.open(place, label), objective_of(made.model)
 
@@ -90,7 +90,7 @@ def surface(
     plane = ls.paths.plane(pca, objective)
     paths = [ls.paths.project(one, plane, objective) for one in walked]
     grid = ls.Grid(POINTS, ls.paths.spans(paths))
-    with bar(f"surface of {place.parent.name}, {place.name}") as tell:
+    with show_bar(f"surface of {place.parent.name}, {place.name}") as tell:
         return ls.scan(objective, plane, grid, journal=f"{place}.sqlite", progress=tell), paths
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import landscope as ls
 from landscope.cli import run_folder
-from landscope.progress import bar, counted
+from landscope.progress import show_bar
 
 NETWORKS = {"with skips": "digits_resnet56", "without skips": "digits_resnet56_noshort"}
 SAMPLES = 256  # of 1,437, drawn once, for Hessians over the plane
@@ -31,19 +31,19 @@ def main(folder: Path) -> None:
     for name in NETWORKS.values():
         objective = ls.zoo.objective(name)
         start = ls.params.parameters(ls.zoo.initial(name))
-        with bar(f"profiles of {name}", "profiles") as tell:
+        with show_bar(f"profiles of {name}", "profiles") as tell:
             wholes.append(
                 ls.representativeness(
                     objective,
                     10,
                     initialization=start,
                     folder=folder / name,
-                    progress=counted(tell),
+                    progress=tell,
                 )
             )
         dx, dy = ls.directions.random(objective.center)
         extremes = ls.curvature.hessian_extremes(samples=SAMPLES)
-        with bar(f"convexity of {name}") as tell:
+        with show_bar(f"convexity of {name}") as tell:
             maps.append(
                 ls.scan(
                     objective,

@@ -23,7 +23,8 @@ from landscope import errors
 SOURCE = Path(str(landscope.__file__)).parent
 PUBLIC = {
     "Adaptive", "Calibrated", "Cost", "Curve", "Grid", "Journal", "Landscape", "Line", "Objective",
-    "Plane", "Recorder", "Trajectory", "Volume", "curvature", "directions", "draw", "engines",
+    "Plane", "Progress", "Recorder", "Trajectory", "Volume", "curvature", "directions", "draw",
+    "engines",
     "ensemble", "errors", "estimate", "formats", "integrations", "load", "loss_stderr", "losses",
     "neighborhood_average", "params", "paths", "representativeness", "scan", "zoo",
 }  # fmt: skip

@@ -1,6 +1,6 @@
-"""Who is told how far a scan is: the clock against sums done by hand, the bar as it is printed.
+"""Progress: the clock against sums done by hand, the bar as it is printed.
 
-When the loop tells what is in ``test_scanning.py``.
+When a scan reports what is in ``scanning/test_loop.py``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from landscope.progress import Clock, Progress, bar, reporter
+from landscope.progress import Clock, Progress, open_report, show_bar
 
 
 class Watch(SimpleNamespace):
-    """A time that passes only when it is told to."""
+    """A clock that only the test moves."""
 
     now = 100.0
 
@@ -24,12 +24,12 @@ class Watch(SimpleNamespace):
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    made = Watch()
-    monkeypatch.setattr("landscope.progress.time", made)
-    return made
+    clock = Watch()
+    monkeypatch.setattr("landscope.progress.time", clock)
+    return clock
 
 
-def test_the_time_left_is_told_from_the_pace_of_this_session_alone(watch: Watch) -> None:
+def test_the_time_left_follows_from_the_pace_of_this_session_alone(watch: Watch) -> None:
     clock = Clock(40, 100, None)
     assert clock.progress(40, {}) == Progress(40, 100, 0.0, None, {})
     watch.now += 30.0
@@ -47,16 +47,16 @@ def test_no_more_time_is_left_than_until_the_deadline(watch: Watch) -> None:
     assert clock.over
 
 
-def test_a_function_is_told_itself_and_nobody_is_told_without_one(
+def test_a_function_is_called_itself_and_nothing_is_shown_without_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told: list[Progress] = []
-    with reporter(told.append) as tell:
-        tell(Progress(1, 2, 1.0, 1.0, {}))
-    assert told == [Progress(1, 2, 1.0, 1.0, {})]
-    for nobody in (None, False):
-        with reporter(nobody) as tell:
-            tell(Progress(1, 2, 1.0, 1.0, {}))
+    reports: list[Progress] = []
+    with open_report(reports.append) as report:
+        report(Progress(1, 2, 1.0, 1.0, {}))
+    assert reports == [Progress(1, 2, 1.0, 1.0, {})]
+    for nothing in (None, False):
+        with open_report(nothing) as report:
+            report(Progress(1, 2, 1.0, 1.0, {}))
     assert capsys.readouterr() == ("", "")
 
 
@@ -69,8 +69,8 @@ def test_a_bar_shows_points_and_the_time_left_on_standard_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("COLUMNS", "120")
-    with bar("scan of mine") as tell:
-        tell(Progress(3, 9, 1.0, remaining, {}))
+    with show_bar("scan of mine") as report:
+        report(Progress(3, 9, 1.0, remaining, {}))
     out, err = capsys.readouterr()
     assert out == ""
     assert "scan of mine" in err
@@ -79,16 +79,22 @@ def test_a_bar_shows_points_and_the_time_left_on_standard_error(
 
 
 @pytest.mark.parametrize("values", [True, False])
-def test_a_bar_shows_the_last_values_where_it_is_asked_to(
+def test_a_bar_shows_the_last_values_if_requested(
     values: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
-    with bar("train mine", "steps", values=values) as tell:
-        tell(Progress(3, 9, 1.0, None, {"loss": 0.12345, "accuracy": 97.0}))
+    with show_bar("train mine", "steps", values=values) as report:
+        report(Progress(3, 9, 1.0, None, {"loss": 0.12345, "accuracy": 97.0}))
     assert ("loss 0.123  accuracy 97" in capsys.readouterr().err) == values
 
 
-def test_true_shows_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with reporter(True) as tell:
-        tell(Progress(3, 9, 1.0, None, {}))
-    assert "3/9 points" in capsys.readouterr().err
+def test_a_bar_without_a_total_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_bar("eigenvalues", "products") as report:
+        report(Progress(12, None, 1.0, None, {}))
+    assert re.search(r"eigenvalues .* 12 +products 0:00", capsys.readouterr().err)
+
+
+def test_true_shows_a_bar_with_its_title_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_report(True, "profiles of mine", "profiles") as report:
+        report(Progress(3, 9, 1.0, None, {}))
+    assert re.search(r"profiles of mine .* 3/9 profiles", capsys.readouterr().err)

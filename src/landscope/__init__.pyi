@@ -16,6 +16,7 @@ from .analysis.representative_planes import representativeness as representative
 from .landscape import Landscape as Landscape
 from .landscape import load as load
 from .objective.objective import Objective as Objective
+from .progress import Progress as Progress
 from .sampling.adaptive import Adaptive as Adaptive
 from .sampling.calibrated import Calibrated as Calibrated
 from .sampling.grid import Grid as Grid

@@ -1,4 +1,8 @@
-"""Progress: how far a scan is, how long it will take, and who is told."""
+"""Progress: how far a long computation is, how long it will take, and who is informed.
+
+Everything that takes long has an argument ``progress``: a function that is called with a
+:class:`Progress` after each step (a ``Report``), True for a bar on standard error, or None.
+"""
 
 from __future__ import annotations
 
@@ -6,54 +10,64 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from landscope.landscape import Landscape
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scan is; its last point is in the journal already.
+    """How far a computation is. In a scan, the last point is already in the journal.
 
     Args:
-        done: points that are known, those of earlier sessions included.
-        total: points of the grid; a sampler may stop before.
-        seconds: since this session began.
-        remaining: seconds left at the pace of this session; None before its first point.
-        values: of the last point; empty before the first.
-        so_far: returns the landscape of what is known now; None before the first point. It may be
-            called from within the function that gets this.
+        done: The number of steps that are done, including those of earlier sessions: points of a
+            scan, products of a Hessian, steps of a training, checkpoints, profiles.
+        total: The number of all steps; None if it is unknown. A sampler may stop earlier.
+        seconds: The time since this session began.
+        remaining: The seconds left at the pace of this session; None before its first step, and
+            without a total.
+        values: The values of the last step; empty before the first one.
+        so_far: Returns the landscape of the points that are known now; None before the first
+            point and outside of scans. The function that receives this may call it.
     """
 
     done: int
-    total: int
+    total: int | None
     seconds: float
     remaining: float | None
     values: Mapping[str, float]
     so_far: Callable[[], Landscape] | None = None
 
 
+Report: TypeAlias = Callable[[Progress], None]
+
+
 @final
 class Clock:
-    """Seconds so far and seconds left.
+    """Measures the seconds since it was made, and estimates the seconds left.
 
     Args:
-        known: points that earlier sessions found.
-        total: points of the grid.
-        deadline: when the time is up, by ``time.perf_counter()``; None for never.
+        known: The number of steps that earlier sessions did.
+        total: The number of all steps.
+        deadline: The time at which to stop, on the clock of ``time.perf_counter()``; None for no
+            deadline.
     """
 
-    def __init__(self, known: int, total: int, deadline: float | None) -> None:
+    def __init__(self, known: int, total: int, deadline: float | None = None) -> None:
         self.began, self.known, self.total = time.perf_counter(), known, total
         self.deadline = deadline
 
     @property
     def over(self) -> bool:
-        """Whether the time is up."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and time.perf_counter() > self.deadline
 
     def progress(self, done: int, values: Mapping[str, float]) -> Progress:
-        """Return how far the scan is once ``done`` points are known, the last with ``values``."""
+        """Return the progress when ``done`` steps are done, the last one with ``values``."""
         seconds = time.perf_counter() - self.began
         fresh = done - self.known
         remaining = seconds / fresh * (self.total - done) if fresh else None
@@ -63,85 +77,52 @@ class Clock:
 
 
 @contextlib.contextmanager
-def reporter(
-    progress: Callable[[Progress], None] | bool | None,
-) -> Iterator[Callable[[Progress], None]]:
-    """Yield the function to tell: what is given; for True a bar; else one that does nothing."""
+def open_report(
+    progress: Report | bool | None, title: str = "scan", units: str = "points"
+) -> Iterator[Report]:
+    """Yield what an argument ``progress`` stands for, as a function.
+
+    It is the function that was passed; for True it is a bar with a title; otherwise it is a
+    function that does nothing.
+    """
     if callable(progress):
         yield progress
     elif progress:
-        with bar("scan") as tell:
-            yield tell
+        with show_bar(title, units) as report:
+            yield report
     else:
         yield lambda _: None
 
 
 @contextlib.contextmanager
-def bar(
-    title: str, units: str = "points", *, values: bool = False
-) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar with the time left, and the last values if so, on standard error."""
+def show_bar(title: str, units: str = "points", *, values: bool = False) -> Iterator[Report]:
+    """Show a bar with the time left on standard error, and yield the function that moves it.
+
+    Args:
+        title: The text in front of the bar.
+        units: The plural of what is counted.
+        values: Whether the values of the last step are shown as well.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
 
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn(units), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[told]}"),
-    )  # fmt: skip
-    with Bar(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(title, total=None, left="", told="")
-
-        def tell(now: Progress) -> None:
-            left = "" if now.remaining is None else f"{_clock_text(now.remaining)} left"
-            last = now.values.items() if values else ()
-            told = "  ".join(f"{name} {value:.3g}" for name, value in last)
-            shown.update(task, completed=now.done, total=now.total, left=left, told=told)
-
-        yield tell
+    texts = ("description", "fields[count]", "fields[left]", "fields[values]")
+    name, count, left, last = (TextColumn(f"{{task.{text}}}") for text in texts)
+    columns = (name, BarColumn(), count, TextColumn(units), TimeElapsedColumn(), left, last)
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None, count="0", left="", values="")
+        yield lambda now: _move(bar, task, now, values=values)
 
 
-def counted(tell: Callable[[Progress], None]) -> Callable[[int, int], None]:
-    """Return a function of (done, total) that tells a Progress."""
-    clocks: list[Clock] = []
-
-    def told(done: int, total: int) -> None:
-        if not clocks:
-            clocks.append(Clock(done, total, None))
-        tell(clocks[0].progress(done, {}))
-
-    return told
-
-
-class ProductsBar:
-    """Shows how many Hessian products were made, and for what."""
-
-    def __init__(self, shown: Any, task: Any) -> None:
-        self._shown, self._task = shown, task
-
-    def __call__(self, count: int) -> None:
-        """Note that so many products were made."""
-        self._shown.update(self._task, completed=count)
-
-    def title(self, text: str) -> None:
-        """Say what the next ones are for."""
-        self._shown.update(self._task, description=text)
-
-
-@contextlib.contextmanager
-def products_bar(title: str) -> Iterator[ProductsBar]:
-    """Show a count of products on standard error; how many there will be is not known before."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed} products"),
-        TimeElapsedColumn(),
-    )  # fmt: skip
-    with Bar(*columns, console=Console(stderr=True)) as shown:
-        yield ProductsBar(shown, shown.add_task(title, total=None))
+def _move(bar: RichProgress, task: TaskID, now: Progress, *, values: bool) -> None:
+    fields: dict[str, Any] = {
+        "count": str(now.done) if now.total is None else f"{now.done}/{now.total}",
+        "left": "" if now.remaining is None else f"{_clock_text(now.remaining)} left",
+    }
+    if values:
+        fields["values"] = "  ".join(f"{name} {value:.3g}" for name, value in now.values.items())
+    bar.update(task, completed=now.done, total=now.total, **fields)
 
 
 def _clock_text(seconds: float) -> str:

@@ -25,6 +25,7 @@ from landscope.engines.local import Local
 from landscope.engines.tuning import Plan
 from landscope.errors import DeterminismError, LandscopeError, ParamsError
 from landscope.params import Params, flatten
+from landscope.progress import Progress
 from tests import cases
 
 SIZE = 23
@@ -290,12 +291,12 @@ def test_the_same_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
     class EnoughError(Exception):
         pass
 
-    def stop(done: int, total: int) -> None:
-        assert total == 2 * 3 + 2
-        if done == 4:
+    def stop(now: Progress) -> None:
+        assert now.total == 2 * 3 + 2
+        if now.done == 4:
             raise EnoughError
 
-    told: list[tuple[int, int]] = []
+    reports: list[Progress] = []
     with pytest.raises(EnoughError):
         seen(objective(), folder=tmp_path / "deep" / "f", progress=stop)
     files = sorted(path.name for path in (tmp_path / "deep" / "f").glob("*.sqlite"))
@@ -305,10 +306,8 @@ def test_the_same_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
         journal.execute("UPDATE value SET value = 123 WHERE point = 1")  # as if it were so
     journal.close()
     whole.random[3, 1] = 123
-    again = seen(
-        objective(), folder=tmp_path / "deep" / "f", progress=lambda *now: told.append(now)
-    )
-    assert told == [(k, 8) for k in range(9)]
+    again = seen(objective(), folder=tmp_path / "deep" / "f", progress=reports.append)
+    assert [(now.done, now.total) for now in reports] == [(k, 8) for k in range(9)]
     np.testing.assert_array_equal(again.random, whole.random)
     assert again.verdict == whole.verdict, "all are as if never stopped"
 
@@ -362,7 +361,7 @@ def test_a_network_without_filters_is_a_sentence() -> None:
 
 
 def test_a_loss_that_is_random_is_a_sentence_before_anything_is_computed() -> None:
-    def tell(done: int, total: int) -> None:
+    def tell(_: Progress) -> None:
         raise AssertionError("a profile was begun")
 
     with pytest.raises(DeterminismError, match="dropout"):

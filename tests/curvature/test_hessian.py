@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from landscope.curvature import hessian as hessian_
 from landscope.curvature.hessian import Hessian
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.params import Params
+from landscope.progress import Progress
 from tests import cases
 from tests.cases import Case, seeded
 from tests.oracles import dense
@@ -739,3 +741,30 @@ def test_a_model_that_cannot_be_copied_is_a_sentence() -> None:
         ObjectiveError, match=r"cannot be copied \(RuntimeError.*keep computed tensors"
     ):
         Hessian(case.objective())
+
+
+def test_progress_counts_all_products_without_a_total() -> None:
+    reports: list[Progress] = []
+    hessian = Hessian(cases.mlp().objective(), progress=reports.append)
+    vector = torch.ones(hessian.shape[0])
+    _ = hessian @ vector
+    _ = hessian @ vector[:, None].expand(-1, 3)
+    assert [(now.done, now.total, now.remaining) for now in reports] == [
+        (1, None, None),
+        (4, None, None),
+    ]
+    assert reports[1].seconds >= reports[0].seconds >= 0.0
+
+
+def test_progress_true_shows_a_bar_for_each_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    hessian = Hessian(cases.mlp().objective(), progress=True)
+    _ = hessian @ torch.ones(hessian.shape[0])
+    assert capsys.readouterr() == ("", "")
+    ls.curvature.trace(hessian)
+    ls.curvature.eigenpairs(hessian)
+    err = capsys.readouterr().err
+    assert re.findall(r"^(\w+) .* (\d+) +products", err, re.MULTILINE)[-1] == (
+        "eigenvalues",
+        str(hessian.count),
+    )
+    assert err.splitlines()[0].startswith("trace ")

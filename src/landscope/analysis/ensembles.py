@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from landscope.engines.job import Engine
 from landscope.errors import ParamsError
 from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
-from landscope.progress import Progress
+from landscope.progress import Report
 from landscope.sampling.adaptive import Adaptive
 from landscope.sampling.grid import Grid, Sampler
 from landscope.scanning.loop import scan
@@ -27,7 +26,7 @@ def ensemble(
     engine: Engine | None = None,
     folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    progress: Callable[[Progress], None] | bool | None = None,
+    progress: Report | bool | None = None,
 ) -> list[Landscape]:
     """Return the landscapes over several random planes (or lines) through the center.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -25,7 +25,7 @@ from landscope.errors import ParamsError, SliceError
 from landscope.objective.evaluation import Session
 from landscope.objective.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm, states
-from landscope.progress import Progress, bar, counted, reporter
+from landscope.progress import Clock, Report, open_report
 from landscope.slices.slices import Affine, Plane
 from landscope.training.principal_components import PCA
 from landscope.training.trajectory import Checkpoint, Trajectory
@@ -44,7 +44,7 @@ def project(
     objective: Objective | None = None,
     *,
     method: Method = "lstsq",
-    progress: Callable[[Progress], None] | bool | None = None,
+    progress: Report | bool | None = None,
 ) -> TrainingPath:
     """Return where the checkpoints of a trajectory lie on a slice, and how far off it.
 
@@ -64,7 +64,8 @@ def project(
         method: "lstsq", or "cos": the length of the projection along each direction by itself, as
             the 2018 scripts offer it: the same where directions are orthonormal, and wrong by
             their length and the angle between them where they are not.
-        progress: called after each checkpoint; True shows a bar.
+        progress: A function that is called after each checkpoint with an ``ls.Progress``; True
+            shows a bar.
 
     Raises:
         ParamsError: when the checkpoints lack a parameter of the slice, or have one that neither
@@ -102,7 +103,11 @@ def project(
             f"trajectory is a {type(trajectory).__name__}; expected ls.Trajectory.open(folder)."
         )
     places, values = [], []
-    with _told(progress, trajectory) as tell, contextlib.ExitStack() as stack:
+    clock, title = Clock(0, len(trajectory)), f"path of {trajectory.name}"
+    with (
+        open_report(progress, title, "checkpoints") as report,
+        contextlib.ExitStack() as stack,
+    ):
         session = None if objective is None else stack.enter_context(objective.problem.session())
         for k, checkpoint in enumerate(trajectory):
             known = checkpoint.states()
@@ -110,7 +115,7 @@ def project(
             places.append(_place(slice, point, method))
             if session is not None:
                 values.append(_values(session, slice, places[-1], known))
-            tell(k + 1, len(trajectory))
+            report(clock.progress(k + 1, {}))
     data = _dataset(slice, trajectory, places, values, objective)
     if objective is not None:
         data.attrs["buffers"] = _buffers(objective, trajectory)
@@ -145,16 +150,6 @@ def identity(slice_: Affine) -> str:
     """Return a text that differs when slices differ: that of ``land.data``'s fingerprints."""
     parts = {role: fingerprint.of_tensors(part) for role, part in slice_.parts.items()}
     return f"{type(slice_).__name__} {json.dumps(parts)}"
-
-
-@contextlib.contextmanager
-def _told(
-    progress: Callable[[Progress], None] | bool | None, trajectory: Trajectory
-) -> Iterator[Callable[[int, int], None]]:
-    is_bar = progress is True
-    shown = bar(f"path of {trajectory.name}", "checkpoints") if is_bar else reporter(progress)
-    with shown as tell:
-        yield counted(tell)
 
 
 def _point(known: Params, checkpoint: Checkpoint, slice_: Affine) -> Params:

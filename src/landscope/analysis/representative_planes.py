@@ -26,6 +26,7 @@ from landscope.errors import ParamsError
 from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm
+from landscope.progress import Clock, Report, open_report
 from landscope.sampling.grid import Grid
 from landscope.scanning.loop import scan
 from landscope.slices import directions as directions_
@@ -177,7 +178,7 @@ def representativeness(
     engine: Engine | None = None,
     folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Report | bool | None = None,
 ) -> Representativeness:
     """Return what random planes show of a point beside what is there, and a verdict on it.
 
@@ -192,7 +193,8 @@ def representativeness(
         engine: who evaluates the profiles; this machine if not given.
         folder: keeps a journal of each profile, so that the same call goes on where it stopped.
         seed: of all that is random.
-        progress: called with (profiles done, profiles in all).
+        progress: A function that is called before each profile and after the last one with an
+            ``ls.Progress``; True shows a bar.
 
     Returns:
         Profiles, curvatures, and a verdict in words (``verdict``) and numbers (``numbers``).
@@ -246,12 +248,12 @@ def representativeness(
         ways.append(_long(way, unit, center))
     grid, count = Grid(resolution, (-radius, radius)), len(ways)
     profiles = []
-    for k, way in enumerate(ways):
-        if progress is not None:
-            progress(k, count)
-        profiles.append(_profile(objective, Line(center, way), grid, engine, place(folder, k)))
-    if progress is not None:
-        progress(count, count)
+    clock = Clock(0, count)
+    with open_report(progress, "profiles", "profiles") as report:
+        for k, way in enumerate(ways):
+            report(clock.progress(k, {}))
+            profiles.append(_profile(objective, Line(center, way), grid, engine, place(folder, k)))
+        report(clock.progress(count, {}))
     random, rest = np.array(profiles[: len(drawn)]), profiles[len(drawn) :]
     return Representativeness(
         distances=grid.axes(("x",))[0],

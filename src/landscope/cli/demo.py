@@ -19,7 +19,7 @@ from landscope.curvature.convexity_map import hessian_extremes
 from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
-from landscope.progress import bar
+from landscope.progress import show_bar
 from landscope.sampling.grid import Grid
 from landscope.slices import directions
 from landscope.slices.slices import Line, Plane, Slice
@@ -115,7 +115,7 @@ def demo(
         asked = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
         for scan in _scans(exhibit, name, resolution, seed):
             shown = f"{title}, convexity" if scan.quantities else title
-            with bar(shown) if tell else _silent() as progress:
+            with show_bar(shown) if tell else _silent() as progress:
                 found[scan.kind][title] = run_folder.perform(
                     scan.objective, scan.slice_, scan.grid, folder / scan.folder, asked=asked,
                     title=title, progress=progress, quantities=scan.quantities,

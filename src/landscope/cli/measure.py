@@ -56,22 +56,18 @@ def curvature(
     from landscope import draw
     from landscope.cli import run_folder, targets
     from landscope.objective.determinism import check_determinism
-    from landscope.progress import products_bar
 
     began = time.perf_counter()
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     check_determinism(objective.problem)
     folder = run_folder.made(out)
-    with products_bar("eigenvalues") as tell:
-        hessian = measures.Hessian(
-            objective, select=select or None, kind=kind.value, samples=samples, seed=seed,
-            progress=tell,
-        )  # fmt: skip
-        pairs = measures.eigenpairs(hessian, count, seed=seed)
-        tell.title("trace")
-        total = measures.trace(hessian, seed=seed)
-        tell.title("spectrum")
-        density = measures.spectrum(hessian, vectors=vectors, seed=seed)
+    hessian = measures.Hessian(
+        objective, select=select or None, kind=kind.value, samples=samples, seed=seed,
+        progress=True,
+    )  # fmt: skip
+    pairs = measures.eigenpairs(hessian, count, seed=seed)
+    total = measures.trace(hessian, seed=seed)
+    density = measures.spectrum(hessian, vectors=vectors, seed=seed)
     run_folder.keep_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
     told = {
         "target": target,
@@ -137,7 +133,7 @@ def convexity(
     from landscope import curvature as measures
     from landscope import draw
     from landscope.cli import run_folder, targets
-    from landscope.progress import bar
+    from landscope.progress import show_bar
 
     spans = options.spans(x, y, None)
     asked: dict[str, Any] = {
@@ -150,7 +146,7 @@ def convexity(
     quantity = measures.hessian_extremes(
         select=tuple(select) if select else None, tolerance=tolerance, samples=samples, seed=seed
     )
-    with report.stoppable(out), bar(f"convexity {target}") as progress:
+    with report.stoppable(out), show_bar(f"convexity {target}") as progress:
         land = run_folder.perform(
             objective, slice_, options.sampler(asked), out, asked=asked, title=target,
             progress=progress, engine=options.engine(engine, workers, address, gpus),
@@ -193,17 +189,17 @@ def whole(
     from landscope.analysis.ensembles import ensemble
     from landscope.analysis.representative_planes import representativeness
     from landscope.cli import run_folder, targets
-    from landscope.progress import bar, counted
+    from landscope.progress import show_bar
 
     began, arguments = time.perf_counter(), set_ or ()
     objective = targets.objective(target, arguments=arguments, checkpoint=checkpoint)
     start = targets.initialization(target, objective, arguments, checkpoint, initialization)
     folder = run_folder.made(out)
-    with report.stoppable(out), bar(f"profiles {target}", "profiles") as progress:
+    with report.stoppable(out), show_bar(f"profiles {target}", "profiles") as progress:
         found = representativeness(
             objective, planes, initialization=start, radius=radius, resolution=resolution,
             engine=options.engine(engine, workers, address, gpus), folder=folder / "profiles",
-            seed=seed, progress=counted(progress),
+            seed=seed, progress=progress,
         )  # fmt: skip
     report.say(found.verdict)
     told = {
@@ -225,7 +221,7 @@ def whole(
     run_folder.note(folder, asked, seconds=time.perf_counter() - began)
     files = [folder / WHOLE, draw.save(draw.profiles(found), folder / "whole.png")]
     if surfaces:
-        with report.stoppable(out), bar(f"surfaces {target}") as progress:
+        with report.stoppable(out), show_bar(f"surfaces {target}") as progress:
             lands = ensemble(
                 objective, surfaces, engine=options.engine(engine, workers, address, gpus),
                 folder=folder / "surfaces", seed=seed, progress=progress,

@@ -31,7 +31,7 @@ from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
 from landscope.params import Params, like
-from landscope.progress import Progress
+from landscope.progress import Progress, Report
 from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Grid, Sampler
 from landscope.scanning.journal import Journal
@@ -56,7 +56,7 @@ def perform(
     *,
     asked: Mapping[str, Any],
     title: str | None = None,
-    progress: Callable[[Progress], None] | bool | None = None,
+    progress: Report | bool | None = None,
     engine: Engine | None = None,
     budget: float | str | None = None,
     samples: Calibrated | None = None,
@@ -113,7 +113,7 @@ def _naive_seconds(folder: Path, land: Landscape, objective: Objective) -> float
     return cells * (land.seconds or 0.0) / points if is_plain and points else None
 
 
-def _previewing(progress: Callable[[Progress], None], path: Path) -> Callable[[Progress], None]:
+def _previewing(progress: Report, path: Path) -> Report:
     """Return a progress that draws the surface so far now and then, each time half as often."""
     due = [_FIRST_PREVIEW]
 

@@ -98,7 +98,7 @@ def scan(
     kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
     from landscope.cli import run_folder, targets
-    from landscope.progress import bar
+    from landscope.progress import show_bar
 
     spans = options.spans(x, y, z)
     asked = {
@@ -111,7 +111,7 @@ def scan(
     }  # fmt: skip
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     slice_ = options.recipe(asked).slice(objective, len(spans))
-    with report.stoppable(out), bar(f"scan {target}") as progress:
+    with report.stoppable(out), show_bar(f"scan {target}") as progress:
         land = run_folder.perform(
             objective, slice_, options.sampler(asked), out,
             asked=asked, title=title or target, progress=progress, budget=budget,

@@ -110,7 +110,7 @@ def train(
     with those that its function gives. After Ctrl-C or a crash the same command goes on after the
     last whole epoch.
     """
-    from landscope.progress import bar
+    from landscope.progress import show_bar
     from landscope.training import augmentation, loop
     from landscope.training.optimizers import Course
 
@@ -132,7 +132,7 @@ def train(
         "checkpoint": checkpoint,
     }  # fmt: skip
     going_on = contextlib.nullcontext() if record is None else report.stoppable(record)
-    with going_on, bar(f"train {target}", "steps", values=True) as progress:
+    with going_on, show_bar(f"train {target}", "steps", values=True) as progress:
         trained = loop.train(
             objective, course, record=record, every=_every(every), keep=keep, asked=asked,
             augment=_augmentation(target, given, augment), progress=progress,

@@ -108,7 +108,7 @@ def trajectory(
     from landscope import draw
     from landscope.analysis.training_path import spans
     from landscope.cli import run_folder
-    from landscope.progress import bar
+    from landscope.progress import show_bar
 
     walks = _opened(folders)
     target, arguments, noise = _asked(folders, target, set_ or ())
@@ -126,7 +126,7 @@ def trajectory(
         "ignore": ignore, "directions": directions, "buffers": objective.problem.buffers,
         "adaptive": adaptive, "tolerance": 0.03,
     }  # fmt: skip
-    with report.stoppable(out), bar(f"scan {target}") as progress:
+    with report.stoppable(out), show_bar(f"scan {target}") as progress:
         land = run_folder.perform(
             objective, plane, options.sampler(asked), out, asked=asked, progress=progress,
             title=title or ", ".join(walk.name for walk in walks),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.hessian import Hessian
+from landscope.curvature.hessian import Hessian, report_products
 from landscope.curvature.lanczos import Krylov, random_vector
 from landscope.errors import DirectionError, NumericsError, ParamsError
 from landscope.params import Params, like
@@ -210,6 +210,7 @@ class _Goal:
     most: int
 
 
+@report_products("eigenvalues")
 def _grown(
     hessian: Hessian, start: Tensor, goal: _Goal, seed: int
 ) -> tuple[Krylov, list[int], bool]:

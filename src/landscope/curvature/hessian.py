@@ -9,9 +9,11 @@ wrong through layer norm and batch statistics in torch 2.13 (pytorch issues 1966
 from __future__ import annotations
 
 import contextlib
+import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, final, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final, get_args
 
 import numpy as np
 import torch
@@ -26,12 +28,15 @@ from landscope.objective.objective import Objective
 from landscope.objective.problem import Problem
 from landscope.objective.terms import Loss
 from landscope.params import Params, check_like, copied
+from landscope.progress import Progress, Report, show_bar
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 Kind = Literal["hessian", "ggn", "fisher"]
 Select = str | Iterable[str] | nn.Module | Callable[[str, Tensor], bool] | None
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 WIDE = "dimension > 1"  # select: the parameters that the 2018 scripts differentiate by
 _SHARE = 0.25  # of the free memory, for graphs that are kept from product to product
@@ -61,7 +66,8 @@ class Hessian:
         samples: so many samples drawn without replacement, in the place of all of them; see
             :meth:`along` for the error bar.
         seed: of the draw.
-        progress: called with the number of products so far after each one.
+        progress: A function that is called after each product with an ``ls.Progress``, whose
+            ``total`` is unknown; True shows a bar in eigenpairs, extremes, trace and spectrum.
 
     Attributes:
         route: how products are made, in words; "" before the first one.
@@ -95,10 +101,12 @@ class Hessian:
         kind: Kind = "hessian",
         samples: int | Sequence[int] | None = None,
         seed: int = 0,
-        progress: Callable[[int], None] | None = None,
+        progress: Report | bool | None = None,
     ) -> None:
         _check(objective, kind)
-        self.objective, self.kind, self._tell = objective, kind, progress
+        self.objective, self.kind = objective, kind
+        self._report = progress if callable(progress) else None
+        self._shows_bar, self._began = progress is True, time.perf_counter()
         self.template = _selected(objective, select)
         self.route, self.error, self.count = "", 0.0, 0
         with _apart(objective):
@@ -137,6 +145,19 @@ class Hessian:
         """Move this operator to another point, and return it: its count of products goes on."""
         self.params = self._place(params)
         return self
+
+    @contextlib.contextmanager
+    def reporting(self, title: str) -> Iterator[None]:
+        """Show a bar of the products that are made inside, if this was made with progress=True."""
+        if not self._shows_bar or self._report is not None:
+            yield
+            return
+        with show_bar(title, "products") as report:
+            self._report = report
+            try:
+                yield
+            finally:
+                self._report = None
 
     def __matmul__(self, v: Any) -> Any:
         """Return the product with v: Params, Tensor[p] or Tensor[p, k]; of the same kind.
@@ -223,8 +244,9 @@ class Hessian:
         self.count += vectors.shape[1]
         with self._ready():
             columns = self._passes.product([vectors[:, k] for k in range(vectors.shape[1])])
-        if self._tell is not None:
-            self._tell(self.count)
+        if self._report is not None:
+            seconds = time.perf_counter() - self._began
+            self._report(Progress(self.count, None, seconds, None, {}))
         return torch.stack(columns, dim=1)
 
     @contextlib.contextmanager
@@ -247,6 +269,21 @@ class Hessian:
 
     def _budget(self) -> float:
         return 0.0 if self._streamed else _SHARE * free_memory(self.objective.device)
+
+
+def report_products(title: str) -> Callable[[_Function], _Function]:
+    """Return a decorator of functions of a Hessian that shows their products under a title."""
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def run(hessian: Hessian, *args: Any, **options: Any) -> Any:
+            is_ours = isinstance(hessian, Hessian)  # else it is an operator of somebody else
+            with hessian.reporting(title) if is_ours else contextlib.nullcontext():
+                return function(hessian, *args, **options)
+
+        return cast("_Function", run)
+
+    return decorate
 
 
 @contextlib.contextmanager

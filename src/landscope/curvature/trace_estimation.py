@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from landscope.curvature.eigensolver import not_finite
-from landscope.curvature.hessian import Hessian
+from landscope.curvature.hessian import Hessian, report_products
 from landscope.curvature.lanczos import Krylov, random_vector
 from landscope.errors import ParamsError
 
@@ -84,6 +84,7 @@ class Spectrum:
         return float(np.std(means, ddof=1)) / math.sqrt(len(means))
 
 
+@report_products("trace")
 def trace(
     hessian: Hessian,
     *,
@@ -142,6 +143,7 @@ def trace(
             return Trace(estimate, stderr, converged, hessian.count - before)
 
 
+@report_products("spectrum")
 def spectrum(
     hessian: Hessian,
     *,

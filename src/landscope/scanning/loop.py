@@ -28,7 +28,7 @@ from landscope.objective import quantities
 from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
-from landscope.progress import Clock, Progress, reporter
+from landscope.progress import Clock, Report, open_report
 from landscope.sampling.calibrated import Calibrated, Subset, loads
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning import auto_span, dataset
@@ -51,7 +51,7 @@ def scan(
     engine: Engine | None = None,
     journal: Journal | str | os.PathLike[str] | None = None,
     budget: float | str | None = None,
-    progress: Callable[[Progress], None] | bool | None = None,
+    progress: Report | bool | None = None,
     quantities: Sequence[Quantity] = (),
 ) -> Landscape:
     """Return the landscape of an objective over a slice.
@@ -106,8 +106,8 @@ def scan(
         if deadline is not None:
             asked = asked.within(deadline, own, engine)
         own.begin(asked.question)
-        with reporter(progress) as tell:
-            return _Scan(asked, own, engine, tell, deadline).run()
+        with open_report(progress) as report:
+            return _Scan(asked, own, engine, report, deadline).run()
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,10 @@ class _Scan:
         asked: _Asked,
         journal: Journal,
         engine: Engine,
-        tell: Callable[[Progress], None],
+        report: Report,
         deadline: float | None,
     ) -> None:
-        self.asked, self.journal, self.engine, self.tell = asked, journal, engine, tell
+        self.asked, self.journal, self.engine, self.report = asked, journal, engine, report
         self.axes = asked.axes
         self.shape = tuple(len(axis) for axis in self.axes)
         self.known = journal.known()
@@ -197,7 +197,7 @@ class _Scan:
 
     def run(self) -> Landscape:
         """Evaluate what is lacking, and return the landscape."""
-        self.tell(self.clock.progress(len(self.known), {}))
+        self.report(self.clock.progress(len(self.known), {}))
         objective, sampler = self.asked.objective, self.asked.sampler
         subset = self._subset() if self.asked.samples is not None else None
         if subset is not None and len(subset.rows) < objective.problem.rows:
@@ -250,7 +250,7 @@ class _Scan:
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
                     self.known[result.point] = {n: v + 0.0 for n, v in result.values.items()}
                 now = self.clock.progress(len(self.known), results[-1].values)
-                self.tell(replace(now, so_far=self._so_far))
+                self.report(replace(now, so_far=self._so_far))
 
     def _subset(self) -> Subset:
         """Return the samples to evaluate, after evaluating all of them at the anchors."""

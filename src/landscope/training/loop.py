@@ -26,7 +26,7 @@ from landscope.errors import NumericsError, TrainingError
 from landscope.objective import batches
 from landscope.objective.objective import Objective
 from landscope.params import named_tensors
-from landscope.progress import Clock, Progress, bar, reporter
+from landscope.progress import Clock, Report, open_report
 from landscope.training import optimizers
 from landscope.training.folder import TrainingFolder
 from landscope.training.optimizers import Course
@@ -61,7 +61,7 @@ def train(
     keep: int | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
     asked: Mapping[str, Any] | None = None,
-    progress: Callable[[Progress], None] | bool | None = None,
+    progress: Report | bool | None = None,
 ) -> Trained:
     """Return the network of an objective, trained on its data from the weights that it has.
 
@@ -119,10 +119,7 @@ def train(
             folder = stack.enter_context(TrainingFolder(path, every, keep))
             folder.begin(asked or {}, _question(objective, course, augment, every, keep))
             run.resume(folder)
-        tell = stack.enter_context(
-            bar("training", "steps") if progress is True else reporter(progress)
-        )
-        run.go(folder, tell)
+        run.go(folder, stack.enter_context(open_report(progress, "training", "steps")))
     return Trained(run.model.to(_home(objective)), tuple(run.history), run.seconds, path)
 
 
@@ -150,17 +147,17 @@ class _Run:
         """The learning rate of the step to come, so that a drop is noted where the path turns."""
         return self.course.rate(self.step, self.steps)
 
-    def go(self, folder: TrainingFolder | None, tell: Callable[[Progress], None]) -> None:
-        """Train to the end, telling each step; record and keep what is due."""
+    def go(self, folder: TrainingFolder | None, report: Report) -> None:
+        """Train to the end, reporting each step; record and keep what is due."""
         began = time.perf_counter() - self.seconds
         clock = Clock(self.step, self.course.epochs * self.steps, None)
-        tell(clock.progress(self.step, {}))
+        report(clock.progress(self.step, {}))
         if not self.history:
             self._evaluate()
         self._record(folder, self.history[-1])
         while len(self.history) <= self.course.epochs:
             for loss in self._epoch():
-                tell(clock.progress(self.step, {"loss": loss}))
+                report(clock.progress(self.step, {"loss": loss}))
                 if self.step % self.steps:
                     self._record(folder, {"batch_loss": loss})
             self._evaluate()
