@@ -22,7 +22,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 
 def _half(path: Path) -> None:
-    with files.whole(path) as part:
+    with files.write_atomically(path) as part:
         part.write_text("half")
         raise RuntimeError("in the middle")
 
@@ -32,7 +32,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="in the middle"):
         _half(path)
     assert list(tmp_path.iterdir()) == []
-    with files.whole(path) as part:
+    with files.write_atomically(path) as part:
         part.write_text("whole")
         assert not path.exists()
     assert [p.read_text() for p in tmp_path.iterdir()] == ["whole"]

@@ -188,12 +188,12 @@ def test_buffers_that_are_not_saved_are_no_states() -> None:
 def test_wrap_returns_params_themselves_and_keeps_their_layouts() -> None:
     found = params.parameters(nn.ConvTranspose1d(2, 3, 2))
     assert params.wrap(found) is found
-    assert params.copied(found).layout("weight") == Layout(1, 1)
+    assert params.clone(found).layout("weight") == Layout(1, 1)
 
 
 def test_copies_share_no_memory_and_need_no_gradient() -> None:
     model = nn.Linear(2, 2)
-    copy = params.copied(params.parameters(model))
+    copy = params.clone(params.parameters(model))
     before = copy["weight"].clone()
     nn.init.zeros_(model.weight)
     assert copy["weight"].equal(before)
@@ -254,8 +254,8 @@ def test_a_vector_of_another_length_is_refused(size: int) -> None:
 
 def test_dot_and_norm_are_those_of_the_flat_vectors_in_float64() -> None:
     torch.manual_seed(0)
-    a = params.copied(params.parameters(nn.Linear(7, 5)))
-    b = params.copied(params.parameters(nn.Linear(7, 5)))
+    a = params.clone(params.parameters(nn.Linear(7, 5)))
+    b = params.clone(params.parameters(nn.Linear(7, 5)))
     x, y = params.flatten(a).double(), params.flatten(b).double()
     assert params.dot(a, b) == pytest.approx(float(x @ y), rel=1e-13)
     assert params.norm(a) == pytest.approx(float(x.norm()), rel=1e-13)

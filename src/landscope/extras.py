@@ -8,7 +8,7 @@ from types import ModuleType
 from landscope.errors import MissingExtraError
 
 
-def optional(name: str, *, extra: str) -> ModuleType:
+def import_optional(name: str, *, extra: str) -> ModuleType:
     """Return the module ``name``, which comes with ``landscope[extra]``.
 
     Raises:

@@ -26,7 +26,7 @@ _UMASK = _umask()  # read once: reading sets it for a moment, for every thread
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Lend a temporary file beside ``path`` that takes its place when the block ends well."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
@@ -65,7 +65,7 @@ def write_netcdf(data: xr.Dataset, path: Path) -> None:
     from xarray.backends import H5NetCDFStore
 
     with (
-        whole(path) as part,
+        write_atomically(path) as part,
         _create_timeless_hdf5(part) as raw,
         h5netcdf.File(raw, "r+") as file,
     ):

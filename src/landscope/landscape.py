@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscope.errors import FormatError
-from landscope.extras import optional
-from landscope.files import explain_write_errors, read_netcdf, whole, write_netcdf
+from landscope.extras import import_optional
+from landscope.files import explain_write_errors, read_netcdf, write_atomically, write_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -119,14 +119,14 @@ def _write_netcdf(land: Landscape, path: Path) -> None:
 
 
 def _write_zarr(land: Landscape, path: Path) -> None:
-    optional("zarr", extra="zarr")
+    import_optional("zarr", extra="zarr")
     land.data.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
 
 
 def _read_zarr(path: Path) -> xr.Dataset:
     import xarray as xr
 
-    optional("zarr", extra="zarr")
+    import_optional("zarr", extra="zarr")
     with xr.open_zarr(path, consolidated=False) as data:
         loaded: xr.Dataset = data.load()
     return loaded
@@ -141,7 +141,7 @@ def _write_csv(land: Landscape, path: Path) -> None:
         "dtypes": {str(n): str(v.dtype) for n, v in land.data.variables.items()},
         "dims": list(land.dims),
     }
-    with whole(path) as part, part.open("w", newline="") as file:
+    with write_atomically(path) as part, part.open("w", newline="") as file:
         file.write(_CSV_HEADER + json.dumps(notes, default=_to_json) + "\n")
         table.to_csv(file, index=False, float_format="%.17g", na_rep="nan")
 

@@ -24,7 +24,7 @@ from landscope.errors import ParamsError
 __all__ = [
     "Layout",
     "Params",
-    "copied",
+    "clone",
     "dot",
     "filters",
     "flatten",
@@ -218,7 +218,7 @@ def like(params: Params, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Ten
     return Params(tensors, params.layouts)
 
 
-def copied(params: Mapping[str, Tensor]) -> Params:
+def clone(params: Mapping[str, Tensor]) -> Params:
     """Return a detached copy that shares no memory with the original."""
     return like(wrap(params), {n: t.detach().clone() for n, t in params.items()})
 

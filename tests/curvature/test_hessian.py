@@ -209,7 +209,7 @@ def test_it_is_the_hessian_of_the_point_that_it_is_at() -> None:
 def test_a_point_may_hold_buffers_or_some_parameters_alone() -> None:
     case = cases.batch_norm_cnn()
     objective = case.objective(precision="float64")
-    states = params.copied(objective.states)
+    states = params.clone(objective.states)
     states["1.running_var"] *= 2.0
     model = dense.twin(case.model, states)
     expected = dense.hessian(_value(model, case), dense.leaves(model))

@@ -103,7 +103,7 @@ def test_the_center_is_the_model_itself(model: Model) -> None:
         for n in objective.center
     )
     assert objective.loss() == _objective(model).loss()
-    moved = params.copied(objective.center)
+    moved = params.clone(objective.center)
     moved["hidden.weight"] += 0.5
     assert objective.loss(moved) == pytest.approx(_objective(model).loss(moved), rel=1e-6)
 
@@ -204,7 +204,7 @@ def test_a_slice_over_some_parameters_moves_these_alone(model: Model) -> None:
 
 def test_a_slice_around_another_point_starts_there(model: Model) -> None:
     plain = _objective(model)
-    elsewhere = params.copied(plain.center)
+    elsewhere = params.clone(plain.center)
     elsewhere["hidden.weight"] *= 1.5
     line = ls.Line(elsewhere, ls.directions.random(elsewhere, 1)[0])
     expected = ls.scan(plain, line, ls.Grid(3)).data["loss"].values

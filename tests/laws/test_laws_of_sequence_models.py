@@ -105,7 +105,7 @@ def _made(center: params.Params, kind: str) -> list[Mapping[str, Tensor]]:
 def test_each_filter_of_the_table_has_the_norm_of_that_filter(name: str, kind: str) -> None:
     torch.manual_seed(1)
     build, expected = TABLE[name]
-    center = params.copied(params.parameters(build()))
+    center = params.clone(params.parameters(build()))
     assert {n for n, t in center.items() if t.ndim > 1} >= set(expected)
     for direction in _made(center, kind):
         for tensor, filters in expected.items():
@@ -120,7 +120,7 @@ def test_each_filter_of_the_table_has_the_norm_of_that_filter(name: str, kind: s
 def test_two_directions_are_orthogonal_in_each_filter_of_the_table(name: str, kind: str) -> None:
     torch.manual_seed(2)
     build, expected = TABLE[name]
-    center = params.copied(params.parameters(build()))
+    center = params.clone(params.parameters(build()))
     dx, dy = _made(center, kind)
     for tensor, filters in expected.items():
         for a, b in zip(filters(dx[tensor]), filters(dy[tensor]), strict=True):

@@ -94,7 +94,7 @@ def test_a_scan_gives_the_values_of_the_whole_model(away: nn.Module) -> None:
 
 def test_a_scan_over_some_weights_and_around_another_point(away: nn.Module) -> None:
     objective, plain = _objective(away, in_place=True), _objective(_model())
-    part = params.copied(params.select(plain.center, "*.mlp.*"))
+    part = params.clone(params.select(plain.center, "*.mlp.*"))
     for tensor in part.values():
         tensor.mul_(1.5)
     line = ls.Line(part, ls.directions.random(part, 1, seed=2)[0])
@@ -107,7 +107,7 @@ def test_what_needs_all_weights_at_once_is_refused(away: nn.Module) -> None:
     objective = _objective(away, in_place=True)
     with pytest.raises(ObjectiveError, match="neither gradients nor penalties"):
         objective.gradient()
-    moved = params.copied(objective.center)
+    moved = params.clone(objective.center)
     with pytest.raises(ObjectiveError, match="which is offloaded"):
         objective.loss(moved)
     with pytest.raises(ObjectiveError, match="states of an offloaded model"):

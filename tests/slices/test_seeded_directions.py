@@ -32,7 +32,7 @@ def _model() -> nn.Module:
 
 @pytest.fixture
 def center() -> params.Params:
-    return params.copied(params.parameters(_model()))
+    return params.clone(params.parameters(_model()))
 
 
 @pytest.fixture(params=[2**20, 64])

@@ -217,7 +217,7 @@ def representativeness(
         center = like(center, params)
     check_determinism(objective.problem)
     found = [
-        directions_.random(params_.copied(center), 2, seed=own_seed(seed, k)) for k in range(planes)
+        directions_.random(params_.clone(center), 2, seed=own_seed(seed, k)) for k in range(planes)
     ]
     drawn = [direction for pair in found for direction in pair]
     lengths = [norm(direction) for direction in drawn]
@@ -242,7 +242,7 @@ def representativeness(
         if not norm(way) > 0:
             raise ParamsError(
                 "initialization is the point itself: pass the parameters from before training, such"
-                " as params.copied(objective.center) at that time, or leave it out."
+                " as params.clone(objective.center) at that time, or leave it out."
             )
         at = -norm(way) / unit
         ways.append(_long(way, unit, center))

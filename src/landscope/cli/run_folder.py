@@ -26,7 +26,7 @@ from landscope._version import __version__
 from landscope.engines.job import Engine
 from landscope.engines.tuning import Plan
 from landscope.errors import FormatError, JournalError
-from landscope.files import whole
+from landscope.files import write_atomically
 from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
@@ -139,7 +139,7 @@ def made(folder: str | os.PathLike[str]) -> Path:
     path = Path(folder)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with whole(path / "probe") as part:
+        with write_atomically(path / "probe") as part:
             part.touch()
         (path / "probe").unlink()
     except OSError as error:
@@ -170,7 +170,7 @@ def note(
 def write_json(path: Path, told: Mapping[str, Any]) -> None:
     """Write what was found or asked; what is not finite is null, as JSON wants it."""
     text = json.dumps(_finite(told), indent=2, default=str, allow_nan=False)
-    with whole(path) as part:
+    with write_atomically(path) as part:
         part.write_text(text + "\n")
 
 
@@ -221,7 +221,7 @@ def _write_directions(parts: Mapping[str, Direction], path: Path) -> None:
         for name, tensor in params.items()
     }
     seeds = {dim: json.dumps(p.recipe) for dim, p in parts.items() if isinstance(p, Seeded)}
-    with whole(path) as part:
+    with write_atomically(path) as part:
         save_file(tensors, part, seeds)
 
 

@@ -16,7 +16,7 @@ from landscope import zoo
 from landscope.errors import TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective.objective import Objective
-from landscope.params import Params, copied, like, parameters
+from landscope.params import Params, clone, like, parameters
 
 _FORM = "expected file.py:function, package.module:function, or zoo:NAME"
 
@@ -77,15 +77,15 @@ def initialization(
         FormatError: when the checkpoint does not fit the model.
     """
     if path is not None:
-        clone = made.problem.clone()
-        checkpoint_.load(clone.model, path)
-        return clone.recentered().center
+        copy = made.problem.clone()
+        checkpoint_.load(copy.model, path)
+        return copy.recentered().center
     place, _, name = target.rpartition(":")
     if place != "zoo" or checkpoint is not None:
         return None
     given = dict(_argument(text) for text in arguments)
     model = zoo.initial(name, seed=given.get("seed", 0))
-    return None if model is None else copied(like(made.center, parameters(model)))
+    return None if model is None else clone(like(made.center, parameters(model)))
 
 
 def reloaded(made: Objective, checkpoint: str | os.PathLike[str]) -> Objective:

@@ -279,9 +279,9 @@ def _tell(target: str, course: Course, trained: Trained) -> None:
 def _write(trained: Trained, file: Path) -> None:
     from safetensors.torch import save_model
 
-    from landscope.files import whole
+    from landscope.files import write_atomically
 
-    with whole(file) as part:
+    with write_atomically(file) as part:
         save_model(trained.model, str(part))
 
 

@@ -27,7 +27,7 @@ from landscope.objective.memory import free_memory
 from landscope.objective.objective import Objective
 from landscope.objective.problem import Problem
 from landscope.objective.terms import Loss
-from landscope.params import Params, check_like, copied
+from landscope.params import Params, check_like, clone
 from landscope.progress import Progress, Report, show_bar
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Hessian:
     def _place(self, params: Mapping[str, Tensor] | None) -> Params:
         point = self.objective.center if params is None else params_.wrap(params)
         with _apart(self.objective), torch.no_grad():
-            held = copied({n: t.to(self.device) for n, t in point.items()})
+            held = clone({n: t.to(self.device) for n, t in point.items()})
             self._passes.move(held)
         return held
 

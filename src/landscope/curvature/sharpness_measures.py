@@ -175,7 +175,7 @@ def _sizes(point: Params) -> Params:
 
 def _widths(objective: Objective, point: Params, level: float, count: int, seed: int) -> np.ndarray:
     """Return how far each way along random directions the loss stays below a level."""
-    found = directions_.random(params_.copied(point), count, orthogonal=False, seed=seed)
+    found = directions_.random(params_.clone(point), count, orthogonal=False, seed=seed)
     return np.array([[_width(objective, point, d, s, level) for s in (1.0, -1.0)] for d in found])
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from landscope.draw.animation_stage import Pixels, Stage
 from landscope.draw.levels import FloatArray
 from landscope.errors import DrawError
-from landscope.extras import optional
+from landscope.extras import import_optional
 
 HOLD = 2.0  # seconds for which the last picture stands
 _COLORS = 255  # of a .gif; the last of its 256 stands for what did not change
@@ -96,4 +96,4 @@ def find_ffmpeg() -> str:
         MissingExtraError: when there is none.
     """
     found = shutil.which("ffmpeg")
-    return found or str(optional("imageio_ffmpeg", extra="video").get_ffmpeg_exe())
+    return found or str(import_optional("imageio_ffmpeg", extra="video").get_ffmpeg_exe())

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscope.errors import DrawError
-from landscope.files import whole
+from landscope.files import write_atomically
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -75,7 +75,7 @@ def written(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
+        with write_atomically(path) as part:
             yield part
     except OSError as error:
         raise DrawError(

@@ -33,7 +33,7 @@ from landscope.engines.scheduling import ATTEMPTS, MOST, Chunk, Dispatcher
 from landscope.engines.serialization import Make, Parcel, pack
 from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
-from landscope.extras import optional
+from landscope.extras import import_optional
 
 _PATIENCE = 600.0  # seconds to wait for a first worker; a cluster may have to start a machine
 _STORE = 128 * 2**20  # bytes of Ray's object store on this machine: only results go through it
@@ -102,7 +102,7 @@ class Ray:
 def _connected(engine: Ray) -> Iterator[ModuleType]:
     """Lend Ray, connected; a connection that was there stays, one that was made here ends."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = optional("ray", extra="cluster")
+    ray = import_optional("ray", extra="cluster")
     if ray.is_initialized():
         yield ray
         return

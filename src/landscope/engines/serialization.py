@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from landscope.engines.job import Job
 from landscope.errors import EngineError
-from landscope.files import cache_folder, whole
+from landscope.files import cache_folder, write_atomically
 from landscope.objective.batches import Batches
 from landscope.objective.borrowing import undisturbed
 from landscope.objective.objective import Objective
@@ -73,7 +73,7 @@ class Parcel:
 
     def write(self, content: Any) -> None:
         """Write the file, whose bytes came in another way."""
-        with whole(Path(self.path)) as part:
+        with write_atomically(Path(self.path)) as part:
             part.write_bytes(content)
 
 
@@ -386,7 +386,7 @@ def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[bytes, list[Tensor]]:
 
 
 def _write(path: Path, head: bytes, pieces: Iterable[Tensor]) -> None:
-    with whole(path) as part, part.open("wb") as file:
+    with write_atomically(path) as part, part.open("wb") as file:
         file.write(head)
         for piece in pieces:
             file.write(piece.view(torch.uint8).numpy().data)

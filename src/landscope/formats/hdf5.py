@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from landscope.errors import FormatError
-from landscope.files import explain_write_errors, whole
+from landscope.files import explain_write_errors, write_atomically
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def create_file(path: Path) -> Iterator[h5py.File]:
     Raises:
         FormatError: When the file cannot be written.
     """
-    with explain_write_errors(path), whole(path) as part, h5py.File(part, "w") as file:
+    with explain_write_errors(path), write_atomically(path) as part, h5py.File(part, "w") as file:
         yield file
 
 

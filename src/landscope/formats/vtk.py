@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from landscope.errors import FormatError
-from landscope.files import explain_write_errors, whole
+from landscope.files import explain_write_errors, write_atomically
 from landscope.landscape import Landscape
 
 __all__ = ["Scale", "write"]
@@ -85,7 +85,7 @@ def write(
         )
     root = _surface(grid, heights) if path.suffix == ".vtp" else _structured(grid, heights)
     ElementTree.indent(root)
-    with explain_write_errors(path), whole(path) as part:
+    with explain_write_errors(path), write_atomically(path) as part:
         ElementTree.ElementTree(root).write(part, encoding="utf-8")
     return path
 

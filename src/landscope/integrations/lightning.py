@@ -9,7 +9,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from landscope.extras import optional
+from landscope.extras import import_optional
 from landscope.training.recorder import Recorder, check_recorder
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def callback(recorder: Recorder) -> Callback:
         >>> trainer = dict(callbacks=[integration.callback(recorder)])  # Trainer(**trainer)
     """
     imported = [sys.modules[name] for name in _NAMES if name in sys.modules]
-    libraries = imported or [optional(_NAMES[0], extra="lightning")]
+    libraries = imported or [import_optional(_NAMES[0], extra="lightning")]
     bases = tuple(library.Callback for library in libraries)
     kind: Any = type("RecorderCallback", (_Hooks, *bases), {})
     made: Callback = kind(check_recorder(recorder))

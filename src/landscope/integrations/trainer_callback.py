@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from landscope.extras import optional
+from landscope.extras import import_optional
 from landscope.training.recorder import Recorder, check_recorder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def callback(recorder: Recorder) -> TrainerCallback:
         >>> recording = ls.integrations.transformers.callback(ls.Recorder("run", every=10))
         >>> # Trainer(model, arguments, train_dataset=rows, callbacks=[recording]).train()
     """
-    transformers = optional("transformers", extra="transformers")
+    transformers = import_optional("transformers", extra="transformers")
     kind: Any = type("RecorderCallback", (_Hooks, transformers.TrainerCallback), {})
     made: TrainerCallback = kind(check_recorder(recorder))
     return made

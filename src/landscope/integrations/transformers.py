@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.errors import ObjectiveError
-from landscope.extras import optional
+from landscope.extras import import_optional
 from landscope.integrations import tasks
 from landscope.integrations.eval_copy import bare, body_of, check_precision
 from landscope.integrations.padding import IGNORED, Reader, Row
@@ -125,7 +125,7 @@ def objective(
 
 def _checked(model: Any) -> Any:
     """Return the model of transformers, which may wear adapters of PEFT."""
-    transformers = optional("transformers", extra="transformers")
+    transformers = import_optional("transformers", extra="transformers")
     if not isinstance(model, nn.Module):
         raise ObjectiveError(
             f"model is a {type(model).__name__}; expected a model of transformers."

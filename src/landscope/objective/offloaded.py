@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from landscope.errors import ParamsError
-from landscope.extras import optional
+from landscope.extras import import_optional
 
 Change = Callable[[str, Tensor], None]
 
@@ -294,7 +294,7 @@ def _in_memory(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _without_reading(weights: Any, name: str) -> Tensor | None:
-    offload = optional("accelerate.utils.offload", extra="transformers")
+    offload = import_optional("accelerate.utils.offload", extra="transformers")
     if isinstance(weights, offload.PrefixedDataset):
         return _without_reading(weights.dataset, weights.prefix + name)
     if isinstance(weights, offload.OffloadedWeightsLoader):

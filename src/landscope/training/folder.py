@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from landscope._version import __version__
 from landscope.errors import FormatError, RecorderError
-from landscope.files import whole
+from landscope.files import write_atomically
 from landscope.training.recorder import Recorder
 
 SETTINGS, STATE = "training.json", "training-state.safetensors"
@@ -92,7 +92,7 @@ class TrainingFolder:
                 " another folder."
             )
         versions = {"landscope": __version__, "torch": torch.__version__}
-        with whole(file) as part:
+        with write_atomically(file) as part:
             part.write_text(json.dumps({**settings, **versions}, indent=2) + "\n")
 
     def _read_settings(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class TrainingFolder:
         self._recorder.close()  # so that a session that resumes here has every checkpoint
         copies = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
         metadata = {"landscope": json.dumps({"version": _STATE_VERSION, **progress})}
-        with whole(self.path / STATE) as part:
+        with write_atomically(self.path / STATE) as part:
             save_file(copies, part, metadata)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from landscope import fingerprint
-from landscope.files import whole
+from landscope.files import write_atomically
 from landscope.training.trajectory import Trajectory
 
 
@@ -54,5 +54,5 @@ class GramCache:
 
         Nothing is kept where the folder cannot be written.
         """
-        with contextlib.suppress(OSError), whole(self.path) as part:
+        with contextlib.suppress(OSError), write_atomically(self.path) as part:
             np.savez(part, checkpoints=np.array(self._identities), gram=gram)

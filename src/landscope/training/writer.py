@@ -14,7 +14,7 @@ from typing import IO, final
 from torch import Tensor
 
 from landscope.errors import RecorderError
-from landscope.files import whole
+from landscope.files import write_atomically
 from landscope.tensorfile import Entry
 from landscope.training.checkpoint_buffer import CheckpointBuffer, arrange
 
@@ -172,7 +172,7 @@ _WRITERS: weakref.WeakValueDictionary[Path, Writer] = weakref.WeakValueDictionar
 
 
 def _write(task: WriteTask) -> None:
-    with whole(task.path) as part, part.open("wb") as file:
+    with write_atomically(task.path) as part, part.open("wb") as file:
         task.buffer.write(file, task.metadata)
         file.flush()
         # Without fsync a power cut can leave a short file under the final name.

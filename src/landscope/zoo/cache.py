@@ -11,7 +11,7 @@ from torch import nn
 
 from landscope import fingerprint
 from landscope.errors import TargetError
-from landscope.files import cache_folder, whole
+from landscope.files import cache_folder, write_atomically
 from landscope.objective.borrowing import undisturbed
 
 
@@ -51,7 +51,7 @@ def trained(
         train(model.train())
     if cache:
         try:
-            with whole(path) as part:
+            with write_atomically(path) as part:
                 save_model(model, str(part))  # tied tensors once, which save_file refuses
         except (OSError, SafetensorError) as error:  # such as a disk that is full
             raise _unkept(path.parent, error) from error
