@@ -56,7 +56,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "scanning.loop",
 }
 KNOWN_LONG_BODIES: set[str] = {
-    "analysis.path_projection._dataset",
     "analysis.representative_planes.representativeness",
     "analysis.representative_planes.verdict",
     "cli.measure.curvature",

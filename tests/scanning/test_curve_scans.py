@@ -174,7 +174,7 @@ def test_a_model_that_fills_the_memory_is_not_moved_along_a_curve() -> None:
 def test_training_paths_are_not_projected_on_curves() -> None:
     objective = cases.mlp().objective()
     curve: Any = ls.Curve(nodes(objective.center))
-    with pytest.raises(SliceError, match="slice is a Curve; a path is seen on a Line"):
+    with pytest.raises(SliceError, match="slice is a Curve; expected a Line"):
         ls.paths.project(curve, curve)
 
 

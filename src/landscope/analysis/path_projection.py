@@ -1,8 +1,8 @@
-"""A path of training on a slice: where each checkpoint lies, and how far off the slice it is.
+"""The projection of a training path onto a slice: coordinates, distances off the slice, losses.
 
-A contour shows losses on the slice, and a network in training is never on it: its loss stands
-beside that of its projection, and its distance beside both. Nobody need read a height off the
-contour that the network never had.
+A contour shows the loss on the slice, and a network in training is never exactly on it. So the loss
+of each checkpoint is given together with the loss of its projection, and with its distance; no
+height of the contour is mistaken for a loss that the network had.
 
 Source: Li, Xu, Taylor, Studer, Goldstein, NeurIPS 2018, arXiv 1712.09913, section 7.
 """
@@ -26,6 +26,7 @@ from landscope.objective.evaluation import Session
 from landscope.objective.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm, states
 from landscope.progress import Clock, Report, open_report
+from landscope.scanning.dataset import axis_attributes, list_units
 from landscope.slices.slices import Affine, Plane
 from landscope.training.principal_components import PCA
 from landscope.training.trajectory import Checkpoint, Trajectory
@@ -33,9 +34,12 @@ from landscope.training.trajectory import Checkpoint, Trajectory
 if TYPE_CHECKING:
     import xarray as xr
 
+    Variable = tuple[str, np.ndarray, dict[str, str]]  # dimension, values, attributes
+
 Method = Literal["lstsq", "cos"]
 
 _STATISTICS = ("running_mean", "running_var")
+_RECORDED = {"step": "step of training", "epoch": "epoch", "learning_rate": "learning rate"}
 
 
 def project(
@@ -48,32 +52,35 @@ def project(
 ) -> TrainingPath:
     """Return where the checkpoints of a trajectory lie on a slice, and how far off it.
 
-    With the directions as columns of D, the coordinates of theta are those of the nearest point,
-    argmin |center + D c - theta|.
+    The coordinates of a checkpoint theta are those of the nearest point of the slice:
 
-    The two losses. "loss" is what the network had: the checkpoint's parameters with the buffers
-    that were recorded with them. "projected_loss" is what the surface shows there: a point of the
-    slice, evaluated as ``ls.scan`` does it, that is with the objective's own buffers where the
-    slice does not move them. An objective with ``buffers="recompute"`` computes batch-norm
-    statistics anew for both. The attribute "buffers" tells which ones the first loss had.
+        argmin_c |center + D c - theta|,  with the directions as the columns of D
+
+    Two losses are computed. "loss" is the loss that the network had: that of the checkpoint's
+    parameters with the buffers that were recorded with them. "projected_loss" is the height of the
+    surface: that of a point of the slice as ``ls.scan`` evaluates it, with the objective's own
+    buffers unless the slice moves them. An objective with ``buffers="recompute"`` computes the
+    batch-norm statistics anew for both. The attribute "buffers" names the buffers of the first
+    loss.
 
     Args:
-        trajectory: of the same network.
-        slice: a Line, a Plane or a Volume, over ``objective.center`` or ``objective.states``.
-        objective: to evaluate; without one there are no losses.
-        method: "lstsq", or "cos": the length of the projection along each direction by itself, as
-            the 2018 scripts offer it: the same where directions are orthonormal, and wrong by
-            their length and the angle between them where they are not.
+        trajectory: A trajectory of the same network.
+        slice: A Line, a Plane or a Volume, over ``objective.center`` or ``objective.states``.
+        objective: The objective to evaluate; without one there are no losses.
+        method: "lstsq", or "cos" as in the 2018 scripts: the length of the projection onto each
+            direction by itself. The two agree for orthonormal directions; otherwise "cos" is wrong
+            by the lengths of the directions and the angles between them.
         progress: A function that is called after each checkpoint with an ``ls.Progress``; True
             shows a bar.
 
     Raises:
-        ParamsError: when the checkpoints lack a parameter of the slice, or have one that neither
+        ParamsError: When the checkpoints lack a parameter of the slice, or have one that neither
             the slice nor the objective's model has.
-        SliceError: for an unknown method, a slice without directions, or what is no trajectory.
+        SliceError: When the method is unknown, the slice has no directions, or ``trajectory`` is
+            no trajectory.
 
-    Cost: a few passes over the parameters and two over the data a checkpoint. One checkpoint is in
-    memory at a time, beside the slice.
+    Cost: for each checkpoint, a few passes over the parameters and two over the data. One
+    checkpoint is in memory at a time, in addition to the slice.
 
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
@@ -92,17 +99,8 @@ def project(
         >>> path.data["loss"].shape
         (5,)
     """
-    if not isinstance(slice, Affine):
-        raise SliceError(
-            f"slice is a {type(slice).__name__}; a path is seen on a Line, a Plane or a Volume."
-        )
-    if method not in get_args(Method):
-        raise SliceError(f"method={method!r}; expected 'lstsq' or 'cos'.")
-    if not isinstance(trajectory, Trajectory):
-        raise SliceError(
-            f"trajectory is a {type(trajectory).__name__}; expected ls.Trajectory.open(folder)."
-        )
-    places, values = [], []
+    _check_arguments(trajectory, slice, method)
+    placements, values = [], []
     clock, title = Clock(0, len(trajectory)), f"path of {trajectory.name}"
     with (
         open_report(progress, title, "checkpoints") as report,
@@ -110,15 +108,16 @@ def project(
     ):
         session = None if objective is None else stack.enter_context(objective.problem.session())
         for k, checkpoint in enumerate(trajectory):
-            known = checkpoint.states()
-            point = _point(known, checkpoint, slice)
-            places.append(_place(slice, point, method))
+            recorded = checkpoint.states()
+            point = _select_point(recorded, checkpoint, slice)
+            placements.append(_locate(slice, point, method))
             if session is not None:
-                values.append(_values(session, slice, places[-1], known))
+                values.append(_evaluate(session, slice, placements[-1], recorded))
             report(clock.progress(k + 1, {}))
-    data = _dataset(slice, trajectory, places, values, objective)
+    data = _dataset(slice, trajectory, placements)
     if objective is not None:
-        data.attrs["buffers"] = _buffers(objective, trajectory)
+        data = data.assign(_loss_variables(objective, values))
+        data.attrs["buffers"] = _describe_buffers(objective, trajectory)
     return TrainingPath(data.assign_attrs(method=method))
 
 
@@ -126,18 +125,18 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
     """Return the plane of the first two principal components, through their center.
 
     Args:
-        pca: of ``ls.directions.pca``, with two components or more.
-        objective: what will be evaluated: the plane is put on its device.
+        pca: The result of ``ls.directions.pca``, with two components or more.
+        objective: The objective that will be evaluated; the plane is put on its device.
 
     Raises:
-        SliceError: when there is one component only, or no PCA.
+        SliceError: When there is only one component, or ``pca`` is no PCA.
     """
     if not isinstance(pca, PCA):
         raise SliceError(
             f"pca is a {type(pca).__name__}; expected what ls.directions.pca(trajectory) returns."
         )
     if len(pca.directions) < 2:
-        raise SliceError("pca has one component; a plane wants two: ls.directions.pca(..., 2).")
+        raise SliceError("pca has one component; a plane needs two: ls.directions.pca(..., 2).")
     device = torch.device("cpu") if objective is None else objective.device
     center, dx, dy = (
         like(part, {name: tensor.to(device) for name, tensor in part.items()})
@@ -146,140 +145,171 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
     return Plane(center, dx, dy, labels=pca.labels[:2])
 
 
-def identity(slice_: Affine) -> str:
-    """Return a text that differs when slices differ: that of ``land.data``'s fingerprints."""
+def fingerprint_slice(slice_: Affine) -> str:
+    """Return a text that differs when slices differ, as in the provenance of a landscape."""
     parts = {role: fingerprint.of_tensors(part) for role, part in slice_.parts.items()}
     return f"{type(slice_).__name__} {json.dumps(parts)}"
 
 
-def _point(known: Params, checkpoint: Checkpoint, slice_: Affine) -> Params:
+def _check_arguments(trajectory: Trajectory, slice_: Affine, method: str) -> None:
+    if not isinstance(slice_, Affine):
+        raise SliceError(
+            f"slice is a {type(slice_).__name__}; expected a Line, a Plane or a Volume, onto which"
+            " checkpoints can be projected."
+        )
+    if method not in get_args(Method):
+        raise SliceError(f"method={method!r}; expected 'lstsq' or 'cos'.")
+    if not isinstance(trajectory, Trajectory):
+        raise SliceError(
+            f"trajectory is a {type(trajectory).__name__}; expected ls.Trajectory.open(folder)."
+        )
+
+
+def _select_point(recorded: Params, checkpoint: Checkpoint, slice_: Affine) -> Params:
     """Return the tensors of a checkpoint that a slice moves.
 
     Raises:
-        ParamsError: when one is missing, or a parameter is left that the slice does not move.
+        ParamsError: When one is missing, or the slice does not move a parameter.
     """
-    found = {name: known[name] for name in slice_.center if name in known}
+    moved = {name: recorded[name] for name in slice_.center if name in recorded}
     try:
-        check_like(found, slice_.center, str(checkpoint.path))
+        check_like(moved, slice_.center, str(checkpoint.path))
     except ParamsError as error:
         raise ParamsError(
             f"{error} The slice and the trajectory are of two networks, or the slice is over"
             " objective.states and the buffers were not recorded."
         ) from error
-    extra = next((name for name in checkpoint.parameters(known) if name not in found), None)
+    extra = next((name for name in checkpoint.parameters(recorded) if name not in moved), None)
     if extra is not None:
         raise ParamsError(
-            f"{checkpoint.path} has the parameter {extra!r}, which the slice has not, so a distance"
-            " would leave it out: take a slice over all parameters; or, where it is a buffer, name"
-            " the parameters with ls.Trajectory.open(folder, like=objective.center)."
+            f"{checkpoint.path} has the parameter {extra!r}, which the slice does not have, so a"
+            " distance would leave it out: use a slice over all parameters; or, where it is a"
+            " buffer, name the parameters with ls.Trajectory.open(folder, like=objective.center)."
         )
-    return like(slice_.center, found)
+    return like(slice_.center, moved)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Placement:
     """Where a checkpoint lies."""
 
     coordinates: tuple[float, ...]
     distance: float  # to the point with these coordinates
-    relative: float  # as a share of the distance to the center
+    relative_distance: float  # as a share of the distance to the center
 
 
-def _place(slice_: Affine, point: Params, method: Method) -> _Place:
+def _locate(slice_: Affine, point: Params, method: Method) -> _Placement:
     offset = {
         name: point[name].to(tensor.device).double() - tensor.double()
         for name, tensor in slice_.center.items()
         if tensor.is_floating_point()
     }
-    far = norm(offset)
+    from_center = norm(offset)
     if method == "lstsq":
         coordinates, distance = slice_.project(point)
     else:
-        moving = [{name: d[name] for name in offset} for d in slice_.directions]
-        lengths = [norm(d) for d in moving]
-        coordinates = tuple(
-            dot(offset, d) / length if length else 0.0
-            for d, length in zip(moving, lengths, strict=True)
-        )
-        for step, d in zip(coordinates, moving, strict=True):
-            for name, tensor in offset.items():
-                tensor.sub_(d[name].double(), alpha=step)
-        distance = norm(offset)
-    return _Place(coordinates, distance, distance / far if far else 0.0)
+        coordinates, distance = _project_each(offset, slice_)
+    return _Placement(coordinates, distance, distance / from_center if from_center else 0.0)
 
 
-def _values(session: Session, slice_: Affine, place: _Place, known: Params) -> dict[str, float]:
+def _project_each(
+    offset: dict[str, torch.Tensor], slice_: Affine
+) -> tuple[tuple[float, ...], float]:
+    """Return the lengths along each direction by itself, and the distance to their sum.
+
+    Args:
+        offset: The vector from the center to the point; it is changed in place.
+        slice_: The slice.
+    """
+    directions = [{name: d[name] for name in offset} for d in slice_.directions]
+    lengths = [norm(d) for d in directions]
+    coordinates = tuple(
+        dot(offset, d) / length if length else 0.0
+        for d, length in zip(directions, lengths, strict=True)
+    )
+    for coordinate, d in zip(coordinates, directions, strict=True):
+        for name, tensor in offset.items():
+            tensor.sub_(d[name].double(), alpha=coordinate)
+    return coordinates, norm(offset)
+
+
+def _evaluate(
+    session: Session, slice_: Affine, placement: _Placement, recorded: Params
+) -> dict[str, float]:
     """Return loss and metrics at a checkpoint and at its projection."""
-    given = known
+    params = recorded
     if session.recompute:
-        left = {n: t for n, t in known.items() if n.rpartition(".")[2] not in _STATISTICS}
-        given = like(known, left)
-    there, projected = session.values(given), session.values(slice_.at(place.coordinates))
+        kept = {n: t for n, t in params.items() if n.rpartition(".")[2] not in _STATISTICS}
+        params = like(recorded, kept)
+    at_checkpoint = session.values(params)
+    at_projection = session.values(slice_.at(placement.coordinates))
     return {
-        **{_name(n): value for n, value in there.items()},
-        **{f"projected_{_name(n)}": value for n, value in projected.items()},
+        **{_name_in_path(n): value for n, value in at_checkpoint.items()},
+        **{f"projected_{_name_in_path(n)}": value for n, value in at_projection.items()},
     }
 
 
-def _name(quantity: str) -> str:
-    """Return the name of a quantity in a path, where the loss that was trained is the loss."""
+def _name_in_path(quantity: str) -> str:
+    """Return the name of a quantity in a path, where the training loss is "the" loss."""
     return "loss" if quantity == "train_loss" else quantity
 
 
 def _dataset(
-    slice_: Affine,
-    trajectory: Trajectory,
-    places: Sequence[_Place],
-    values: Sequence[Mapping[str, float]],
-    objective: Objective | None,
+    slice_: Affine, trajectory: Trajectory, placements: Sequence[_Placement]
 ) -> xr.Dataset:
+    """Return coordinates, distances, and what was recorded with the checkpoints."""
     import xarray as xr
 
-    labels = dict(zip(slice_.dims, slice_.labels, strict=False))
-    columns: dict[str, tuple[list[float], str, str]] = {
-        dim: ([place.coordinates[k] for place in places], "1", labels.get(dim, f"direction {dim}"))
+    variables = {
+        dim: _variable([p.coordinates[k] for p in placements], **axis_attributes(slice_, dim))
         for k, dim in enumerate(slice_.dims)
     }
-    columns["distance"] = [p.distance for p in places], "1", "distance off the slice"
-    columns["relative_distance"] = (
-        [p.relative for p in places], "1", "distance off the slice, as a share of that from the"
-        " center")  # fmt: skip
-    for name, long_name in (("step", "step of training"), ("epoch", "epoch"),
-                            ("learning_rate", "learning rate")):  # fmt: skip
-        noted = [getattr(checkpoint, name) for checkpoint in trajectory]
-        columns[name] = [math.nan if v is None else float(v) for v in noted], "1", long_name
-    if objective is not None:
-        units = {"loss": objective.problem.loss.units}
-        units |= {name: metric.units for name, metric in objective.problem.metrics.items()}
-        for name in values[0]:
-            columns[name] = [v[name] for v in values], *_described(name, units)
+    variables["distance"] = _variable(
+        [p.distance for p in placements], long_name="distance off the slice"
+    )
+    variables["relative_distance"] = _variable(
+        [p.relative_distance for p in placements],
+        long_name="distance off the slice, as a share of that from the center",
+    )
+    for name, long_name in _RECORDED.items():
+        recorded = [getattr(checkpoint, name) for checkpoint in trajectory]
+        numbers = [math.nan if v is None else float(v) for v in recorded]
+        variables[name] = _variable(numbers, long_name=long_name)
     attributes = {
         "title": trajectory.name,
         "folder": str(trajectory.folder),
-        "slice": identity(slice_),
+        "slice": fingerprint_slice(slice_),
         "made_with": f"landscope {_version.__version__}",
     }
-    return xr.Dataset(
-        {
-            name: ("checkpoint", np.array(column), {"units": unit, "long_name": text})
-            for name, (column, unit, text) in columns.items()
-        },
-        attrs=attributes,
-    )
+    return xr.Dataset(variables, attrs=attributes)
 
 
-def _described(name: str, units: Mapping[str, str]) -> tuple[str, str]:
-    """Return the unit of a quantity, and what it is in words."""
-    plain = name.removeprefix("projected_")
-    kind = plain.removeprefix("train_").removeprefix("test_")
-    where = "its projection" if name != plain else "the checkpoint"
-    return units.get(kind, ""), f"{plain.replace('_', ' ')} at {where}"
+def _variable(values: Sequence[float], *, long_name: str, units: str = "1") -> Variable:
+    return "checkpoint", np.array(values), {"units": units, "long_name": long_name}
 
 
-def _buffers(objective: Objective, trajectory: Trajectory) -> str:
+def _loss_variables(
+    objective: Objective, values: Sequence[Mapping[str, float]]
+) -> dict[str, Variable]:
+    """Return loss and metrics at the checkpoints and at their projections, with their units."""
+    units = list_units(objective.problem)
+    variables = {}
+    for name in values[0]:
+        quantity = name.removeprefix("projected_")
+        place = "the checkpoint" if name == quantity else "its projection"
+        kind = quantity.removeprefix("train_").removeprefix("test_")
+        variables[name] = _variable(
+            [value[name] for value in values],
+            long_name=f"{quantity.replace('_', ' ')} at {place}",
+            units=units.get(kind, ""),
+        )
+    return variables
+
+
+def _describe_buffers(objective: Objective, trajectory: Trajectory) -> str:
     """Return, in words, with which buffers the loss at a checkpoint was computed."""
-    own = states(objective.model)
-    buffers = {name for name, _ in objective.model.named_buffers() if name in own}
+    floating = states(objective.model)
+    buffers = {name for name, _ in objective.model.named_buffers() if name in floating}
     if objective.problem.buffers == "recompute":
         return "recomputed"
     if not buffers:

@@ -269,6 +269,7 @@ def _standing(objective: Objective, checkpoint: Checkpoint) -> Objective:
     """Return the objective centered on a checkpoint, buffers included as far as it has them."""
     import torch
 
+    from landscope.objective.objective import Objective
     from landscope.params import check_like, named_tensors
 
     alive, kept = dict(named_tensors(objective.model)), checkpoint.states()
@@ -289,6 +290,8 @@ def _with_own_statistics(objective: Objective) -> Objective:
 
     The mean of several networks has no statistics that were recorded.
     """
+    from landscope.objective.objective import Objective
+
     if not any(name.endswith("running_mean") for name, _ in objective.model.named_buffers()):
         return objective
     return Objective.of(replace(objective.problem, buffers="recompute"))
@@ -331,8 +334,8 @@ def _traced(
 
     questions = [
         fingerprint.of_text(
-            path_projection.identity(plane), objective.problem.fingerprints(), number, walk.name,
-            *(checkpoint.identity for checkpoint in walk),
+            path_projection.fingerprint_slice(plane), objective.problem.fingerprints(), number,
+            walk.name, *(checkpoint.identity for checkpoint in walk),
         ) for number, walk in enumerate(walks)
     ]  # fmt: skip
     kept = _kept(run, questions)

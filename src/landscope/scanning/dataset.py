@@ -49,22 +49,35 @@ def dataset(
     dims = slice_.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
     columns = _columns(known, int(np.prod(shape))) if filled is None else filled.columns
-    units = _units(problem)
+    units = list_units(problem)
     variables = {
         name: (dims, columns[name].reshape(shape), _attributes(name, units))
         for name in _names(problem, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
     variables |= _errors(main, dims, shape, filled, spread)
-    labels = dict(zip(slice_.dims, getattr(slice_, "labels", ()), strict=False))
     return xr.Dataset(
         variables,
         coords={
-            dim: ((dim,), axis, {"units": "1", "long_name": labels.get(dim, f"direction {dim}")})
+            dim: ((dim,), axis, axis_attributes(slice_, dim))
             for dim, axis in zip(slice_.dims, axes, strict=True)
         },
         attrs=_provenance(problem, question),
     )
+
+
+def axis_attributes(slice_: Slice, dim: str) -> dict[str, str]:
+    """Return the attributes of the coordinates along an axis."""
+    labels = dict(zip(slice_.dims, getattr(slice_, "labels", ()), strict=False))
+    return {"units": "1", "long_name": labels.get(dim, f"direction {dim}")}
+
+
+def list_units(problem: Problem) -> dict[str, str]:
+    """Return the units of the loss and of each metric, by name."""
+    return {
+        "loss": problem.loss.units,
+        **{name: metric.units for name, metric in problem.metrics.items()},
+    }
 
 
 def is_replicate(name: str) -> bool:
@@ -115,13 +128,6 @@ def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
     of = plain.removesuffix("_stderr").removeprefix("averaged_")
     words = {"train": "training ", "test": "test "}.get(prefix, "") + plain.replace("_", " ")
     return {"units": units.get(of, ""), "long_name": words}
-
-
-def _units(problem: Problem) -> dict[str, str]:
-    return {
-        "loss": problem.loss.units,
-        **{n: m.units for n, m in problem.metrics.items()},
-    }
 
 
 def _provenance(problem: Problem, question: Mapping[str, str]) -> dict[str, str]:
