@@ -39,7 +39,6 @@ MOST_BODY_LINES = 30  # of a function, without its docstring
 
 KNOWN_UPWARD: set[tuple[str, str]] = set()
 KNOWN_CIRCULAR: set[str] = {
-    "engines.forward",
     "engines.threads",
     "engines.tuning",
 }
@@ -51,7 +50,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "engines.tuning",
     "objective.batches",
     "objective.evaluation",
-    "objective.objective",
     "sampling.calibrated",
     "scanning.loop",
 }

@@ -199,7 +199,7 @@ def test_it_goes_on_where_it_stopped(
             if now.done == end[0]:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("landscope.progress.bar", lambda *_: Bar())
+    monkeypatch.setattr("landscope.progress.show_bar", lambda *_, **__: Bar())
     answer = command(*words)
     assert answer.code == 130
     assert "the same command goes on from there" in answer.err
