@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
+BIOME := @biomejs/biome@2.6.8
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test lint types bench clean help
@@ -17,9 +18,13 @@ demo: $(VENV)/.plain  ## train two networks, scan their loss surfaces, draw them
 test: $(VENV)/.dev  ## run all tests, with line coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --cov --cov-report=term
 
+# Biome checks the page's JavaScript and CSS (biome.jsonc). Without Node.js only CI fails.
 lint: $(VENV)/.dev  ## check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	@if command -v npx >/dev/null; then npx --yes $(BIOME) ci --error-on-warnings --colors=off; \
+	else echo "The page's JavaScript and CSS were not checked: install Node.js 20 or newer (npx)."; \
+		test -z "$$CI"; fi
 
 types: $(VENV)/.dev  ## check types
 	$(BIN)/mypy

@@ -19,11 +19,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from plotly.offline import get_plotlyjs
 
 from landscope import draw
+from landscope.draw import webpage
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
+WEB = Path(str(webpage.__file__)).parent / "web"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((found for found in map(shutil.which, NAMES) if found), None)
 FLAGS = [
@@ -440,6 +443,26 @@ def test_lines_share_one_chart_with_the_same_switches(
         ]
 
 
+@in_browser
+def test_reset_leaves_the_cameras_of_planes_alone_where_there_are_none(
+    visit: Open, training: Landscape, tmp_path: Path
+) -> None:
+    with visit(draw.page(training, tmp_path / "p.html")) as guest:
+        guest.scale("log")
+        guest.reset()
+        assert guest["landscope.scale"] == "linear"
+
+
+@in_browser
+def test_reset_shows_the_only_curve_of_a_line_again(
+    visit: Open, broken_line: Landscape, tmp_path: Path
+) -> None:
+    with visit(draw.page(broken_line, tmp_path / "p.html")) as guest:
+        guest.reset()
+        assert guest["landscope.quantity"] == "loss"
+        assert guest["document.getElementById('quantity').value"] == "loss"
+
+
 def drawn(guest: Visit, plot: str, **traits: Any) -> list[Any]:
     """The traces of a plot that have these traits."""
     traces: list[Any] = guest[f"document.getElementById('{plot}').data"]
@@ -658,6 +681,38 @@ def test_the_file_is_self_contained_and_of_about_five_megabytes(tmp_path: Path) 
     assert "connect-src" not in outside
     assert "default-src 'none'" in outside
     assert path.stat().st_size < 6e6
+
+
+def test_the_page_holds_each_of_its_files_and_no_reference_to_another(tmp_path: Path) -> None:
+    path = draw.page(small_bowl("a"), tmp_path / "p.html")
+    text = path.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    files = [file for file in WEB.iterdir() if file.suffix in {".js", ".css"}]
+    assert {"page.css", "state.js"} < {file.name for file in files}
+    for file in files:
+        body = re.split(r'from "\./\w+\.js";\n', file.read_text(encoding="utf-8"))[-1]
+        assert re.sub("^export ", "", body, flags=re.MULTILINE) in text, file.name
+    assert "@@" not in text
+    assert not re.findall(r"https?:|\burl\(|@import|^import\b|^export\b", text, re.MULTILINE)
+
+
+def test_each_script_imports_from_earlier_ones_and_no_two_define_the_same_name() -> None:
+    order = re.findall(r"@@(\w+\.js)@@", (WEB / "page.html").read_text(encoding="utf-8"))
+    assert sorted(order) == sorted(file.name for file in WEB.glob("*.js"))
+    names: list[str] = []
+    for place, script in enumerate(order):
+        text = (WEB / script).read_text(encoding="utf-8")
+        assert set(re.findall(r'from "\./(.*)";', text)) <= set(order[:place]), script
+        defined = r"^(?:export )?(?:async )?(?:function|const|let) (\w+)"
+        names += re.findall(defined, text, flags=re.MULTILINE)
+    assert len(names) > 100
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("file", sorted(WEB.iterdir()), ids=lambda file: file.name)
+def test_the_files_of_the_page_are_short(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 350
+    assert max(map(len, lines)) <= 100
 
 
 def test_titles_name_a_page_and_its_parts(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """One self-contained page with landscapes that can be turned with the mouse.
 
-The file holds plotly.js, the data and the code of the page (``page.html``), and asks the network
-for nothing: its content security policy forbids it. Values are stored as they are, in the shortest
-digits that give back the same number; JSON has no NaN, so such cells are null and are named in a
-list of marks beside them.
+The file holds plotly.js, the data, and the parts of the page (the folder ``web``, with
+``page.html`` as the template). It asks the network for nothing: its content security policy forbids
+it. Values are stored as they are, in the shortest digits that give back the same number; JSON has
+no NaN, so such cells are null and are named in a list of marks.
 
 The module is called ``webpage`` so that ``landscope.draw.page`` is always the function: a module
 of that name would take its place whenever it is imported.
@@ -47,6 +47,7 @@ from landscope.landscape import Landscape
 
 MOST_PLANES = 6  # each takes one of the few WebGL contexts that a browser grants
 SUFFIXES = (".html", ".htm")
+_MODULE_SYNTAX = re.compile(r"^(?:import [^;]*;\n|export )", re.MULTILINE)
 
 
 def page(
@@ -99,14 +100,23 @@ def page(
 
 
 def _render(content: dict[str, Any]) -> str:
-    """Return the page: the template with its three marks filled in, each once."""
+    """Return the page: the template with data or a file of ``web`` in place of each mark."""
     parts = {
         "title": html.escape(content["title"]),
         "data": _script_safe(content),
         "plotly": get_plotlyjs(),
     }
-    template = files("landscope.draw").joinpath("page.html").read_text(encoding="utf-8")
-    return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], template)
+    return re.sub(
+        r"@@([\w.]+)@@",
+        lambda mark: parts.get(mark[1]) or _read_part(mark[1]),
+        _read_part("page.html"),
+    )
+
+
+def _read_part(name: str) -> str:
+    """Return a file of ``web``; scripts without imports and exports, for they share one scope."""
+    text = (files("landscope.draw") / "web" / name).read_text(encoding="utf-8")
+    return _MODULE_SYNTAX.sub("", text) if name.endswith(".js") else text
 
 
 def _script_safe(content: dict[str, Any]) -> str:
