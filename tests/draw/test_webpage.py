@@ -454,6 +454,27 @@ def test_reset_leaves_the_cameras_of_planes_alone_where_there_are_none(
 
 
 @in_browser
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_reset_shows_the_whole_chart_of_lines_as_at_first(
+    zoomed: bool, visit: Open, training: Landscape, tmp_path: Path
+) -> None:
+    ranges = "(({xaxis, yaxis, yaxis2}) => [xaxis, yaxis, yaxis2].map(axis => axis.range))"
+    ranges += "(document.getElementById('line').layout)"
+    corner = "(({x, y}) => [x, y])(document.getElementById('line').getBoundingClientRect())"
+    with visit(draw.page(training, tmp_path / "p.html")) as guest:
+        first = guest[ranges]
+        if zoomed:
+            x, y = guest[corner]
+            guest.page.mouse.move(x + 300, y + 100)
+            guest.page.mouse.down()
+            guest.page.mouse.move(x + 700, y + 300, steps=5)
+            guest.page.mouse.up()
+            guest.page.wait_for_function(f"{ranges}[0][0] > {first[0][0]}")
+        guest.reset()
+        assert guest[ranges] == first
+
+
+@in_browser
 def test_reset_shows_the_only_curve_of_a_line_again(
     visit: Open, broken_line: Landscape, tmp_path: Path
 ) -> None:

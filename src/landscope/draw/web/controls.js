@@ -45,8 +45,9 @@ function change(update) {
 
 function reset() {
   const axes = { "xaxis.autorange": true, "yaxis.autorange": true };
-  for (const plot of document.querySelectorAll(".contour-plot, .line-plot, .chart"))
+  for (const plot of document.querySelectorAll(".contour-plot, .chart"))
     Plotly.relayout(plot, axes);
+  state.resets += 1; // this undoes the zoom of lines, whose axes have ranges of their own
   state.cameras = newCameras();
   change({ quantity: firstQuantity, shared: true, linked: true, paths: true });
   indices.forEach(moveCamera);

@@ -10,7 +10,6 @@ import { chooseTicks } from "./ticks.js";
 // Source: Okabe and Ito, Color Universal Design (2008); distinct for color-blind readers too.
 const OKABE_ITO = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const LINE_DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
-const PERCENT_AXIS = { range: [-2, 102], tickvals: [0, 20, 40, 60, 80, 100], tickmode: "array" };
 
 export function drawLines() {
   const span = limitSpan(heightSpan(indices, scaledQuantities()));
@@ -19,7 +18,7 @@ export function drawLines() {
   );
   return drawPlot("line", traces, {
     margin: { l: 64, r: hasTwoAxes() ? 60 : 16, t: 12, b: 48 },
-    uirevision: state.scale + state.quantity + state.clip,
+    uirevision: zoomRevision(),
     hovermode: "x unified",
     showlegend: true,
     dragmode: touch ? false : "zoom",
@@ -28,6 +27,9 @@ export function drawLines() {
     ...valueAxes(span),
   });
 }
+
+// plotly.js keeps the zoom and the hidden curves of a reader until this text changes.
+const zoomRevision = () => [state.scale, state.quantity, state.clip, state.resets].join(" ");
 
 // ---- curves -------------------------------------------------------------------------------------
 
@@ -117,12 +119,19 @@ function positionRange() {
 function valueAxes(span) {
   const percents = shownQuantities().filter((name) => quantityOf(name).percent);
   const scaled = scaledQuantities();
-  if (!scaled.length) return { yaxis: plotAxis(commonLabel(percents), PERCENT_AXIS) };
+  if (!scaled.length) return { yaxis: plotAxis(commonLabel(percents), percentAxis()) };
   const yaxis = plotAxis(commonLabel(scaled), scaledAxis(span));
   if (!hasTwoAxes()) return { yaxis };
-  const right = { overlaying: "y", side: "right", showgrid: false, ...PERCENT_AXIS };
+  const right = { overlaying: "y", side: "right", showgrid: false, ...percentAxis() };
   return { yaxis, yaxis2: plotAxis(commonLabel(percents), right) };
 }
+
+// A new object for each drawing, because plotly.js writes the zoomed range into it.
+const percentAxis = () => ({
+  range: [-2, 102],
+  tickvals: [0, 20, 40, 60, 80, 100],
+  tickmode: "array",
+});
 
 function scaledAxis([lo, hi]) {
   const room = 0.05 * (hi - lo);

@@ -49,11 +49,6 @@ const lengthOf = (at) => at.at(-1) - at[0];
 
 // ---- surface ------------------------------------------------------------------------------------
 
-const LIGHT = {
-  lighting: { ambient: 0.74, diffuse: 0.5, specular: 0.06, roughness: 0.9, fresnel: 0.05 },
-  lightposition: { x: -2000, y: -4000, z: 6000 },
-};
-
 export function drawSurface(k) {
   const margin = { l: 0, r: 0, t: 0, b: 0 };
   const traces = [traceSurface(k), ...traceFloatingPaths(k)];
@@ -66,7 +61,8 @@ function traceSurface(k) {
   return {
     type: "surface",
     ...traceField(k),
-    ...LIGHT,
+    lighting: { ambient: 0.74, diffuse: 0.5, specular: 0.06, roughness: 0.9, fresnel: 0.05 },
+    lightposition: { x: -2000, y: -4000, z: 6000 },
     z: lands[k].values[state.quantity].map(limitHeights),
     cmin,
     cmax,

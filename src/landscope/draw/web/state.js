@@ -24,6 +24,7 @@ export const state = {
   ready: false,
   firstDrawn: null, // milliseconds after the page was opened
   drawings: 0,
+  resets: 0,
   quantity: firstQuantity,
   scale: null, // "log" or "linear"
   clip: null, // the value above which heights are cut, or null
