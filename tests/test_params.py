@@ -266,7 +266,7 @@ def test_dot_and_norm_are_those_of_the_flat_vectors_in_float64() -> None:
     [
         ({"a": (2,)}, "point lacks 'b'"),
         ({"a": (2,), "b": (3, 1)}, r"point\['b'\] has the shape \(3, 1\); expected \(1, 3\)"),
-        ({"a": (2,), "b": (1, 3), "c": (1,)}, "point has 'c', which the parameters have not"),
+        ({"a": (2,), "b": (1, 3), "c": (1,)}, "point has 'c', which is not among the parameters"),
     ],
 )
 def test_the_first_difference_of_names_or_shapes_is_named(

@@ -2,23 +2,23 @@
 
     LandscopeError
     ├── ObjectiveError    (ValueError)    model, loss, data or metrics cannot be used together
-    │   └── CallError     (RuntimeError)  the model or the loss failed on the very first batch
+    │   └── CallError     (RuntimeError)  the model or the loss failed on the first batch
     ├── DeterminismError  (RuntimeError)  the same parameters gave two different losses
     ├── ParamsError       (ValueError)    names or shapes of parameters do not fit
-    ├── DirectionError    (ValueError)    a direction cannot be made as asked
+    ├── DirectionError    (ValueError)    a direction cannot be constructed
     ├── SliceError        (ValueError)    coordinates or directions of a slice are wrong
     ├── NumericsError     (ArithmeticError)  a computation gave NaN or infinity where it must not
     ├── SamplerError      (ValueError)    a resolution or a span is wrong
-    ├── EngineError       (RuntimeError)  workers cannot be had, or were lost
-    ├── JournalError      (RuntimeError)  a journal cannot be used, or answers another question
-    ├── RecorderError     (RuntimeError)  a training cannot be recorded as asked
-    ├── FormatError       (ValueError)    a file is not what it should be
-    ├── DrawError         (ValueError)    a landscape cannot be drawn as asked
-    ├── TrainingError     (ValueError)    a network cannot be trained as asked
-    ├── TargetError       (ValueError)    the command line named something that is not there
+    ├── EngineError       (RuntimeError)  workers cannot be started, or were lost
+    ├── JournalError      (RuntimeError)  a journal cannot be used, or belongs to another scan
+    ├── RecorderError     (RuntimeError)  a training cannot be recorded
+    ├── FormatError       (ValueError)    a file cannot be read or written
+    ├── DrawError         (ValueError)    a landscape cannot be drawn this way
+    ├── TrainingError     (ValueError)    a network cannot be trained this way
+    ├── TargetError       (ValueError)    a target of the command line or the zoo is wrong
     └── MissingExtraError (ImportError)   an optional library is not installed
 
-Each text says what was given, what was expected and what to do, in sentences.
+Each message says in sentences what was given, what was expected, and what to do.
 """
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class LandscopeError(Exception):
-    """Any error raised by landscope itself."""
+    """The base class of all errors that landscope raises."""
 
 
 class ObjectiveError(LandscopeError, ValueError):
@@ -51,7 +51,7 @@ class ObjectiveError(LandscopeError, ValueError):
 
 
 class CallError(ObjectiveError, RuntimeError):
-    """The model or the loss failed on the very first batch."""
+    """The model or the loss failed on the first batch."""
 
 
 class DeterminismError(LandscopeError, RuntimeError):
@@ -63,7 +63,7 @@ class ParamsError(LandscopeError, ValueError):
 
 
 class DirectionError(LandscopeError, ValueError):
-    """A direction cannot be made as asked."""
+    """A direction cannot be constructed."""
 
 
 class SliceError(LandscopeError, ValueError):
@@ -79,31 +79,31 @@ class SamplerError(LandscopeError, ValueError):
 
 
 class EngineError(LandscopeError, RuntimeError):
-    """Workers cannot be had, or were lost."""
+    """Workers cannot be started, or were lost."""
 
 
 class JournalError(LandscopeError, RuntimeError):
-    """A journal cannot be used, or answers another question."""
+    """A journal cannot be used, or belongs to another scan."""
 
 
 class RecorderError(LandscopeError, RuntimeError):
-    """A training cannot be recorded as asked."""
+    """A training cannot be recorded."""
 
 
 class FormatError(LandscopeError, ValueError):
-    """A file is not what it should be."""
+    """A file cannot be read or written."""
 
 
 class DrawError(LandscopeError, ValueError):
-    """A landscape cannot be drawn as asked."""
+    """A landscape cannot be drawn this way."""
 
 
 class TrainingError(LandscopeError, ValueError):
-    """A network cannot be trained as asked."""
+    """A network cannot be trained this way."""
 
 
 class TargetError(LandscopeError, ValueError):
-    """The command line named something that is not there."""
+    """A target of the command line or the zoo is wrong."""
 
 
 class MissingExtraError(LandscopeError, ImportError):

@@ -1,4 +1,4 @@
-"""Optional libraries: imported where they are used, with a pip line when they are missing."""
+"""Optional libraries: imported where they are used, with the pip command if they are missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from landscope.errors import MissingExtraError
 
 
 def import_optional(name: str, *, extra: str) -> ModuleType:
-    """Return the module ``name``, which comes with ``landscope[extra]``.
+    """Return the module ``name``, which ``landscope[extra]`` installs.
 
     Raises:
-        MissingExtraError: when it is not installed; the text holds the pip line.
+        MissingExtraError: When it is not installed; the message contains the pip command.
     """
     try:
         return importlib.import_module(name)

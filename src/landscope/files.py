@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-_UMASK = _umask()  # read once: reading sets it for a moment, for every thread
+_UMASK = _read_umask()  # read once, because reading changes it briefly for every thread
 
 
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """Lend a temporary file beside ``path`` that takes its place when the block ends well."""
+    """Yield a temporary file that replaces ``path`` when the block ends without an error."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     part = Path(name)
@@ -101,7 +101,7 @@ def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a small file, unless another process wrote it first."""
+    """Write a small text file completely; a file that another process wrote first stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
     part = Path(name)
@@ -116,9 +116,9 @@ def write_once(path: Path, text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return where trained networks and plans are kept: $LANDSCOPE_CACHE, or the user's cache."""
-    named = os.environ.get("LANDSCOPE_CACHE")
-    if named:
-        return Path(named)
+    """Return the folder of trained networks and plans: $LANDSCOPE_CACHE, or the user's cache."""
+    folder = os.environ.get("LANDSCOPE_CACHE")
+    if folder:
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "landscope"

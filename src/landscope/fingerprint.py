@@ -16,9 +16,11 @@ from landscope.params import as_bytes
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
+_Stack = tuple[object, ...]  # the objects that contain the present one, so that cycles end
+
 
 def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str:
-    """Return 16 hexadecimal digits for names, shapes, dtypes and every bit of the values."""
+    """Return 16 hexadecimal digits of the names, shapes, dtypes and all bits of the values."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in dict(tensors).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -27,60 +29,60 @@ def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> 
 
 
 def of_text(*texts: object) -> str:
-    """Return 16 hexadecimal digits for some texts; memory addresses in them do not count."""
+    """Return 16 hexadecimal digits of several texts; memory addresses in them are ignored."""
     joined = "\n".join(_ADDRESS.sub("", str(text)) for text in texts)
     return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
 
 
 def of_module(module: nn.Module) -> str:
-    """Return the class of a module with a fingerprint of its structure and its code.
+    """Return the class name of a module and a fingerprint of its structure and its code.
 
-    Values do not count, nor does code outside the ``forward`` methods of the user's own classes.
+    The values of its tensors are ignored, and so is code outside of the ``forward`` methods of the
+    user's own classes.
     """
-    kinds = dict.fromkeys(type(m) for m in module.modules())
-    own = [k for k in kinds if not k.__module__.startswith("torch.")]
-    forwards = [of_function(k.forward) for k in own]
+    classes = dict.fromkeys(type(m) for m in module.modules())
+    custom = [c for c in classes if not c.__module__.startswith("torch.")]
+    forwards = [of_function(c.forward) for c in custom]
     return f"{type(module).__qualname__} {of_text(module, *forwards)}"
 
 
 def of_function(function: object) -> str:
-    """Return a name with a fingerprint of the code, its constants and what it holds.
+    """Return the name of a function and a fingerprint of its code, constants and contents.
 
-    A function holds what it closes over and its defaults; a module its tensors and settings; any
-    other object its attributes.
+    The contents of a function are its closure and its defaults; those of a module are its tensors
+    and settings; those of any other object are its attributes.
     """
     return _of_function(function, ())
 
 
 def plain(value: object) -> str:
-    """Return a text for any value, the same in every process."""
+    """Return a text for any value that is the same in every process."""
     return _ADDRESS.sub("", _plain(value, ()))
 
 
-def _of_function(function: Any, inside: tuple[object, ...]) -> str:
-    """Fingerprint a function; ``inside`` are the things that hold it, so that cycles end."""
+def _of_function(function: Any, stack: _Stack) -> str:
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    if any(function is holder for holder in inside):
+    if any(function is container for container in stack):
         return f"{name} again"
-    held = (*inside, function)
+    stack = (*stack, function)
     if isinstance(function, functools.partial):
-        bound = _plain((function.args, function.keywords), held)
-        return f"{_of_function(function.func, held)} {of_text(bound)}"
+        bound = _plain((function.args, function.keywords), stack)
+        return f"{_of_function(function.func, stack)} {of_text(bound)}"
     if isinstance(function, MethodType):
-        return f"{_of_function(function.__func__, held)} {_of_function(function.__self__, held)}"
+        return f"{_of_function(function.__func__, stack)} {_of_function(function.__self__, stack)}"
     if isinstance(function, nn.Module):
-        settings = [_plain(_settings(module), held) for module in function.modules()]
+        settings = [_plain(_settings(module), stack) for module in function.modules()]
         values = of_tensors(function.state_dict())
         return f"{type(function).__qualname__} {of_text(function, *settings)} {values}"
     if isinstance(function, FunctionType):
-        closed = [_plain(_contents(cell), held) for cell in function.__closure__ or ()]
-        defaults = _plain((function.__defaults__, function.__kwdefaults__), held)
-        return f"{name} {of_text(*_code(function.__code__), *closed, defaults)}"
-    return f"{name} {of_text(function, _plain(getattr(function, '__dict__', {}), held))}"
+        closure = [_plain(_contents(cell), stack) for cell in function.__closure__ or ()]
+        defaults = _plain((function.__defaults__, function.__kwdefaults__), stack)
+        return f"{name} {of_text(*_code(function.__code__), *closure, defaults)}"
+    return f"{name} {of_text(function, _plain(getattr(function, '__dict__', {}), stack))}"
 
 
 def _settings(module: nn.Module) -> dict[str, object]:
-    """Return what a module keeps besides its tensors and modules, e.g. a label smoothing."""
+    """Return the attributes of a module that are no tensors or modules, e.g. label smoothing."""
     return {n: v for n, v in vars(module).items() if not n.startswith("_") and n != "training"}
 
 
@@ -101,29 +103,28 @@ def _code(code: CodeType) -> Iterable[object]:
             yield _plain(constant, ())
 
 
-def _plain(value: Any, inside: tuple[object, ...]) -> str:
-    """Return a text for any value, the same in every process."""
+def _plain(value: Any, stack: _Stack) -> str:
     if isinstance(value, Tensor):
         return of_tensors({"": value})
     if isinstance(value, np.ndarray) and value.dtype != object:
         return of_text(value.shape, value.dtype, value.tobytes().hex())
     if isinstance(value, FunctionType | MethodType | nn.Module | functools.partial):
-        return _of_function(value, inside)
-    if any(value is holder for holder in inside):
+        return _of_function(value, stack)
+    if any(value is container for container in stack):
         return "again"
-    return _plain_object(value, (*inside, value))
+    return _plain_object(value, (*stack, value))
 
 
-def _plain_object(value: Any, held: tuple[object, ...]) -> str:
-    """Return a text for a container or an object; ``held`` ends with the value itself."""
+def _plain_object(value: Any, stack: _Stack) -> str:
+    """Return a text for a container or an object; the stack ends with the value itself."""
     kind = type(value).__qualname__
     if isinstance(value, Mapping):
-        return f"{kind}{[(_plain(k, held), _plain(v, held)) for k, v in value.items()]}"
+        return f"{kind}{[(_plain(k, stack), _plain(v, stack)) for k, v in value.items()]}"
     if isinstance(value, tuple | list):
-        return f"{kind}{[_plain(v, held) for v in value]}"
+        return f"{kind}{[_plain(v, stack) for v in value]}"
     if isinstance(value, set | frozenset):
-        return f"{kind}{sorted(_plain(v, held) for v in value)}"  # their order is by chance
-    bare: Any = object.__repr__  # says no more than the address
-    if type(value).__repr__ is bare and hasattr(value, "__dict__"):
-        return f"{kind}{_plain(vars(value), held)}"
+        return f"{kind}{sorted(_plain(v, stack) for v in value)}"  # a set has no fixed order
+    default_repr: Any = object.__repr__  # it says nothing but the address
+    if type(value).__repr__ is default_repr and hasattr(value, "__dict__"):
+        return f"{kind}{_plain(vars(value), stack)}"
     return repr(value)

@@ -38,7 +38,7 @@ class Landscape:
             is not saved with the data, so that the same question gives the same file, bit for bit.
 
     Raises:
-        FormatError: If the dimensions are not those of a line, a plane or a volume.
+        FormatError: When the dimensions are not those of a line, a plane or a volume.
     """
 
     data: xr.Dataset
@@ -74,7 +74,7 @@ class Landscape:
         The file is either written completely or not at all.
 
         Raises:
-            FormatError: If the suffix is none of these, or the file cannot be written.
+            FormatError: When the suffix is none of these, or the file cannot be written.
         """
         path = Path(path)
         if path.suffix not in _FORMATS:
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         path: A .nc file, a .zarr folder, a .csv file, or a run folder of the command line.
 
     Raises:
-        FormatError: If the file does not exist or holds no landscape.
+        FormatError: When the file does not exist or holds no landscape.
     """
     path = Path(path)
     if path.is_dir() and path.suffix != ".zarr":

@@ -1,8 +1,8 @@
-"""Params: named tensors of a model in module order, and which of their weights form a filter.
+"""Params: the named tensors of a model, and which of their weights form a filter.
 
-``Params`` is a ``dict[str, Tensor]`` that also remembers the layout of each tensor, because a
-shape alone does not say which axis is the output: a Linear weight is (out, in), the weight of a
-transposed convolution is (in, out). A plain dict is taken as if every output axis were the first.
+``Params`` is a ``dict[str, Tensor]`` that also stores the layout of each tensor, because a shape
+alone does not say which axis is the output: a Linear weight is (out, in), the weight of a
+transposed convolution is (in, out). In a plain dict, the first axis of each tensor is the output.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 @dataclass(frozen=True)
 class Layout:
-    """Which weights of a tensor feed one output unit of its module.
+    """Which weights of a tensor belong to one output unit of its module.
 
     Args:
-        axis: the output axis: 0, or 1 where the inputs come first.
-        groups: groups of a transposed convolution, whose output units are group x axis.
-        vector: True for biases, gains, shifts and statistics: no filters, whatever the shape.
-        constant: True for buffers that are no statistics, such as rotary frequencies and masks:
-            random directions never move them.
+        axis: The output axis: 0, or 1 if the inputs come first.
+        groups: The number of groups of a transposed convolution; it has groups times the length of
+            ``axis`` output units.
+        vector: Whether the tensor has no filters, whatever its shape: biases, gains, shifts and
+            statistics.
+        constant: Whether the tensor is a buffer that is not a statistic, such as rotary
+            frequencies or a mask. Random directions never move it.
     """
 
     axis: int = 0
@@ -59,7 +61,7 @@ class Layout:
     constant: bool = False
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """Return the filters as rows, shape (filters, weights of a filter)."""
+        """Return the filters of a tensor as rows, shape (filters, weights per filter)."""
         if self.axis == 0:
             return tensor.flatten(1)
         inputs, outputs = tensor.shape[:2]
@@ -67,7 +69,7 @@ class Layout:
         return grouped.transpose(1, 2).reshape(self.groups * outputs, -1)
 
     def from_rows(self, rows: Tensor, shape: torch.Size) -> Tensor:
-        """Return the tensor of the given shape whose filters are these rows."""
+        """Return the tensor of a given shape whose filters are the rows."""
         if self.axis == 0:
             return rows.reshape(shape)
         inputs, outputs = shape[:2]
@@ -79,9 +81,9 @@ class Params(dict[str, Tensor]):
     """Named tensors in module order, each with its layout.
 
     Args:
-        tensors: name -> tensor.
-        layouts: name -> layout; a tensor without one has its output axis first, and is a vector
-            when it has at most one dimension.
+        tensors: The tensors by name.
+        layouts: The layouts by name. The output axis of a tensor without a layout is its first; it
+            is a vector if it has at most one dimension.
     """
 
     def __init__(
@@ -93,68 +95,67 @@ class Params(dict[str, Tensor]):
         self.layouts = dict(layouts or {})
 
     def layout(self, name: str) -> Layout:
-        """Return how the tensor ``name`` is made of filters."""
+        """Return the layout of the tensor ``name``."""
         default = Layout(vector=self[name].ndim <= 1)
         return self.layouts.get(name, default)
 
 
 def parameters(model: nn.Module) -> Params:
-    """Return the trainable parameters of a model themselves (not copies), tied ones once.
+    """Return the trainable parameters of a model (not copies); a tied one appears once.
 
     Raises:
-        ParamsError: when one of them is complex.
+        ParamsError: When one of them is complex.
     """
-    found = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    odd = next((n for n, p in found.items() if p.is_complex()), None)
-    if odd is not None:
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    bad = next((n for n, p in trainable.items() if p.is_complex()), None)
+    if bad is not None:
         raise ParamsError(
-            f"{odd!r} holds complex numbers ({found[odd].dtype}); expected real ones: let the model"
-            " keep them as torch.view_as_real gives them, or set requires_grad=False to hold them"
-            " still."
+            f"{bad!r} holds complex numbers ({trainable[bad].dtype}); expected real ones: store"
+            " them in the model as torch.view_as_real returns them, or set requires_grad=False to"
+            " hold them fixed."
         )
-    return Params(found, layouts(model))
+    return Params(trainable, layouts(model))
 
 
 def states(model: nn.Module) -> Params:
-    """Return all parameters and floating-point buffers themselves, in ``state_dict()`` order.
+    """Return all parameters and floating-point buffers (not copies), in ``state_dict()`` order.
 
-    Tied parameters appear once, under their first name; integer counters are left out.
+    A tied parameter appears once, under its first name; integer counters are left out.
     """
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    alive = dict(named_tensors(model))
+    tensors = dict(named_tensors(model))
+    unique: dict[int, tuple[str, Tensor]] = {}
     for name in model.state_dict(keep_vars=True):
-        tensor = alive.get(name)
-        if tensor is not None and tensor.is_floating_point() and id(tensor) not in seen:
-            seen.add(id(tensor))
-            found[name] = tensor
-    return Params(found, layouts(model))
+        tensor = tensors.get(name)
+        if tensor is not None and tensor.is_floating_point():
+            unique.setdefault(id(tensor), (name, tensor))
+    return Params(unique.values(), layouts(model))
 
 
 def named_tensors(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """Yield every parameter and buffer, tied ones under each of their names."""
+    """Yield every parameter and buffer with its name; a tied one appears under each name."""
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
 
 
 def layouts(model: nn.Module) -> dict[str, Layout]:
-    """Return the layout of each tensor of a model: the table of docs/guides/filters.md."""
-    found = {}
+    """Return the layout of each tensor of a model, as in the table of docs/guides/filters.md."""
+    by_name = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         for name, tensor in module.named_buffers(recurse=False):
-            full = f"{prefix}.{name}" if prefix else name
-            statistics = isinstance(module, _NORMS)
-            found[full] = Layout(vector=statistics or tensor.ndim <= 1, constant=not statistics)
+            full_name = f"{prefix}.{name}" if prefix else name
+            is_statistic = isinstance(module, _NORMS)
+            is_vector = is_statistic or tensor.ndim <= 1
+            by_name[full_name] = Layout(vector=is_vector, constant=not is_statistic)
         for name, tensor in module.named_parameters(recurse=False):
-            full = f"{prefix}.{name}" if prefix else name
-            owner, is_one, parametrized = prefix.rpartition("parametrizations.")
+            full_name = f"{prefix}.{name}" if prefix else name
+            owner, is_parametrized, weight = prefix.rpartition("parametrizations.")
             if _is_length(module, name):
-                found[full] = Layout(vector=True)
-            elif is_one:  # weight_norm and its like: "conv.parametrizations.weight.original1"
-                found[full] = _layout(model.get_submodule(owner.rstrip(".")), parametrized, tensor)
+                by_name[full_name] = Layout(vector=True)
+            elif is_parametrized:  # as by weight_norm: "conv.parametrizations.weight.original1"
+                by_name[full_name] = _layout(model.get_submodule(owner.rstrip(".")), weight, tensor)
             else:
-                found[full] = _layout(module, name, tensor)
-    return found
+                by_name[full_name] = _layout(module, name, tensor)
+    return by_name
 
 
 def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
@@ -162,8 +163,8 @@ def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
         return Layout(vector=True)
     if name.endswith("bias") or name in ("bias_k", "bias_v"):  # of experts, of attention
         return Layout(vector=True)
-    kept_as = name.partition("_")[0]  # "weight_orig" by pruning, "weight_v" by a weight norm
-    if isinstance(module, _ConvTransposeNd) and kept_as == "weight":
+    stem = name.partition("_")[0]  # "weight_orig" after pruning, "weight_v" of a weight norm
+    if isinstance(module, _ConvTransposeNd) and stem == "weight":
         return Layout(axis=1, groups=module.groups)
     if _is_transposed_linear(module) or _is_table(module, tensor):
         return Layout(axis=1)
@@ -171,7 +172,7 @@ def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
 
 
 def _is_length(module: nn.Module, name: str) -> bool:
-    """Whether it holds the lengths of filters, of which a weight norm keeps the directions."""
+    """Whether a parameter holds the lengths of filters, separated from them by a weight norm."""
     if isinstance(module, ParametrizationList):
         return name == "original0" and isinstance(module[0], _WeightNorm)
     hooks = module._forward_pre_hooks.values()  # torch.nn.utils.weight_norm
@@ -179,35 +180,35 @@ def _is_length(module: nn.Module, name: str) -> bool:
 
 
 def _is_transposed_linear(module: nn.Module) -> bool:
-    """Whether it is the Linear of GPT-2, whose weight is (in, out); transformers need not be there.
+    """Whether a module is the Linear of GPT-2, called Conv1D, whose weight is (in, out).
 
-    Its name is Conv1D, for it was once a convolution of width one.
+    The class is recognized by its name, so that transformers need not be installed.
     """
-    kinds = type(module).__mro__
-    return any(k.__name__ == "Conv1D" and k.__module__.startswith("transformers.") for k in kinds)
+    classes = type(module).__mro__
+    return any(c.__name__ == "Conv1D" and c.__module__.startswith("transformers.") for c in classes)
 
 
 def _is_table(module: nn.Module, tensor: Tensor) -> bool:
-    """Whether it is a table of position embeddings (1, t, e) that a model holds by itself."""
-    own = isinstance(module, _ConvNd | nn.Bilinear)  # which may have one output
-    return tensor.ndim == 3 and tensor.shape[0] == 1 and not own
+    """Whether a tensor is a table of position embeddings (1, t, e) outside of any Embedding."""
+    has_outputs = isinstance(module, _ConvNd | nn.Bilinear)  # it may have a single one
+    return tensor.ndim == 3 and tensor.shape[0] == 1 and not has_outputs
 
 
 def wrap(params: Mapping[str, Tensor]) -> Params:
-    """Return ``params`` as Params: itself when it is one already.
+    """Return a dict of tensors as Params; Params are returned as they are.
 
     Raises:
-        ParamsError: when it is not a non-empty dict of tensors.
+        ParamsError: When ``params`` is not a non-empty dict of tensors.
     """
     if not isinstance(params, Mapping) or not params:
         raise ParamsError(
             f"params is {'an empty' if isinstance(params, Mapping) else 'a'}"
             f" {type(params).__name__}; expected a dict of named tensors such as objective.center."
         )
-    odd = next((n for n, t in params.items() if not isinstance(t, Tensor)), None)
-    if odd is not None:
+    bad = next((n for n, t in params.items() if not isinstance(t, Tensor)), None)
+    if bad is not None:
         raise ParamsError(
-            f"params[{odd!r}] is a {type(params[odd]).__name__}; expected a tensor: pass"
+            f"params[{bad!r}] is a {type(params[bad]).__name__}; expected a tensor: pass"
             " objective.center, objective.states or a state dict."
         )
     return params if isinstance(params, Params) else Params(params)
@@ -219,7 +220,7 @@ def like(params: Params, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Ten
 
 
 def clone(params: Mapping[str, Tensor]) -> Params:
-    """Return a detached copy that shares no memory with the original."""
+    """Return detached copies of the tensors, which share no memory with the originals."""
     return like(wrap(params), {n: t.detach().clone() for n, t in params.items()})
 
 
@@ -227,39 +228,39 @@ def select(params: Mapping[str, Tensor], pattern: str | Iterable[str]) -> Params
     """Return the tensors whose names match a shell pattern such as ``"layer3.*"``, or several.
 
     Raises:
-        ParamsError: when no name matches.
+        ParamsError: When no name matches.
     """
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    found = {n: t for n, t in params.items() if any(fnmatch.fnmatch(n, p) for p in patterns)}
-    if not found:
-        some = ", ".join(list(params)[:4])
-        raise ParamsError(f"pattern={pattern!r} matches no name; there are {some}, ...")
-    return like(wrap(params), found)
+    matching = {n: t for n, t in params.items() if any(fnmatch.fnmatch(n, p) for p in patterns)}
+    if not matching:
+        names = ", ".join(list(params)[:4])
+        raise ParamsError(f"pattern={pattern!r} matches no name; there are {names}, ...")
+    return like(wrap(params), matching)
 
 
 def flatten(params: Mapping[str, Tensor]) -> Tensor:
-    """Return all values in one vector, shape (p,), in the order of the names."""
+    """Return all values as one vector, shape (p,), in the order of the names."""
     return torch.cat([t.reshape(-1) for t in params.values()])
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """Return the bytes of a tensor one after the other, uint8; a copy unless it is contiguous."""
+    """Return the bytes of a tensor, uint8, shape (bytes,); a copy if it is not contiguous."""
     flat = tensor.detach().contiguous().reshape(-1)
-    # A tensor of one number may keep any stride, with which it cannot be viewed as bytes.
+    # The stride of a tensor of one number can be any, and then it cannot be viewed as bytes.
     return flat.as_strided(flat.shape, (1,)).view(torch.uint8)
 
 
 def unflatten(vector: Tensor, template: Mapping[str, Tensor]) -> Params:
-    """Return the Params whose values are ``vector`` and whose shapes are those of ``template``.
+    """Return the Params whose values are those of ``vector``, in the shapes of ``template``.
 
     Raises:
-        ParamsError: when the vector has not as many entries as the template.
+        ParamsError: When the vector does not have as many entries as the template.
     """
     sizes = [t.numel() for t in template.values()]
     if vector.numel() != sum(sizes):
         raise ParamsError(
             f"vector has {vector.numel()} entries; the parameters have {sum(sizes)}:"
-            " pass one entry a parameter, in their order."
+            " pass one entry per parameter, in their order."
         )
     pieces = vector.reshape(-1).split(sizes)
     named = zip(template.items(), pieces, strict=True)
@@ -272,22 +273,27 @@ def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
 
 
 def norm(params: Mapping[str, Tensor]) -> float:
-    """Return the Euclidean norm over all tensors, computed in float64."""
+    """Return the Euclidean norm of all tensors together, computed in float64."""
     return float(dot(params, params) ** 0.5)
 
 
 def filters(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return name -> rows, shape (filters, weights of a filter); vectors are left out."""
-    known = wrap(params)
-    rows = {n: known.layout(n) for n in known}
-    return {n: layout.rows(known[n]) for n, layout in rows.items() if not layout.vector}
+    """Return the filters by name, shape (filters, weights per filter); vectors are left out."""
+    wrapped = wrap(params)
+    by_name = {n: wrapped.layout(n) for n in wrapped}
+    return {n: layout.rows(wrapped[n]) for n, layout in by_name.items() if not layout.vector}
 
 
 def check_like(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """Raise a sentence unless two Params have the same names and shapes.
+    """Check that two Params have the same names and shapes.
+
+    Args:
+        given: The Params to check.
+        expected: The Params with the right names and shapes.
+        what: The name of ``given`` in the error.
 
     Raises:
-        ParamsError: naming the first difference.
+        ParamsError: When they differ; it names the first difference.
     """
     for name in expected:
         if name not in given:
@@ -300,7 +306,7 @@ def check_like(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], what
     extra = next((n for n in given if n not in expected), None)
     if extra is not None:
         raise ParamsError(
-            f"{what} has {extra!r}, which the parameters have not: take both from"
+            f"{what} has {extra!r}, which is not among the parameters: take both from"
             " objective.center, or both from objective.states."
         )
 
