@@ -18,7 +18,7 @@ from tests import cases
 def test_a_run_keeps_landscape_directions_and_what_was_asked(tmp_path: Path) -> None:
     objective = cases.mlp().objective()
     plane = cases.plane(objective)
-    land = run_folder.perform(objective, plane, ls.Grid(2), tmp_path / "run", asked={"seed": 0})
+    land = run_folder.perform(objective, plane, ls.Grid(2), tmp_path / "run", record={"seed": 0})
     assert ls.load(tmp_path / "run").data.identical(land.data)
     assert run_folder.opened(tmp_path / "run").seconds == land.seconds
     assert run_folder.noted(tmp_path / "run")["asked"] == {"seed": 0}
@@ -48,7 +48,7 @@ def test_a_picture_is_there_early_and_gone_at_the_end(
 
     sampler = ls.Adaptive(resolution=9)
     run_folder.perform(
-        objective, cases.plane(objective), sampler, tmp_path / "run", asked={}, progress=progress
+        objective, cases.plane(objective), sampler, tmp_path / "run", record={}, progress=progress
     )
     assert any(seen)
     assert not (tmp_path / "run" / "preview.png").exists()
@@ -58,10 +58,10 @@ def test_a_picture_is_there_early_and_gone_at_the_end(
 def test_a_scan_of_some_samples_does_not_tell_what_a_plain_loop_costs(tmp_path: Path) -> None:
     objective = cases.mlp().objective()
     plane, engine = cases.plane(objective), Local(plan=Plan())
-    run_folder.perform(objective, plane, ls.Grid(5), tmp_path / "all", asked={}, engine=engine)
+    run_folder.perform(objective, plane, ls.Grid(5), tmp_path / "all", record={}, engine=engine)
     some = ls.Calibrated(8, 4)
     run_folder.perform(
-        objective, plane, ls.Grid(5), tmp_path / "some", asked={}, engine=engine, samples=some
+        objective, plane, ls.Grid(5), tmp_path / "some", record={}, engine=engine, samples=some
     )
     assert run_folder.noted(tmp_path / "all")["naive_seconds"] > 0
     assert run_folder.noted(tmp_path / "some")["naive_seconds"] is None

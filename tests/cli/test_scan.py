@@ -81,6 +81,26 @@ def test_a_run_notes_what_was_asked(plane: Path, target: str) -> None:
     assert noted["torch"] == torch.__version__
 
 
+def test_every_option_of_the_request_is_recorded(
+    command: Command, target: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = (
+        "--x=-1:1:2", "--same", "--normalize", "none", "--ignore", "none", "--no-orthogonal",
+        "--select", "0.*", "--select", "3.*", "--over", "states", "--seed", 4, "--set", "width=5",
+        "--adaptive", "--tolerance", 0.5, "--budget", "60s", "--average", 0.1, "--error-bars",
+    )  # fmt: skip
+    answer = command("scan", target, *words, "--out", run)
+    assert answer.code == 0, answer.err
+    assert json.loads((run / "run.json").read_text())["asked"] == {
+        "command": "scan", "target": target, "checkpoint": None, "spans": [[-1.0, 1.0, 2]],
+        "toward": None, "directions": None, "same": True, "normalize": "none", "ignore": "none",
+        "orthogonal": False, "select": ["0.*", "3.*"], "over": "states", "seed": 4,
+        "set": ["width=5"], "adaptive": True, "tolerance": 0.5, "samples": None, "budget": "60s",
+        "average": 0.1, "error_bars": True,
+    }  # fmt: skip
+
+
 def test_the_same_command_again_computes_nothing_and_gives_the_same_file(
     command: Command, plane: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
-"""Recipes: the slices that words ask for."""
+"""Slices from options: the lines, planes and volumes that requests describe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ import torch
 import landscope as ls
 from landscope import directions
 from landscope.cli import run_folder
-from landscope.cli.slice_options import Recipe
+from landscope.cli.scan_request import ScanRequest
+from landscope.cli.slice_options import make_slice
 from landscope.errors import FormatError, SliceError
 from landscope.formats import reference_h5
 from landscope.params import dot
+from landscope.slices.slices import Affine
 from tests.cases import seeded
 from tests.toy_target import make
 
@@ -23,12 +26,16 @@ def _equal(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool
     return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 
+def slice_of(objective: ls.Objective, axes: int, **options: Any) -> Affine:
+    return make_slice(ScanRequest("target.py:make", ((-1.0, 1.0, 5),) * axes, **options), objective)
+
+
 @pytest.mark.parametrize(("count", "kind"), [(1, ls.Line), (2, ls.Plane), (3, ls.Volume)])
 def test_without_words_directions_are_random_and_filter_normalized(
     count: int, kind: type[ls.Plane]
 ) -> None:
     objective = make()
-    slice_ = Recipe(seed=4).slice(objective, count)
+    slice_ = slice_of(objective, count, seed=4)
     assert isinstance(slice_, kind)
     expected = directions.random(objective.center, count, seed=4)
     assert all(map(_equal, slice_.directions, expected))
@@ -38,7 +45,7 @@ def test_without_words_directions_are_random_and_filter_normalized(
 
 def test_the_words_of_random_directions_are_passed_on() -> None:
     objective = make()
-    found = Recipe(normalize="layer", ignore=None, orthogonal=False, seed=2).slice(objective, 2)
+    found = slice_of(objective, 2, normalize="layer", ignore="none", orthogonal=False, seed=2)
     expected = directions.random(
         objective.center, normalize="layer", ignore=None, orthogonal=False, seed=2
     )
@@ -47,7 +54,7 @@ def test_the_words_of_random_directions_are_passed_on() -> None:
 
 
 def test_selected_parameters_move_alone() -> None:
-    slice_ = Recipe(select=("0.*",)).slice(make(), 1)
+    slice_ = slice_of(make(), 1, select=("0.*",))
     assert {n for n, t in slice_.directions[0].items() if t.any()} == {"0.weight"}
 
 
@@ -56,13 +63,13 @@ def test_directions_of_models_that_fill_the_memory_are_drawn_from_a_seed() -> No
     objective = ls.Objective(
         plain.model, plain.problem.loss, plain.problem.sources[""], in_place=True
     )
-    slice_ = Recipe(seed=4).slice(objective, 2)
+    slice_ = slice_of(objective, 2, seed=4)
     expected = directions.seeded(objective.center, seed=4)
     assert all(map(_equal, slice_.directions, expected))
 
 
 def test_same_uses_one_direction_for_every_axis() -> None:
-    plane = Recipe(same=True).slice(make(), 2)
+    plane = slice_of(make(), 2, same=True)
     assert plane.directions[0] is plane.directions[1]
 
 
@@ -77,7 +84,7 @@ def other(tmp_path: Path) -> Path:
 
 def test_toward_ends_at_the_other_model_with_its_statistics(other: Path) -> None:
     objective = make()
-    line = Recipe(toward=(other,)).slice(objective, 1)
+    line = slice_of(objective, 1, toward=(other,))
     state = torch.load(other, weights_only=True)
     there = line.at((1.0,))
     assert set(there) == set(objective.states)
@@ -88,13 +95,13 @@ def test_toward_ends_at_the_other_model_with_its_statistics(other: Path) -> None
 
 def test_toward_over_parameters_leaves_the_statistics(other: Path) -> None:
     objective = make()
-    line = Recipe(toward=(other,), over="parameters").slice(objective, 1)
+    line = slice_of(objective, 1, toward=(other,), over="parameters")
     assert set(line.center) == set(objective.center)
 
 
 def test_a_random_direction_fills_the_axis_that_no_model_names(other: Path) -> None:
     objective = make()
-    plane = Recipe(toward=(other,)).slice(objective, 2)
+    plane = slice_of(objective, 2, toward=(other,))
     expected = directions.random(objective.states, 2)[1]
     assert _equal(plane.directions[1], expected)
     assert plane.labels[1] == "random direction y"
@@ -102,9 +109,9 @@ def test_a_random_direction_fills_the_axis_that_no_model_names(other: Path) -> N
 
 def test_directions_of_a_run_are_used_again(tmp_path: Path) -> None:
     objective = make()
-    first = Recipe(seed=8).slice(objective, 2)
+    first = slice_of(objective, 2, seed=8)
     run_folder.keep_directions(first, run_folder.made(tmp_path / "run") / run_folder.DIRECTIONS)
-    again = Recipe(kept=tmp_path / "run").slice(objective, 2)
+    again = slice_of(objective, 2, directions=tmp_path / "run")
     assert all(map(_equal, first.directions, again.directions))
     assert again.labels[0] == "direction of run, x"
 
@@ -113,21 +120,21 @@ def test_directions_of_a_2018_file_are_used(tmp_path: Path) -> None:
     objective = make()
     made = directions.random(objective.center, seed=3)
     reference_h5.write_directions(made, tmp_path / "d.h5")
-    found = Recipe(kept=tmp_path / "d.h5").slice(objective, 2)
+    found = slice_of(objective, 2, directions=tmp_path / "d.h5")
     assert dot(found.directions[0], made[0]) == pytest.approx(dot(made[0], made[0]))
 
 
 def test_more_directions_than_axes_are_refused(other: Path) -> None:
     with pytest.raises(SliceError, match=r"2 directions are given for 1 axes: add --y"):
-        Recipe(toward=(other, other)).slice(make(), 1)
+        slice_of(make(), 1, toward=(other, other))
 
 
 def test_a_checkpoint_of_another_width_is_refused(other: Path) -> None:
     with pytest.raises(FormatError, match=r"'0\.weight' has the shape \(6, 4\); expected \(5, 4\)"):
-        Recipe(toward=(other,)).slice(make(width=5), 1)
+        slice_of(make(width=5), 1, toward=(other,))
 
 
 def test_a_checkpoint_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.zeros(6, 4)}, tmp_path / "half.pt")
     with pytest.raises(FormatError, match=r"half\.pt has no '0\.bias'"):
-        Recipe(toward=(tmp_path / "half.pt",)).slice(make(), 1)
+        slice_of(make(), 1, toward=(tmp_path / "half.pt",))

@@ -46,7 +46,7 @@ class Named:
 data = torch.randn(9, 4), torch.randn(9, 1)
 objective = ls.Objective(model, ls.losses.custom(Named(), name="named"), data)
 plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
-runs.perform(objective, plane, ls.Grid(5), folder, asked={"seed": 0})
+runs.perform(objective, plane, ls.Grid(5), folder, record={"seed": 0})
 '''
 
 

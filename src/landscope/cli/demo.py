@@ -9,23 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from landscope import draw, zoo
+from landscope import draw
 from landscope.analysis.shape_statistics import Shape, shape
 from landscope.cli import run_folder
+from landscope.cli.scan_request import ScanRequest
+from landscope.cli.slice_options import make_slice
 from landscope.curvature.convexity_map import hessian_extremes
 from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
 from landscope.progress import show_bar
-from landscope.sampling.grid import Grid
-from landscope.slices import directions
-from landscope.slices.slices import Line, Plane, Slice
 
 RESOLUTION = 31
-_AXES = ("random direction x", "random direction y")
+_SPAN = (-1.0, 1.0)  # of planes and lines
 _LINE = 51  # points
 # Of the maps of convexity: the basin and the foot of its walls, over half of the training windows,
 # which halves the time. The map of the LSTM is rugged: a window in which its gradients explode has
@@ -112,13 +111,14 @@ def demo(
     found: dict[str, dict[str, Landscape]] = {"plane": {}, "line": {}, "convexity": {}}
     for name, title in exhibit.networks.items():
         say(f"{title}: training on {exhibit.data} (kept for the next time)")
-        asked = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
+        record = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
         for scan in _scans(exhibit, name, resolution, seed):
             shown = f"{title}, convexity" if scan.quantities else title
             with show_bar(shown) if tell else _silent() as progress:
                 found[scan.kind][title] = run_folder.perform(
-                    scan.objective, scan.slice_, scan.grid, folder / scan.folder, asked=asked,
-                    title=title, progress=progress, quantities=scan.quantities,
+                    scan.objective, make_slice(scan.request, scan.objective),
+                    scan.request.make_sampler(), folder / scan.folder, record=record, title=title,
+                    progress=progress, quantities=scan.quantities,
                 )  # fmt: skip
     say("drawing")
     files = _pictures(folder, exhibit.title, *(list(lands.values()) for lands in found.values()))
@@ -130,26 +130,26 @@ def demo(
 @dataclass(frozen=True, eq=False)
 class _Scan:
     kind: str
+    request: ScanRequest
     objective: Objective
-    slice_: Slice
-    grid: Grid
     folder: str
     quantities: tuple[Quantity, ...] = ()
 
 
 def _scans(exhibit: Exhibit, name: str, resolution: int, seed: int) -> Iterator[_Scan]:
-    """Yield what is scanned of a network, which is trained first."""
-    objective = zoo.objective(name, test=True)
-    dx, dy = directions.random(objective.center, seed=seed)
-    plane = Plane(objective.center, dx, dy, labels=_AXES)
-    line = Line(objective.center, dx, labels=_AXES[:1])
-    yield _Scan("plane", objective, plane, Grid(resolution), name)
-    yield _Scan("line", objective, line, Grid(_LINE), f"{name}_line")
-    if exhibit.convexity:
-        alone = zoo.objective(name)  # samples are drawn from training data only
-        bends = (hessian_extremes(samples=_SAMPLES, seed=seed),)
-        grid = Grid(exhibit.convexity, _BASIN)
-        yield _Scan("convexity", alone, plane, grid, f"{name}_convexity", bends)
+    """Yield the scans of a network, which is trained first."""
+    plane = ScanRequest(
+        f"zoo:{name}", ((*_SPAN, resolution),) * 2, seed=seed, arguments=("test=True",)
+    )
+    objective = plane.make_objective()
+    yield _Scan("plane", plane, objective, name)
+    yield _Scan("line", replace(plane, spans=((*_SPAN, _LINE),)), objective, f"{name}_line")
+    if exhibit.convexity:  # of the training data, from which alone samples are drawn
+        spans = ((*_BASIN, exhibit.convexity),) * 2
+        request = replace(plane, spans=spans, arguments=())
+        extremes = (hessian_extremes(samples=_SAMPLES, seed=seed),)
+        training = request.make_objective()
+        yield _Scan("convexity", request, training, f"{name}_convexity", extremes)
 
 
 def _pictures(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from landscope.cli.options import (
     Address,
     Arguments,
     Checkpoint,
+    EngineName,
     Gpus,
     Matrix,
     Normalize,
@@ -23,13 +24,16 @@ from landscope.cli.options import (
     Seed,
     Select,
     Target,
-    Where,
     Workers,
 )
+from landscope.cli.scan_request import ScanRequest, parse_spans
 
 CURVATURE, WHOLE = "curvature.json", "whole.json"  # what the commands find, in their run's folder
+_RECORDED = (  # of a request for a map of convexity
+    "target", "checkpoint", "spans", "directions", "normalize", "seed", "set", "select", "adaptive",
+)  # fmt: skip
 
-Engine = Annotated[Where, typer.Option(help="Who evaluates.")]
+Engine = Annotated[EngineName, typer.Option(help="Who evaluates.")]
 
 
 def curvature(
@@ -40,7 +44,7 @@ def curvature(
     count: Annotated[int, typer.Option(min=1, help="Eigenvalues, from both ends.")] = 6,
     kind: Annotated[
         Matrix, typer.Option(help="The Hessian, its Gauss-Newton part, or the empirical Fisher.")
-    ] = Matrix.hessian,
+    ] = "hessian",
     select: Select = None,
     samples: Annotated[int | None, typer.Option(help="Draw so many samples of the data.")] = None,
     vectors: Annotated[int, typer.Option(min=1, help="Random vectors for the spectrum.")] = 4,
@@ -62,7 +66,7 @@ def curvature(
     check_determinism(objective.problem)
     folder = run_folder.made(out)
     hessian = measures.Hessian(
-        objective, select=select or None, kind=kind.value, samples=samples, seed=seed,
+        objective, select=select or None, kind=kind, samples=samples, seed=seed,
         progress=True,
     )  # fmt: skip
     pairs = measures.eigenpairs(hessian, count, seed=seed)
@@ -71,7 +75,7 @@ def curvature(
     run_folder.keep_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
     told = {
         "target": target,
-        "kind": kind.value,
+        "kind": kind,
         "parameters": hessian.shape[0],
         "samples": hessian.samples,
         "eigenvalues": pairs.values.tolist(),
@@ -93,7 +97,7 @@ def curvature(
         "set": set_,
     }  # fmt: skip
     run_folder.note(folder, asked, seconds=time.perf_counter() - began)
-    report.say(f"{target}: {kind.value} of {hessian.shape[0]:,} parameters, {hessian.route}")
+    report.say(f"{target}: {kind} of {hessian.shape[0]:,} parameters, {hessian.route}")
     for value, residual in zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True):
         report.say(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
     report.say(f"  trace       {total.estimate:12.6g}  +- {total.stderr:.1g}")
@@ -114,13 +118,13 @@ def convexity(
     ] = None,
     normalize: Annotated[
         Normalize, typer.Option(help="Scaling of random directions.")
-    ] = Normalize.filter,
+    ] = ScanRequest.normalize,
     select: Select = None,
     tolerance: Annotated[float, typer.Option(help="Of each eigenvalue.")] = 0.01,
     samples: Annotated[int | None, typer.Option(help="Of the data, for the Hessian only.")] = None,
     seed: Seed = 0,
     set_: Arguments = None,
-    engine: Engine = Where.local,
+    engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
@@ -132,24 +136,27 @@ def convexity(
     """
     from landscope import curvature as measures
     from landscope import draw
-    from landscope.cli import run_folder, targets
+    from landscope.cli import run_folder
+    from landscope.cli.slice_options import make_slice
     from landscope.progress import show_bar
 
-    spans = options.spans(x, y, None)
-    asked: dict[str, Any] = {
-        "command": "convexity", "target": target, "checkpoint": checkpoint, "spans": spans,
-        "directions": directions, "normalize": normalize, "seed": seed, "set": set_,
-        "select": select, "hessian_tolerance": tolerance, "samples": samples, "adaptive": False,
-    }  # fmt: skip
-    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    slice_ = options.recipe(asked).slice(objective, len(spans))
+    request = ScanRequest(
+        target, parse_spans(x, y, None), checkpoint=checkpoint, directions=directions,
+        normalize=normalize, select=tuple(select or ()), seed=seed, arguments=tuple(set_ or ()),
+    )  # fmt: skip
+    objective = request.make_objective()
+    slice_ = make_slice(request, objective)
     quantity = measures.hessian_extremes(
-        select=tuple(select) if select else None, tolerance=tolerance, samples=samples, seed=seed
+        select=request.select or None, tolerance=tolerance, samples=samples, seed=seed
     )
+    record = {
+        "command": "convexity", **request.record(*_RECORDED), "hessian_tolerance": tolerance,
+        "samples": samples,
+    }  # fmt: skip
     with report.stoppable(out), show_bar(f"convexity {target}") as progress:
         land = run_folder.perform(
-            objective, slice_, options.sampler(asked), out, asked=asked, title=target,
-            progress=progress, engine=options.engine(engine, workers, address, gpus),
+            objective, slice_, request.make_sampler(), out, record=record, title=target,
+            progress=progress, engine=options.make_engine(engine, workers, address, gpus),
             quantities=(quantity,),
         )  # fmt: skip
     report.tell(land, out)
@@ -174,7 +181,7 @@ def whole(
     ] = 0,
     seed: Seed = 0,
     set_: Arguments = None,
-    engine: Engine = Where.local,
+    engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
@@ -198,7 +205,7 @@ def whole(
     with report.stoppable(out), show_bar(f"profiles {target}", "profiles") as progress:
         found = representativeness(
             objective, planes, initialization=start, radius=radius, resolution=resolution,
-            engine=options.engine(engine, workers, address, gpus), folder=folder / "profiles",
+            engine=options.make_engine(engine, workers, address, gpus), folder=folder / "profiles",
             seed=seed, progress=progress,
         )  # fmt: skip
     report.say(found.verdict)
@@ -223,7 +230,7 @@ def whole(
     if surfaces:
         with report.stoppable(out), show_bar(f"surfaces {target}") as progress:
             lands = ensemble(
-                objective, surfaces, engine=options.engine(engine, workers, address, gpus),
+                objective, surfaces, engine=options.make_engine(engine, workers, address, gpus),
                 folder=folder / "surfaces", seed=seed, progress=progress,
             )  # fmt: skip
         files.append(draw.save(draw.side_by_side(lands), folder / "surfaces.png"))

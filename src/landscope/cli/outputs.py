@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from landscope.cli import measure, report, trajectory
-from landscope.cli.options import Kind, Quantity, Run, Runs, Scale, ScaleOption
+from landscope.cli.options import PictureFormat, Quantity, Run, Runs, Scale, ScaleOption
 
 
 def plot(
@@ -21,7 +21,7 @@ def plot(
     ] = None,
     quantity: Quantity = None,
     scale: ScaleOption = None,
-    kind: Annotated[Kind, typer.Option("--format", help="Of the files.")] = Kind.png,
+    kind: Annotated[PictureFormat, typer.Option("--format", help="Of the files.")] = "png",
 ) -> None:
     """Draw runs: every picture that fits, and several runs side by side on one color scale."""
     from landscope import draw
@@ -86,7 +86,7 @@ def export(
         Path, typer.Argument(metavar="FILE", help="Ends in .vtp .vts .h5 .nc .zarr .csv")
     ],
     quantity: Quantity = None,
-    scale: Annotated[Scale, typer.Option(help="Of heights in .vtp and .vts.")] = Scale.linear,
+    scale: Annotated[Scale, typer.Option(help="Of heights in .vtp and .vts.")] = "linear",
     clip: Annotated[float | None, typer.Option(help="Greatest value in .vtp and .vts.")] = None,
     resolution: Annotated[
         int | None, typer.Option(help="Refine a .vtp to so many points an axis, by splines.")
@@ -98,9 +98,7 @@ def export(
 
     land = run_folder.opened(run)
     if file.suffix in (".vtp", ".vts"):
-        vtk.write(
-            land, file, quantity=quantity, scale=scale.value, clip=clip, resolution=resolution
-        )
+        vtk.write(land, file, quantity=quantity, scale=scale, clip=clip, resolution=resolution)
     elif file.suffix == ".h5":
         reference_h5.write_surface(land, file)
     else:

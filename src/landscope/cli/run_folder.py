@@ -54,7 +54,7 @@ def perform(
     sampler: Sampler,
     folder: str | os.PathLike[str],
     *,
-    asked: Mapping[str, Any],
+    record: Mapping[str, Any],
     title: str | None = None,
     progress: Report | bool | None = None,
     engine: Engine | None = None,
@@ -69,7 +69,7 @@ def perform(
         slice: where.
         sampler: at which points.
         folder: of the run; made when it is not there.
-        asked: what the user asked for, for run.json.
+        record: the request, for run.json.
         title: of the landscape, for pictures.
         progress: as in ``ls.scan``.
         engine: as in ``ls.scan``.
@@ -92,7 +92,7 @@ def perform(
     keep_directions(slice, folder / DIRECTIONS)
     land.save(folder / LANDSCAPE)
     naive = None if quantities else _naive_seconds(folder, land, objective)
-    note(folder, asked, seconds=land.seconds, naive=naive)
+    note(folder, record, seconds=land.seconds, naive=naive)
     (folder / PREVIEW).unlink(missing_ok=True)
     return land
 

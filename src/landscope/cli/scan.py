@@ -15,15 +15,16 @@ from landscope.cli.options import (
     Address,
     Arguments,
     Checkpoint,
+    EngineName,
     Gpus,
     Ignore,
+    Moved,
     Normalize,
     Out,
-    Over,
     Target,
-    Where,
     Workers,
 )
+from landscope.cli.scan_request import ScanRequest, parse_spans
 
 
 def scan(
@@ -46,31 +47,31 @@ def scan(
     same: Annotated[bool, typer.Option("--same", help="Use direction x for y as well.")] = False,
     normalize: Annotated[
         Normalize, typer.Option(help="Scaling of random directions.")
-    ] = Normalize.filter,
+    ] = ScanRequest.normalize,
     ignore: Annotated[
         Ignore, typer.Option(help="Held still by random directions.")
-    ] = Ignore.biasbn,
+    ] = ScanRequest.ignore,
     orthogonal: Annotated[
         bool, typer.Option(help="Make random directions orthogonal, filter by filter.")
-    ] = True,
+    ] = ScanRequest.orthogonal,
     select: Annotated[
         list[str] | None,
         typer.Option(help="Move these only: a name pattern such as '*lora*', again for more."),
     ] = None,
     over: Annotated[
-        Over | None,
+        Moved | None,
         typer.Option(
             help="Move parameters, or batch-norm statistics as well (states; so with --toward)."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random directions.")] = ScanRequest.seed,
     set_: Arguments = None,
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Evaluate about a tenth of the points.")
     ] = False,
     tolerance: Annotated[
         float, typer.Option(help="Error of ln(loss) that --adaptive aims at.")
-    ] = 0.03,
+    ] = ScanRequest.tolerance,
     samples: Annotated[
         int | None,
         typer.Option(help="Draw so many samples (600, say); all are evaluated at 36 points only."),
@@ -85,7 +86,7 @@ def scan(
     budget: Annotated[
         str | None, typer.Option(help="Time for all of it, such as 60s, 5m, 2h: the best picture.")
     ] = None,
-    engine: Annotated[Where, typer.Option(help="Who evaluates.")] = Where.local,
+    engine: Annotated[EngineName, typer.Option(help="Who evaluates.")] = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
@@ -97,26 +98,25 @@ def scan(
     how far the picture must reach to show the basin and its walls. Everything that is computed is
     kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from landscope.cli import run_folder, targets
+    from landscope.cli import run_folder
+    from landscope.cli.slice_options import make_slice
     from landscope.progress import show_bar
 
-    spans = options.spans(x, y, z)
-    asked = {
-        "command": "scan", "target": target, "checkpoint": checkpoint, "spans": spans,
-        "toward": toward, "directions": directions, "same": same, "normalize": normalize,
-        "ignore": ignore, "orthogonal": orthogonal, "select": select, "over": over, "seed": seed,
-        "set": set_,
-        "adaptive": adaptive, "tolerance": tolerance, "samples": samples, "budget": budget,
-        "average": average, "error_bars": error_bars,
-    }  # fmt: skip
-    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    slice_ = options.recipe(asked).slice(objective, len(spans))
+    request = ScanRequest(
+        target, parse_spans(x, y, z), checkpoint=checkpoint, toward=tuple(toward or ()),
+        directions=directions, same=same, normalize=normalize, ignore=ignore,
+        orthogonal=orthogonal, select=tuple(select or ()), over=over, seed=seed,
+        arguments=tuple(set_ or ()), adaptive=adaptive, tolerance=tolerance, samples=samples,
+        budget=budget, average=average, error_bars=error_bars,
+    )  # fmt: skip
+    objective = request.make_objective()
+    slice_ = make_slice(request, objective)
     with report.stoppable(out), show_bar(f"scan {target}") as progress:
         land = run_folder.perform(
-            objective, slice_, options.sampler(asked), out,
-            asked=asked, title=title or target, progress=progress, budget=budget,
-            engine=options.engine(engine, workers, address, gpus), samples=options.samples(samples),
-            quantities=options.quantities(average, error_bars=error_bars),
+            objective, slice_, request.make_sampler(), out,
+            record={"command": "scan", **request.record()}, title=title or target,
+            progress=progress, engine=options.make_engine(engine, workers, address, gpus),
+            budget=budget, samples=request.make_samples(), quantities=request.make_quantities(),
         )  # fmt: skip
     report.tell(land, out)
     if len(land.dims) < 3:
@@ -135,13 +135,14 @@ def cost(
     set_: Arguments = None,
 ) -> None:
     """Tell what a scan will cost in time, memory and operations, before it starts."""
-    from landscope.cli import targets
+    from landscope.cli.slice_options import make_slice
     from landscope.scanning.cost import estimate
 
-    spans = options.spans(x, y, z)
-    asked = {"spans": spans, "adaptive": adaptive, "tolerance": 0.03, "normalize": Normalize.filter}
-    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
-    slice_ = options.recipe(asked).slice(objective, len(spans))
-    report.say(f"{target}, {' x '.join(str(points) for *_, points in spans)} points")
-    told = estimate(objective, slice_, options.sampler(asked), samples=options.samples(samples))
-    report.say(str(told))
+    request = ScanRequest(
+        target, parse_spans(x, y, z), checkpoint=checkpoint, arguments=tuple(set_ or ()),
+        adaptive=adaptive, samples=samples,
+    )  # fmt: skip
+    objective = request.make_objective()
+    slice_, sampler = make_slice(request, objective), request.make_sampler()
+    report.say(f"{target}, {' x '.join(str(points) for *_, points in request.spans)} points")
+    report.say(str(estimate(objective, slice_, sampler, samples=request.make_samples())))

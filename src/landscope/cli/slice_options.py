@@ -1,109 +1,84 @@
-"""Recipes: which line, plane or volume a command asks for, in words that fit in run.json."""
+"""Slices from options: the line, plane or volume that a request describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from landscope.cli import run_folder
+from landscope.cli.scan_request import ScanRequest
 from landscope.errors import FormatError, SliceError
 from landscope.formats import checkpoint, reference_h5
 from landscope.objective.objective import Objective
 from landscope.params import Params, like
 from landscope.slices import directions, seeded_directions
-from landscope.slices.normalization import Ignore, Normalize
 from landscope.slices.slices import Affine, Direction, Line, Plane, Volume
 
-_LABELS = {  # short, for they stand on axes; filter normalization is the rule
+_LABELS = {  # short, because they label axes; filter normalization is the default
     "filter": "random direction",
     "layer": "layer-normalized direction",
     "weight": "weight-scaled direction",
     "dfilter": "direction, filters of norm 1,",
     "dlayer": "direction, layers of norm 1,",
-    None: "unscaled direction",
+    "none": "unscaled direction",
 }
+_Labeled = tuple[Direction, str]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to make a slice around an objective's center.
+def make_slice(request: ScanRequest, objective: Objective) -> Affine:
+    """Return the Line, Plane or Volume of a request, with an axis for each of its spans.
 
-    Args:
-        toward: checkpoints of other models: coordinate 1 of the first axes is there.
-        kept: a run's folder, or a direction file of the 2018 scripts, to take directions from.
-        same: the direction of x for all axes.
-        over: what moves: "parameters", "states" (batch-norm statistics as well), or None: states
-            where there are other models to go to, for a solution is not complete without them.
-        normalize: of random directions.
-        ignore: of random directions.
-        orthogonal: of random directions.
-        select: name patterns of the parameters that random directions move; all if empty.
-        seed: of random directions.
+    Raises:
+        SliceError: when more directions are given than there are axes.
+        FormatError: when a file does not fit the model.
     """
-
-    toward: tuple[Path, ...] = ()
-    kept: Path | None = None
-    same: bool = False
-    over: str | None = None
-    normalize: Normalize | None = "filter"
-    ignore: Ignore | None = "biasbn"
-    orthogonal: bool = True
-    select: tuple[str, ...] = ()
-    seed: int = 0
-
-    def slice(self, objective: Objective, count: int) -> Affine:
-        """Return the Line, Plane or Volume with ``count`` axes.
-
-        Raises:
-            SliceError: when it names more directions than there are axes.
-            FormatError: when a file does not fit the model.
-        """
-        over = self.over or ("states" if self.toward else "parameters")
-        center = objective.states if over == "states" else objective.center
-        named = [*self._toward(center), *self._kept(center)]
-        if len(named) > count:
-            raise SliceError(
-                f"{len(named)} directions are given for {count} axes: add --y (and --z), or give"
-                " fewer directions."
-            )
-        if self.same and not named:
-            named = self._random(objective, center, 1)
-        if self.same:
-            named = [named[0]] * count
-        elif len(named) < count:
-            named += self._random(objective, center, count)[len(named) :]
-        labels = tuple(f"{label} {dim}" for (_, label), dim in zip(named, "xyz", strict=False))
-        found = [direction for direction, _ in named]
-        return (Line, Plane, Volume)[count - 1](center, *found, labels=labels)
-
-    def _random(
-        self, objective: Objective, center: Params, count: int
-    ) -> list[tuple[Direction, str]]:
-        """Return random directions: drawn again from the seed where memory is short."""
-        asked: dict[str, Any] = {
-            "normalize": self.normalize, "ignore": self.ignore, "orthogonal": self.orthogonal,
-            "select": list(self.select) or None, "seed": self.seed,
-        }  # fmt: skip
-        make = seeded_directions.seeded if objective.problem.in_place else directions.random
-        return [(direction, _LABELS[self.normalize]) for direction in make(center, count, **asked)]
-
-    def _toward(self, center: Params) -> list[tuple[Direction, str]]:
-        return [(directions.between(center, _weights(p, center)), f"towards {p.name},")
-                for p in self.toward]  # fmt: skip
-
-    def _kept(self, center: Params) -> list[tuple[Direction, str]]:
-        if self.kept is None:
-            return []
-        found = (
-            run_folder.directions(self.kept, center)
-            if self.kept.is_dir()
-            else reference_h5.read_directions(self.kept, center)
+    count = len(request.spans)
+    moved = request.over or ("states" if request.toward else "parameters")
+    center = objective.states if moved == "states" else objective.center
+    labeled = [*_toward_models(request, center), *_read_directions(request, center)]
+    if len(labeled) > count:
+        raise SliceError(
+            f"{len(labeled)} directions are given for {count} axes: add --y (and --z), or give"
+            " fewer directions."
         )
-        return [(direction, f"direction of {self.kept.name},") for direction in found]
+    if request.same:
+        labeled = (labeled or _random_directions(request, objective, center, 1))[:1] * count
+    elif len(labeled) < count:
+        labeled += _random_directions(request, objective, center, count)[len(labeled) :]
+    labels = tuple(f"{label} {dim}" for (_, label), dim in zip(labeled, "xyz", strict=False))
+    kind = (Line, Plane, Volume)[count - 1]
+    return kind(center, *(direction for direction, _ in labeled), labels=labels)
 
 
-def _weights(path: Path, center: Params) -> Params:
+def _random_directions(
+    request: ScanRequest, objective: Objective, center: Params, count: int
+) -> list[_Labeled]:
+    """Return random directions, which are drawn again from the seed where memory is short."""
+    draw = seeded_directions.seeded if objective.problem.in_place else directions.random
+    drawn = draw(
+        center, count, normalize=None if request.normalize == "none" else request.normalize,
+        ignore=None if request.ignore == "none" else request.ignore,
+        orthogonal=request.orthogonal, select=list(request.select) or None, seed=request.seed,
+    )  # fmt: skip
+    return [(direction, _LABELS[request.normalize]) for direction in drawn]
+
+
+def _toward_models(request: ScanRequest, center: Params) -> list[_Labeled]:
+    return [
+        (directions.between(center, _read_weights(path, center)), f"towards {path.name},")
+        for path in request.toward
+    ]
+
+
+def _read_directions(request: ScanRequest, center: Params) -> list[_Labeled]:
+    path = request.directions
+    if path is None:
+        return []
+    is_run = path.is_dir()
+    read = run_folder.directions if is_run else reference_h5.read_directions
+    return [(direction, f"direction of {path.name},") for direction in read(path, center)]
+
+
+def _read_weights(path: Path, center: Params) -> Params:
     """Return the tensors of a checkpoint that the center names."""
     state = checkpoint.read(path)
     missing = next((n for n in center if n not in state), None)

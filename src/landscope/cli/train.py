@@ -9,7 +9,6 @@ import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,15 +29,7 @@ _EPOCHS_2018 = 300  # of the CIFAR-10 networks
 _ROWS = 8  # epochs that are told at the end
 
 
-class Optimizer(StrEnum):
-    """How weights move."""
-
-    sgd = "sgd"
-    adam = "adam"
-    adamw = "adamw"
-    sam = "sam"
-
-
+Optimizer = Literal["sgd", "adam", "adamw", "sam"]
 Rate = Annotated[
     float | None,
     typer.Option(help="Before it falls; 0.1, or 0.001 for adam and adamw, if not given."),
@@ -181,7 +172,7 @@ def _optimizer(target: str, chosen: Optimizer | None) -> str:
     from landscope.zoo import text_networks
 
     if chosen is not None:
-        return chosen.value
+        return chosen
     return "adamw" if _zoo_name(target) in text_networks.NETWORKS else "sgd"
 
 

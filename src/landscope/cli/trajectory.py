@@ -12,14 +12,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from landscope.cli import options, report
-from landscope.cli.options import Address, Arguments, Gpus, Ignore, Out, Where, Workers
+from landscope.cli.options import Address, Arguments, EngineName, Gpus, Ignore, Out, Workers
+from landscope.cli.scan_request import ScanRequest
 from landscope.errors import FormatError, JournalError, TargetError
 
 if TYPE_CHECKING:
@@ -35,18 +35,8 @@ _TRAINED = "training.json"  # what `landscope train` asked for, in the folder of
 _OF_LOSSES = ("target", "data", "loss", "penalty")  # what it notes of the loss that was trained
 
 
-class Buffers(StrEnum):
-    """Which batch-norm statistics the surface is computed with."""
-
-    keep = "keep"
-    recompute = "recompute"
-
-
-class Animation(StrEnum):
-    """Files of a path that is walked."""
-
-    gif = "gif"
-    mp4 = "mp4"
+Buffers = Literal["keep", "recompute"]
+Animation = Literal["gif", "mp4"]
 
 
 def trajectory(
@@ -68,9 +58,7 @@ def trajectory(
         ),
     ] = None,
     set_: Arguments = None,
-    ignore: Annotated[
-        Ignore, typer.Option(help="Left out by the principal components.")
-    ] = Ignore.none,
+    ignore: Annotated[Ignore, typer.Option(help="Left out by the principal components.")] = "none",
     directions: Annotated[
         Path | None,
         typer.Option(help="Use these instead: a run's folder or a 2018 .h5 file."),
@@ -93,7 +81,7 @@ def trajectory(
         Animation | None, typer.Option(help="Write the path being walked as well.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title for pictures.")] = None,
-    engine: Annotated[Where, typer.Option(help="Who evaluates.")] = Where.local,
+    engine: Annotated[EngineName, typer.Option(help="Who evaluates.")] = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
@@ -113,24 +101,25 @@ def trajectory(
     walks = _opened(folders)
     target, arguments, noise = _asked(folders, target, set_ or ())
     objective = _objective(target, arguments, walks[0][-1], noise)
-    if buffers is Buffers.recompute or (buffers is None and len(walks) > 1):
+    if buffers == "recompute" or (buffers is None and len(walks) > 1):
         objective = _with_own_statistics(objective)
     walks = _like(walks, objective)
+    request = ScanRequest(target, directions=directions, adaptive=adaptive)
     run_folder.made(out)
     with report.stoppable(out):
-        pca, plane = _plane(walks, objective, ignore, directions)
+        pca, plane = _plane(walks, objective, ignore, request)
         paths = _traced(plane, walks, objective, out)
-    asked: dict[str, Any] = {
-        "command": "trajectory", "folders": folders, "target": target, "set": arguments,
-        "spans": [(*ends, grid) for ends in spans(paths, margin)], "margin": margin,
-        "ignore": ignore, "directions": directions, "buffers": objective.problem.buffers,
-        "adaptive": adaptive, "tolerance": 0.03,
+    request = replace(request, spans=tuple((*ends, grid) for ends in spans(paths, margin)))
+    record = {
+        "command": "trajectory", "folders": folders, "set": arguments, "margin": margin,
+        "ignore": ignore, "buffers": objective.problem.buffers,
+        **request.record("target", "spans", "directions", "adaptive", "tolerance"),
     }  # fmt: skip
     with report.stoppable(out), show_bar(f"scan {target}") as progress:
         land = run_folder.perform(
-            objective, plane, options.sampler(asked), out, asked=asked, progress=progress,
+            objective, plane, request.make_sampler(), out, record=record, progress=progress,
             title=title or ", ".join(walk.name for walk in walks),
-            engine=options.engine(engine, workers, address, gpus),
+            engine=options.make_engine(engine, workers, address, gpus),
         )  # fmt: skip
     run_folder.write_json(out / TRACED, _numbers(target, walks, paths, pca))
     report.tell(land, out)
@@ -138,7 +127,7 @@ def trajectory(
     files = [*run_folder.pictures(land, out), *pictures(land, out, out)]
     files.append(draw.page([land], out / "page.html", paths=[paths]))
     if animate is not None:
-        files.append(draw.walk(land, paths, out / f"walk.{animate.value}"))
+        files.append(draw.walk(land, paths, out / f"walk.{animate}"))
     report.tell_files(files)
 
 
@@ -308,16 +297,19 @@ def _like(walks: Sequence[Trajectory], objective: Objective) -> list[Trajectory]
 
 
 def _plane(
-    walks: Sequence[Trajectory], objective: Objective, ignore: Ignore, kept: Path | None
+    walks: Sequence[Trajectory],
+    objective: Objective,
+    ignore: Ignore,
+    request: ScanRequest,
 ) -> tuple[PCA | None, Affine]:
     from landscope.analysis import path_projection
-    from landscope.cli.slice_options import Recipe
+    from landscope.cli.slice_options import make_slice
     from landscope.training import principal_components
 
-    if kept is not None:
-        return None, Recipe(kept=kept).slice(objective, 2)
+    if request.directions is not None:
+        return None, make_slice(request, objective)
     report.say(f"principal components of {sum(map(len, walks))} checkpoints")
-    found = principal_components.pca(walks, ignore=None if ignore is Ignore.none else "biasbn")
+    found = principal_components.pca(walks, ignore=None if ignore == "none" else "biasbn")
     return found, path_projection.plane(found, objective)
 
 

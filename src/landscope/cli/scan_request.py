@@ -1,0 +1,164 @@
+"""A scan request: which loss, on which slice, at which points, with which samples.
+
+The commands fill it from their options, make from it what a scan needs (its slice by
+``slice_options.make_slice``), and record it in run.json. Torch is imported inside the methods, so
+that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscope.cli.options import Ignore, Moved, Normalize
+from landscope.errors import SamplerError
+
+if TYPE_CHECKING:
+    from landscope.objective.objective import Objective
+    from landscope.objective.quantities import Quantity
+    from landscope.sampling.calibrated import Calibrated
+    from landscope.sampling.grid import Sampler
+
+Span = tuple[float | None, float | None, int]  # first, last, points; ends are None for "auto"
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What a command scans; the defaults are those of the command line.
+
+    Args:
+        target: ``file.py:function``, ``package.module:function`` or ``zoo:NAME``.
+        spans: (first, last, points) of each axis; the ends are None where they are searched for.
+        checkpoint: weights to load into the model first.
+        toward: checkpoints of other models: coordinate 1 of the first axes lies there.
+        directions: a run's folder or a direction file of the 2018 scripts.
+        same: whether all axes use the direction of x.
+        normalize: the scaling of random directions.
+        ignore: the parameters that random directions leave unchanged.
+        orthogonal: whether random directions are orthogonal, filter by filter.
+        select: name patterns of the parameters that random directions move; all if empty.
+        over: what moves; None for parameters, and for states (batch-norm statistics as well) with
+            ``toward``, because another solution is incomplete without its statistics.
+        seed: the seed of random directions.
+        arguments: ``name=value`` texts for the target's function.
+        adaptive: whether only the points that matter are evaluated.
+        tolerance: the error of ln(loss) that an adaptive scan aims at.
+        samples: the number of samples to draw; None for all data.
+        budget: the time for the scan, such as "5m".
+        average: the radius of the neighborhood to average the loss over as well.
+        error_bars: whether to measure standard errors of the loss.
+    """
+
+    target: str
+    spans: tuple[Span, ...] = ((-1.0, 1.0, 51),) * 2
+    checkpoint: Path | None = None
+    toward: tuple[Path, ...] = ()
+    directions: Path | None = None
+    same: bool = False
+    normalize: Normalize = "filter"
+    ignore: Ignore = "biasbn"
+    orthogonal: bool = True
+    select: tuple[str, ...] = ()
+    over: Moved | None = None
+    seed: int = 0
+    arguments: tuple[str, ...] = ()
+    adaptive: bool = False
+    tolerance: float = 0.03
+    samples: int | None = None
+    budget: str | None = None
+    average: float | None = None
+    error_bars: bool = False
+
+    def make_objective(self) -> Objective:
+        """Return the objective of the target, with the weights of the checkpoint.
+
+        Raises:
+            TargetError: when the target does not exist, or returns no Objective.
+            FormatError: when the checkpoint does not fit the model.
+        """
+        from landscope.cli import targets
+
+        return targets.objective(self.target, arguments=self.arguments, checkpoint=self.checkpoint)
+
+    def make_sampler(self) -> Sampler:
+        """Return the sampler that chooses the points.
+
+        Raises:
+            SamplerError: when some axes are auto and others are not, or a number is out of range.
+        """
+        from landscope.sampling.adaptive import Adaptive
+        from landscope.sampling.grid import Grid
+
+        resolution = [points for *_, points in self.spans]
+        ends = [(first, last) for first, last, _ in self.spans]
+        if (None, None) in ends and set(ends) != {(None, None)}:
+            raise SamplerError(
+                "one axis is auto and another is not: give the ends of all, or of none."
+            )
+        span: Any = "auto" if (None, None) in ends else ends
+        if self.adaptive:
+            return Adaptive(tolerance=self.tolerance, resolution=resolution, span=span)
+        return Grid(resolution, span)
+
+    def make_samples(self) -> Calibrated | None:
+        """Return the choice of samples; None for all data."""
+        from landscope.sampling.calibrated import Calibrated
+
+        return None if self.samples is None else Calibrated(self.samples)
+
+    def make_quantities(self) -> list[Quantity]:
+        """Return the quantities to measure besides the loss."""
+        from landscope.analysis.averages import loss_stderr, neighborhood_average
+
+        averages = [] if self.average is None else [neighborhood_average(self.average)]
+        return [*averages, *([loss_stderr] if self.error_bars else [])]
+
+    def record(self, *names: str) -> dict[str, Any]:
+        """Return the request for run.json, with keys that stay the same between versions.
+
+        Args:
+            names: the keys to return; all if none is given.
+        """
+        entries = {
+            "target": self.target, "checkpoint": self.checkpoint, "spans": self.spans,
+            "toward": self.toward or None, "directions": self.directions, "same": self.same,
+            "normalize": self.normalize, "ignore": self.ignore, "orthogonal": self.orthogonal,
+            "select": self.select or None, "over": self.over, "seed": self.seed,
+            "set": self.arguments or None, "adaptive": self.adaptive, "tolerance": self.tolerance,
+            "samples": self.samples, "budget": self.budget, "average": self.average,
+            "error_bars": self.error_bars,
+        }  # fmt: skip
+        return {name: entries[name] for name in names or entries}
+
+
+def parse_spans(*texts: str | None) -> tuple[Span, ...]:
+    """Return the span of each axis; those of the paper's plane if no axis is given.
+
+    Args:
+        texts: ``first:last:points`` or ``auto:points`` for x, y and z; None where not given.
+
+    Raises:
+        SamplerError: when an axis is left out before another, or a text is not a span.
+    """
+    given = [text for text in texts if text is not None]
+    if not given:
+        return ScanRequest.spans
+    if texts[0] is None:
+        later = "y" if texts[1] is not None else "z"
+        raise SamplerError(f"--{later} is given without --x: name the axes in order.")
+    if texts[1] is None and texts[2] is not None:
+        raise SamplerError("--z is given without --y: name the axes in order.")
+    return tuple(map(_parse_span, given))
+
+
+def _parse_span(text: str) -> Span:
+    try:
+        if text.partition(":")[0] == "auto":
+            return None, None, int(text.partition(":")[2] or 51)
+        first, last, points = text.split(":")
+        return float(first), float(last), int(points)
+    except ValueError:
+        raise SamplerError(
+            f"axis {text!r}; expected first:last:points, such as -1:1:51, or auto:points."
+        ) from None
