@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import landscope as ls
-from landscope.training.augmentation import noisy
+from landscope.training.augmentation import corrupt_labels
 from landscope.training.loop import train
 from landscope.training.optimizers import Course
 from landscope.training.trajectory import Trajectory
@@ -92,7 +92,9 @@ def test_a_share_of_the_labels_may_be_wrong(command: Command, tmp_path: Path) ->
     clean = ls.Objective(
         digits.initial("digits_mlp", seed=2), torch.nn.CrossEntropyLoss(), digits.data()
     )
-    expected = train(noisy(clean, 0.5, seed=2), Course(epochs=3, batch_size=400, seed=2)).model
+    expected = train(
+        corrupt_labels(clean, 0.5, seed=2), Course(epochs=3, batch_size=400, seed=2)
+    ).model
     states = Trajectory.open(tmp_path / "run")[-1].states()
     assert all(torch.equal(states[n], p) for n, p in expected.named_parameters())
     told = json.loads((tmp_path / "run" / "training.json").read_text())
@@ -184,7 +186,7 @@ def test_networks_of_cifar_10_train_as_long_as_in_2018() -> None:
         ((MLP, "--learning-rate=-1"), "learning_rate=-1.0; expected more than 0"),
         ((MLP, "--epochs", 0), "epochs=0; expected a whole number from 1"),
         ((MLP, "--drops", "20,10"), "drops=(20, 10) are out of order"),
-        ((MLP, "--drops", "10,30"), "cannot fall after epoch 30 of 30"),
+        ((MLP, "--drops", "10,30"), "cannot drop after epoch 30 of 30"),
         ((MLP, "--drops", "soon"), "--drops soon; expected epochs such as 15,22,27, or none"),
         ((MLP, "--every", "day"), "--every day; expected epoch, or a number of steps"),
         ((MLP, "--every", 0), "every=0"),

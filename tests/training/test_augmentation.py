@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.errors import TrainingError
 from landscope.objective.batches import split
-from landscope.training.augmentation import crop_and_flip, noisy
+from landscope.training.augmentation import corrupt_labels, crop_and_flip
 from landscope.zoo import cifar_data, digits
 from tests.zoo.test_cifar_data import EACH, extracted, known, pickled
 
@@ -36,20 +36,20 @@ def thousand() -> tuple[Tensor, Tensor]:
 
 def test_the_share_of_labels_is_replaced_uniformly_and_the_same_each_time() -> None:
     clean, known = objective(thousand()), thousand()[1]
-    changed = labels(noisy(clean, 0.3, seed=4))
+    changed = labels(corrupt_labels(clean, 0.3, seed=4))
     assert torch.equal(labels(clean), known)
-    assert torch.equal(labels(noisy(clean, 0.3, seed=4)), changed)
-    assert not torch.equal(labels(noisy(clean, 0.3, seed=5)), changed)
+    assert torch.equal(labels(corrupt_labels(clean, 0.3, seed=4)), changed)
+    assert not torch.equal(labels(corrupt_labels(clean, 0.3, seed=5)), changed)
     wrong = int((changed != known).sum())  # of 900 drawn two thirds are wrong; 5 sigma are 71
     assert 600 - 71 < wrong < 600 + 71
     counts = torch.bincount(changed[changed != known], minlength=3)
     assert int(counts.min()) > 150
-    assert noisy(clean, 0.0) is clean
+    assert corrupt_labels(clean, 0.0) is clean
 
 
 def test_a_larger_share_contains_a_smaller_one() -> None:
     clean, known = objective(thousand()), thousand()[1]
-    few, many = (labels(noisy(clean, share, seed=1)) for share in (0.1, 0.6))
+    few, many = (labels(corrupt_labels(clean, share, seed=1)) for share in (0.1, 0.6))
     changed = few != known
     assert torch.equal(many[changed], few[changed])
     assert int((many != known).sum()) > int(changed.sum())
@@ -61,7 +61,7 @@ def test_on_cifar_10_it_is_the_corruption_of_the_zoo(tmp_path: Path) -> None:
     folder = extracted(tmp_path, batches)
     clean = objective(cifar_data.tensors(folder))
     corrupt = cifar_data.tensors(folder, corrupt=0.5, seed=3)[1]
-    assert torch.equal(labels(noisy(clean, 0.5, seed=3)), corrupt)
+    assert torch.equal(labels(corrupt_labels(clean, 0.5, seed=3)), corrupt)
     assert not torch.equal(corrupt, labels(clean))
 
 
@@ -71,7 +71,7 @@ def test_test_data_and_ignored_labels_stay_clean_and_dicts_stay_dicts() -> None:
     batches = [{"input_ids": inputs, "labels": targets}]
     model = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 3))
     clean = ls.Objective(model, ls.losses.tokens(), batches, test_data=batches)
-    changed = noisy(clean, 1.0)
+    changed = corrupt_labels(clean, 1.0)
     found = labels(changed, "train_")
     assert torch.equal(found < 0, targets < 0)
     assert set(found[found >= 0].tolist()) == {1, 2}
@@ -82,16 +82,19 @@ def test_test_data_and_ignored_labels_stay_clean_and_dicts_stay_dicts() -> None:
 
 def test_another_noise_is_another_question() -> None:
     clean = objective(thousand())
-    assert noisy(clean, 0.2).problem.fingerprints()["data"] != clean.problem.fingerprints()["data"]
+    assert (
+        corrupt_labels(clean, 0.2).problem.fingerprints()["data"]
+        != clean.problem.fingerprints()["data"]
+    )
 
 
 def test_what_is_no_share_or_has_no_labels_gets_a_sentence() -> None:
     for share in (-0.1, 1.5):
         with pytest.raises(TrainingError, match=f"label_noise={share} is not a share"):
-            noisy(objective(thousand()), share)
+            corrupt_labels(objective(thousand()), share)
     regression = ls.Objective(nn.Linear(4, 1), nn.MSELoss(), (torch.zeros(5, 4), torch.zeros(5, 1)))
     with pytest.raises(TrainingError, match=r"targets that are classes \(integers\)"):
-        noisy(regression, 0.5)
+        corrupt_labels(regression, 0.5)
 
 
 def test_images_are_shifted_by_whole_pixels_and_every_other_one_is_mirrored() -> None:

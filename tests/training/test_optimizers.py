@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.errors import TrainingError
 from landscope.training.loop import train
-from landscope.training.optimizers import Course, sharpness_aware
+from landscope.training.optimizers import Course, backpropagate_sharpness_aware
 
 ROWS, WIDTH, STEPS, DROP = 12, 3, 5, 2
 
@@ -115,7 +115,7 @@ def test_climbing_leaves_weights_and_statistics_as_the_first_pass_left_them() ->
         return loss.detach()
 
     before = [p.detach().clone() for p in model.parameters()]
-    loss = sharpness_aware(model, gradient, 0.3)
+    loss = backpropagate_sharpness_aware(model, gradient, 0.3)
     other = net().train()
     expected = other(inputs).square().mean()
     slopes = torch.autograd.grad(expected, list(other.parameters()))
@@ -171,8 +171,8 @@ def test_the_rate_rises_in_a_line_while_it_warms_up() -> None:
         ({"seed": 1.5}, r"seed=1\.5; expected a whole number from 0"),
         ({"drops": (15, 5)}, r"drops=\(15, 5\) are out of order"),
         ({"drops": (5, 5)}, r"drops=\(5, 5\) are out of order"),
-        ({"drops": (30,)}, r"drops=\(30,\): .* cannot fall after epoch 30 of 30"),
-        ({"drops": (0, 5)}, r"drops=\(0, 5\): .* cannot fall after epoch 0 of 30"),
+        ({"drops": (30,)}, r"drops=\(30,\): .* cannot drop after epoch 30 of 30"),
+        ({"drops": (0, 5)}, r"drops=\(0, 5\): .* cannot drop after epoch 0 of 30"),
     ],
 )
 def test_numbers_out_of_range_get_a_sentence(words: dict[str, Any], sentence: str) -> None:

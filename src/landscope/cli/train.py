@@ -117,7 +117,7 @@ def train(
     )  # fmt: skip
     given = _arguments(target, set_ or (), seed)
     objective = _objective(target, given, checkpoint, seed)
-    objective = augmentation.noisy(objective, label_noise, seed=seed)
+    objective = augmentation.corrupt_labels(objective, label_noise, seed=seed)
     asked = {
         "command": "train", "target": target, "set": given, "label_noise": label_noise,
         "checkpoint": checkpoint,

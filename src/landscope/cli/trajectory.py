@@ -251,7 +251,7 @@ def _objective(
     if noise is None:
         return made
     made.model.eval()  # as in training it was evaluated, whatever the target's function says
-    return noise_.noisy(made, noise[0], seed=noise[1])
+    return noise_.corrupt_labels(made, noise[0], seed=noise[1])
 
 
 def _standing(objective: Objective, checkpoint: Checkpoint) -> Objective:

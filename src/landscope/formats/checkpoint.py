@@ -1,7 +1,7 @@
 """Checkpoints: the weights of a model in a file, read without unpickling anything but tensors.
 
-PyTorch files (.t7, .pt, .pth, and whatever else ``torch.save`` wrote, by old versions as well) and
-.safetensors files. A model is loaded whole or not at all.
+Files of ``torch.save`` (.t7, .pt, .pth, and others, of old versions as well) and .safetensors
+files. A model is loaded completely or not at all.
 """
 
 from __future__ import annotations
@@ -24,35 +24,37 @@ __all__ = ["load", "read"]
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys that hold the weights
 _PARALLEL = "module."  # what torch.nn.DataParallel puts before each name
 _COUNTER = "num_batches_tracked"  # batch norm counts since torch 0.4.1
-_SHOWN = 3
+_MAX_MISMATCHES = 3  # that an error message lists
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what it will not unpickle
 
 
 def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load the weights in a file into a model, in place and strictly.
 
-    Two differences are none: counters of batch norm, which old files do not have, stay as they
-    are; and of names that share one tensor, one is enough (.safetensors files keep one of them).
+    Two differences are allowed: counters of batch norm may be missing, as in old files, and do not
+    change then; and of the names of one shared tensor one is enough, as in .safetensors files.
 
     Args:
-        model: receives the values in its own dtype and on its own device.
-        path: what :func:`read` takes.
+        model: The model, which receives the values in its own dtype and on its own device.
+        path: A file that :func:`read` can read.
 
     Raises:
-        FormatError: when the file cannot be read, or a name is missing, unexpected or has another
-            shape. The model is then as it was.
+        FormatError: When the file cannot be read, or a name is missing, unexpected or has another
+            shape. The model does not change then.
     """
     state = read(path)
-    own = {
+    expected = {
         name: value
         for name, value in model.state_dict(keep_vars=True).items()
         if isinstance(value, Tensor)
     }
-    faults = list(_faults(own, state))
-    if faults:
-        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    mismatches = list(_list_mismatches(expected, state))
+    if mismatches:
+        rest = len(mismatches) - _MAX_MISMATCHES
+        more = f"; and {rest} more" if rest > 0 else ""
         raise FormatError(
-            f"{path} does not fit {type(model).__name__}: {'; '.join(faults[:_SHOWN])}{more}."
+            f"{path} does not fit {type(model).__name__}:"
+            f" {'; '.join(mismatches[:_MAX_MISMATCHES])}{more}."
             " Build the model that the file was saved from."
         )
     model.load_state_dict(state, strict=False)
@@ -62,21 +64,21 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Return the tensors in a checkpoint by name, on the CPU.
 
     Args:
-        path: a .safetensors file, or any file written by ``torch.save`` that holds a state dict,
-            bare or under "state_dict", "model_state_dict", "model" or "net". Entries that are not
-            tensors are left out. The prefix "module." goes when every name has it.
+        path: A .safetensors file, or a file of ``torch.save`` that holds a state dict, by itself or
+            under "state_dict", "model_state_dict", "model" or "net". Entries that are not tensors
+            are left out. The prefix "module." is removed if every name has it.
 
     Returns:
         Tensors in file order, without gradients.
 
     Raises:
-        FormatError: when the file is missing, damaged, holds no tensors, or would need anything
-            but tensors to be unpickled.
+        FormatError: When the file is missing, is damaged, has no tensors, or cannot be read
+            without unpickling more than tensors.
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise FormatError(f"{path} {found}: give the checkpoint file itself (.t7, .pt, .pth, …).")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FormatError(f"{path} {problem}: give the checkpoint file itself (.t7, .pt, .pth, …).")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
     entries = next(wrapped, content)
@@ -107,8 +109,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickle protocols: it loads or not
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes lead it to
-        raise FormatError(_unreadable(path, error)) from error
+    except Exception as error:  # damaged bytes make torch raise errors of any type
+        raise FormatError(_explain_error(path, error)) from error
     if not isinstance(content, Mapping):
         raise FormatError(
             f"{path} holds a {type(content).__name__}; expected a state dict: save"
@@ -117,7 +119,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _explain_error(path: Path, error: Exception) -> str:
     refused = _REFUSED.search(str(error))
     if refused:
         return (
@@ -131,7 +133,7 @@ def _unreadable(path: Path, error: Exception) -> str:
             " holds more than tensors, which landscope does not unpickle. Save model.state_dict()."
         )
     reason = str(error).strip().partition("\n")[0]
-    if not any(map(str.isalpha, reason)):  # the key of a KeyError, say
+    if not any(map(str.isalpha, reason)):  # such as the key of a KeyError
         reason = type(error).__name__
     return (
         f"{path} is not a checkpoint that torch can read ({reason}). It may be damaged: save"
@@ -139,18 +141,19 @@ def _unreadable(path: Path, error: Exception) -> str:
     )
 
 
-def _faults(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[str]:
-    given = {id(own[name]) for name in state if name in own}
-    for name, value in own.items():
+def _list_mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what keeps a state dict from fitting the tensors of a model."""
+    loaded = {id(expected[name]) for name in state if name in expected}
+    for name, value in expected.items():
         if name in state:
             if state[name].shape != value.shape:
                 yield (
                     f"{name} has the shape {tuple(state[name].shape)} in the file and"
                     f" {tuple(value.shape)} in the model"
                 )
-        elif id(value) not in given and name.rpartition(".")[2] != _COUNTER:
+        elif id(value) not in loaded and name.rpartition(".")[2] != _COUNTER:
             yield f"{name} is missing in the file"
-    yield from (f"{name} is not in the model" for name in state if name not in own)
+    yield from (f"{name} is not in the model" for name in state if name not in expected)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
-"""Files for ParaView: surfaces (.vtp) as the 2018 scripts wrote them, and whole grids (.vts).
+"""Files for ParaView: surfaces (.vtp) as the 2018 scripts write them, and structured grids (.vts).
 
-Text files in VTK's XML format, with every digit of every number; they need no VTK to be written.
-Where a height is not a finite number there is a hole: nothing is invented for it.
+They are text files in VTK's XML format with all digits of every number; writing needs no VTK. A
+height that is not a finite number is a hole: no value is invented for it.
 
 Source: Li et al., 2018, arXiv 1712.09913 (its ``h52vtp``); the VTK user's guide, "VTK XML file
 formats".
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,10 +27,9 @@ __all__ = ["Scale", "write"]
 
 Scale = Literal["linear", "log"]
 
-SUFFIXES = (".vtp", ".vts")
-SCALES = ("linear", "log")
-_LOG_OFFSET = 0.1  # ln(z + 0.1), as the 2018 scripts
-_HIDDEN_CELL = 32  # vtkDataSetAttributes.HIDDENCELL: ParaView leaves the cell out
+_SUFFIXES = (".vtp", ".vts")
+_LOG_OFFSET = 0.1  # ln(z + 0.1), as in the 2018 scripts
+_HIDDEN_CELL = 32  # vtkDataSetAttributes.HIDDENCELL: ParaView does not show the cell
 
 
 def write(
@@ -44,46 +43,47 @@ def write(
 ) -> Path:
     """Write a landscape for ParaView and return the path.
 
-    A height is h = min(z, clip), and then ln(h + 0.1) on the log scale. Heights that are not
+    A height is h = min(z, clip), or ln(h + 0.1) of that on the log scale. Heights that are not
     finite become holes: they are nan in "zvalue", their points lie at the lowest finite height,
-    and the cells around them are left out (.vtp) or hidden (.vts). An infinite loss is a hole
-    whatever the clip.
+    and the cells around them are omitted (.vtp) or hidden (.vts). An infinite loss is a hole, with
+    or without a clip.
 
-    * .vtp, of planes: the surface (x, y, h) in quads, with the point data "zvalue" (h) and the
+    * .vtp, for planes: the surface (x, y, h) in quads, with the point data "zvalue" (h) and the
       cell data "averaged zvalue" (the mean of the four corners).
-    * .vts, of planes and volumes: the grid with all quantities as they are, and "zvalue". A plane
-      lies at (x, y, h), a volume at (x, y, z).
+    * .vts, for planes and volumes: the grid with all quantities, unchanged, and "zvalue". The
+      points of a plane are (x, y, h), those of a volume (x, y, z).
 
     Args:
-        land: a plane, or a volume for .vts.
-        path: ends in .vtp or .vts; folders above it are made.
-        quantity: the variable that gives the heights; the loss by default.
-        scale: "linear" or "log".
-        clip: values above it become clip.
-        resolution: refine a plane to resolution x resolution points by interpolating cubic splines
-            before anything else; at least 2. For pictures only: between the points of the scan it
-            is a guess.
+        land: A plane, or a volume for .vts.
+        path: The file, which ends in .vtp or .vts; its folders are created.
+        quantity: The variable that gives the heights; by default the loss.
+        scale: The scale of the heights, "linear" or "log".
+        clip: The largest value; larger values are replaced by it. None for no limit.
+        resolution: The number of points along each axis to which a plane is refined, by cubic
+            splines, before anything else; at least 2. It is for pictures only: values between the
+            points of the scan are interpolated.
 
     Returns:
-        The path of the file, which appears whole or not at all.
+        The path of the file, which is written completely or not at all.
 
     Raises:
-        FormatError: when the ending, the quantity or the scale is unknown, the landscape has no
-            surface, or a plane with holes should be refined.
+        FormatError: When the suffix, the quantity or the scale is unknown, the landscape has no
+            surface, or a plane with holes is to be refined.
     """
     path = Path(path)
     quantity = land.quantity if quantity is None else quantity
-    _check(land, path, quantity, scale=scale, clip=clip)
-    grid = _grid(land)
+    _check_arguments(land, path, quantity, scale=scale, clip=clip)
+    grid = _read_grid(land)
     if resolution is not None:
-        grid = _refined(grid, resolution)
-    heights = _heights(grid.values[quantity], scale, clip)
+        grid = _refine(grid, resolution)
+    heights = _scale_heights(grid.values[quantity], scale, clip)
     if not np.isfinite(heights).any():
         raise FormatError(
             f"no value of {quantity!r} is a finite number on the {scale} scale: there is nothing to"
             " draw. Choose another quantity or scale."
         )
-    root = _surface(grid, heights) if path.suffix == ".vtp" else _structured(grid, heights)
+    build = _build_surface if path.suffix == ".vtp" else _build_structured_grid
+    root = build(grid, heights)
     ElementTree.indent(root)
     with explain_write_errors(path), write_atomically(path) as part:
         ElementTree.ElementTree(root).write(part, encoding="utf-8")
@@ -91,29 +91,32 @@ def write(
 
 
 @dataclass(frozen=True, eq=False)
-class _Grid:
+class _GridValues:
     """Quantities over a plane or a volume, as plain arrays."""
 
     axes: tuple[np.ndarray, ...]  # coordinates, slowest axis first: (y, x) or (z, y, x)
     values: Mapping[str, np.ndarray]  # each of the shape of the axes, float64
 
 
-def _check(land: Landscape, path: Path, quantity: str, *, scale: str, clip: float | None) -> None:
-    """Refuse what has no meaning, each with its sentence."""
-    if path.suffix not in SUFFIXES:
+def _check_arguments(
+    land: Landscape, path: Path, quantity: str, *, scale: str, clip: float | None
+) -> None:
+    if path.suffix not in _SUFFIXES:
         raise FormatError(
             f"path={str(path)!r} ends in {path.suffix!r}; files for ParaView end in"
-            f" {' or '.join(SUFFIXES)}: choose one of these endings."
+            f" {' or '.join(_SUFFIXES)}: choose one of these endings."
         )
-    if scale not in SCALES:
-        raise FormatError(f"scale={scale!r} is unknown: choose one of {', '.join(SCALES)}.")
+    if scale not in get_args(Scale):
+        raise FormatError(
+            f"scale={scale!r} is unknown: choose one of {', '.join(get_args(Scale))}."
+        )
     if clip is not None and not np.isfinite(clip):
         raise FormatError(f"clip={clip} is not a height: give a finite number, or None.")
     if len(land.dims) == 1:
         raise FormatError("a line has no surface for ParaView: export it as .csv instead.")
     if len(land.dims) == 3 and path.suffix == ".vtp":
         raise FormatError("a volume is no surface, which .vtp holds: choose the ending .vts.")
-    choices = list(_quantities(land))
+    choices = list(_list_quantities(land))
     if quantity not in choices:
         raise FormatError(
             f"quantity={quantity!r} is not in this landscape: choose one of {', '.join(choices)}."
@@ -125,21 +128,21 @@ def _check(land: Landscape, path: Path, quantity: str, *, scale: str, clip: floa
         )
 
 
-def _quantities(land: Landscape) -> Iterable[str]:
+def _list_quantities(land: Landscape) -> Iterable[str]:
     for name, variable in land.data.items():
         if set(variable.dims) == set(land.dims) and variable.dtype.kind in "fiub":
             yield str(name)
 
 
-def _grid(land: Landscape) -> _Grid:
+def _read_grid(land: Landscape) -> _GridValues:
     values = {
         name: land.data[name].transpose(*land.dims).to_numpy().astype(np.float64)
-        for name in _quantities(land)
+        for name in _list_quantities(land)
     }
-    return _Grid(land.axes, values)
+    return _GridValues(land.axes, values)
 
 
-def _refined(grid: _Grid, resolution: int) -> _Grid:
+def _refine(grid: _GridValues, resolution: int) -> _GridValues:
     """Return the plane on resolution x resolution points, by cubic splines through its values."""
     from scipy.interpolate import RectBivariateSpline
 
@@ -157,16 +160,16 @@ def _refined(grid: _Grid, resolution: int) -> _Grid:
             " there: leave resolution out."
         )
     order = [np.argsort(axis) for axis in grid.axes]
-    known = [axis[index] for axis, index in zip(grid.axes, order, strict=True)]
-    fine = tuple(np.linspace(axis[0], axis[-1], resolution) for axis in known)
+    sorted_axes = [axis[index] for axis, index in zip(grid.axes, order, strict=True)]
+    fine = tuple(np.linspace(axis[0], axis[-1], resolution) for axis in sorted_axes)
     values = {
-        name: RectBivariateSpline(*known, each[np.ix_(*order)], s=0)(*fine)
-        for name, each in grid.values.items()
+        name: RectBivariateSpline(*sorted_axes, column[np.ix_(*order)], s=0)(*fine)
+        for name, column in grid.values.items()
     }
-    return _Grid(fine, values)
+    return _GridValues(fine, values)
 
 
-def _heights(values: np.ndarray, scale: str, clip: float | None) -> np.ndarray:
+def _scale_heights(values: np.ndarray, scale: str, clip: float | None) -> np.ndarray:
     """Return the values clipped and scaled; nan where there is no finite height."""
     heights = np.where(np.isfinite(values), values, np.nan)
     if clip is not None:
@@ -177,14 +180,14 @@ def _heights(values: np.ndarray, scale: str, clip: float | None) -> np.ndarray:
     return heights
 
 
-def _surface(grid: _Grid, heights: np.ndarray) -> ElementTree.Element:
+def _build_surface(grid: _GridValues, heights: np.ndarray) -> ElementTree.Element:
     count = len(grid.axes[-1])
     corner = np.arange(heights.size).reshape(heights.shape)[:-1, :-1].ravel()
     quads = corner[:, None] + np.array([0, 1, count + 1, count])
     means = heights.ravel()[quads].mean(axis=1)
     quads, means = quads[np.isfinite(means)], means[np.isfinite(means)]
 
-    root, piece = _file(
+    root, piece = _create_root(
         "PolyData",
         {},
         NumberOfPoints=heights.size,
@@ -193,55 +196,57 @@ def _surface(grid: _Grid, heights: np.ndarray) -> ElementTree.Element:
         NumberOfStrips=0,
         NumberOfPolys=len(quads),
     )
-    _array(_group(piece, "PointData", Scalars="zvalue"), "zvalue", heights)
-    _array(_group(piece, "CellData"), "averaged zvalue", means)
-    _array(_group(piece, "Points"), "Points", _points(grid, heights), components=3)
-    polys = _group(piece, "Polys")
-    _array(polys, "connectivity", quads, kind="Int64")
-    _array(polys, "offsets", 4 * np.arange(1, len(quads) + 1), kind="Int64")
+    _add_array(_add_element(piece, "PointData", Scalars="zvalue"), "zvalue", heights)
+    _add_array(_add_element(piece, "CellData"), "averaged zvalue", means)
+    _add_array(_add_element(piece, "Points"), "Points", _points(grid, heights), components=3)
+    polys = _add_element(piece, "Polys")
+    _add_array(polys, "connectivity", quads, kind="Int64")
+    _add_array(polys, "offsets", 4 * np.arange(1, len(quads) + 1), kind="Int64")
     return root
 
 
-def _structured(grid: _Grid, heights: np.ndarray) -> ElementTree.Element:
+def _build_structured_grid(grid: _GridValues, heights: np.ndarray) -> ElementTree.Element:
     sizes = [*heights.shape[::-1], 1][:3]
     extent = " ".join(f"0 {size - 1}" for size in sizes)
-    root, piece = _file("StructuredGrid", {"WholeExtent": extent}, Extent=extent)
-    data = _group(piece, "PointData", Scalars="zvalue")
+    root, piece = _create_root("StructuredGrid", {"WholeExtent": extent}, Extent=extent)
+    data = _add_element(piece, "PointData", Scalars="zvalue")
     for name, values in grid.values.items():
-        _array(data, name, values)
-    _array(data, "zvalue", heights)
-    cells = _group(piece, "CellData")
+        _add_array(data, name, values)
+    _add_array(data, "zvalue", heights)
+    cells = _add_element(piece, "CellData")
     holes = np.isnan(heights)
     if holes.any() and heights.ndim == 2:
         around = holes[:-1, :-1] | holes[:-1, 1:] | holes[1:, :-1] | holes[1:, 1:]
-        _array(cells, "vtkGhostType", _HIDDEN_CELL * around, kind="UInt8")
-    _array(_group(piece, "Points"), "Points", _points(grid, heights), components=3)
+        _add_array(cells, "vtkGhostType", _HIDDEN_CELL * around, kind="UInt8")
+    _add_array(_add_element(piece, "Points"), "Points", _points(grid, heights), components=3)
     return root
 
 
-def _points(grid: _Grid, heights: np.ndarray) -> np.ndarray:
+def _points(grid: _GridValues, heights: np.ndarray) -> np.ndarray:
     """Return the points [n, 3] as (x, y, z), x fastest."""
-    place = list(reversed(np.meshgrid(*grid.axes, indexing="ij")))
+    coordinates = list(reversed(np.meshgrid(*grid.axes, indexing="ij")))
     if heights.ndim == 2:
-        place.append(np.where(np.isnan(heights), np.nanmin(heights), heights))
-    return np.stack([each.ravel() for each in place], axis=1)
+        coordinates.append(np.where(np.isnan(heights), np.nanmin(heights), heights))
+    return np.stack([axis.ravel() for axis in coordinates], axis=1)
 
 
-def _file(
+def _create_root(
     kind: str, attributes: dict[str, str], **counts: int | str
 ) -> tuple[ElementTree.Element, ElementTree.Element]:
     root = ElementTree.Element(
         "VTKFile", type=kind, version="1.0", byte_order="LittleEndian", header_type="UInt64"
     )
-    piece = _group(_group(root, kind, **attributes), "Piece", **counts)
+    piece = _add_element(_add_element(root, kind, **attributes), "Piece", **counts)
     return root, piece
 
 
-def _group(parent: ElementTree.Element, tag: str, **attributes: int | str) -> ElementTree.Element:
+def _add_element(
+    parent: ElementTree.Element, tag: str, **attributes: int | str
+) -> ElementTree.Element:
     return ElementTree.SubElement(parent, tag, {k: str(v) for k, v in attributes.items()})
 
 
-def _array(
+def _add_array(
     parent: ElementTree.Element,
     name: str,
     values: np.ndarray,
@@ -250,7 +255,7 @@ def _array(
     kind: str = "Float64",
 ) -> None:
     """Add an array as text, a line for each row of the last axis; repr keeps every digit."""
-    element = _group(
+    element = _add_element(
         parent, "DataArray", type=kind, Name=name, NumberOfComponents=components, format="ascii"
     )
     rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).tolist()

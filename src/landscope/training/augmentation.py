@@ -1,4 +1,4 @@
-"""Noise in what a network is trained on: wrong labels, images shifted and mirrored."""
+"""Changes of the training data: labels replaced by random ones, images cropped and flipped."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from landscope.objective.borrowing import undisturbed
 from landscope.objective.objective import Objective
 
 
-def noisy(objective: Objective, share: float, *, seed: int = 0) -> Objective:
+def corrupt_labels(objective: Objective, share: float, *, seed: int = 0) -> Objective:
     """Return the objective with a share of its training labels replaced by random ones.
 
-    They are drawn uniformly from the labels that occur, so some stay what they were. A larger
-    share contains a smaller one. Test data stay clean; negative (ignored) labels stay ignored. For
-    the whole of CIFAR-10 it is what ``corrupt`` of ``ls.zoo.objective`` does.
+    The new labels are drawn uniformly from those that occur, so some labels stay the same. A larger
+    share includes the changes of a smaller one. Test data do not change; negative (ignored) labels
+    stay ignored. On all of CIFAR-10 this equals ``corrupt`` of ``ls.zoo.objective``.
 
     Args:
-        objective: its targets are classes.
-        share: in [0, 1].
-        seed: of the draw.
+        objective: An objective whose targets are classes.
+        share: The share of the labels, in [0, 1].
+        seed: The seed of the random labels.
 
     Raises:
-        TrainingError: when the share is out of range, or targets are no integers.
+        TrainingError: When the share is out of range, or the targets are no integers.
 
     Source: Zhang et al., 2016, arXiv 1611.03530, section 2.
     """
@@ -46,29 +46,29 @@ def noisy(objective: Objective, share: float, *, seed: int = 0) -> Objective:
                 "label_noise is for targets that are classes (integers); those of this objective"
                 " are not: train without it."
             )
-        drawn = _drawn(torch.cat([t.reshape(-1) for t in targets]), share, seed)
-        pieces = drawn.split([t.numel() for t in targets])
+        labels = _draw_labels(torch.cat([t.reshape(-1) for t in targets]), share, seed)
+        pieces = labels.split([t.numel() for t in targets])
         changed = [
-            _with_targets(part, piece.reshape(before.shape))
+            _replace_targets(part, piece.reshape(before.shape))
             for part, before, piece in zip(parts, targets, pieces, strict=True)
         ]
     old = problem.batches[prefix]
-    fresh = Batches(changed, device=old.device, dtype=old.dtype, cache=old.cache, name=old.name)
-    return Objective.of(replace(problem, batches={**problem.batches, prefix: fresh}))
+    new = Batches(changed, device=old.device, dtype=old.dtype, cache=old.cache, name=old.name)
+    return Objective.of(replace(problem, batches={**problem.batches, prefix: new}))
 
 
-def _drawn(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Return the labels, shape (n,), some of them drawn anew from those that occur."""
+def _draw_labels(labels: Tensor, share: float, seed: int) -> Tensor:
+    """Return the labels, shape (n,), a share of them replaced by random ones."""
     generator = torch.Generator().manual_seed(seed)
-    count, found = len(labels), labels.clone()
+    count, changed = len(labels), labels.clone()
     places = torch.randperm(count, generator=generator)[: round(share * count)].to(labels.device)
-    known = labels[labels >= 0].unique()
-    chosen = torch.randint(len(known), (count,), generator=generator)[: len(places)]
-    found[places] = known[chosen.to(labels.device)]
-    return found.where(labels >= 0, labels)
+    classes = labels[labels >= 0].unique()
+    draws = torch.randint(len(classes), (count,), generator=generator)[: len(places)]
+    changed[places] = classes[draws.to(labels.device)]
+    return changed.where(labels >= 0, labels)
 
 
-def _with_targets(batch: Any, targets: Tensor) -> Any:
+def _replace_targets(batch: Any, targets: Tensor) -> Any:
     if isinstance(batch, Mapping):
         key = next(k for k in TARGET_KEYS if k in batch)
         return {**batch, key: targets}

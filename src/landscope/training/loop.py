@@ -1,9 +1,9 @@
 """Training: from an objective and a course to a trained network, and the path that it took.
 
-What the 2018 training script did, for any objective whose data are tensors: SGD or Adam (and SAM),
-learning-rate drops, weight decay, crops and flips, a checkpoint an epoch. All that is drawn in an
-epoch is drawn from a seed that belongs to it, so training that was stopped goes on from its last
-whole epoch as if nothing had happened: bit for bit, on as many threads.
+It does what the 2018 training script does, for any objective whose data are tensors: SGD or Adam
+(and SAM), learning-rate drops, weight decay, crops and flips, one checkpoint per epoch. Each epoch
+has its own random seed, so a training that was stopped resumes after its last whole epoch with the
+same result, bit for bit, on the same number of threads.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from landscope.training.optimizers import Course
 @final
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network, and how it came about.
+    """A trained network, and how it was trained.
 
     Args:
-        model: in evaluation mode, on the device of the objective's own model.
-        history: a dict before training and one after each epoch: "epoch", "step",
-            "learning_rate" (of the step to come), "loss" and each metric over all training data in
-            evaluation mode, and the same over the test data ("test_loss", ...) where there are any.
-        seconds: that it took, in all sessions.
-        folder: of the checkpoints; None where none were kept.
+        model: The network in evaluation mode, on the device of the objective's own model.
+        history: One dict before training and one after each epoch: "epoch", "step",
+            "learning_rate" (of the next step), "loss" and each metric over all training data in
+            evaluation mode, and the same over the test data ("test_loss", ...), if there are any.
+        seconds: The time of training, in all sessions.
+        folder: The folder of the checkpoints; None if none were recorded.
     """
 
     model: nn.Module
@@ -63,34 +63,37 @@ def train(
     asked: Mapping[str, Any] | None = None,
     progress: Report | bool | None = None,
 ) -> Trained:
-    """Return the network of an objective, trained on its data from the weights that it has.
+    """Return the network of an objective, trained on its data from its present weights.
 
-    The objective's own model stays as it is: a copy is trained, all of it in training mode. A step
-    goes down the mean over the terms of a batch, with the objective's penalty.
+    The objective's own model does not change: a copy of it is trained, all of it in training mode.
+    The loss of a step is the mean over the terms of a batch, plus the objective's penalty.
 
     Args:
-        objective: model, loss and data; metrics and test data are evaluated after each epoch.
-        course: optimizer, schedule, epochs, seed; SGD as in 2018 for 30 epochs if not given.
-        record: folder for checkpoints, of which the initial weights are the first. The same call
-            with the same folder goes on where it stopped.
-        every: a checkpoint an epoch, or one in so many steps.
-        keep: at most so many checkpoints, thinned evenly; all if None.
-        augment: from the inputs of a batch to what the network is shown; it may draw from torch's
-            global random state.
-        asked: what else ``training.json`` is to tell, such as the words of a command.
-        progress: called after each step with how far it is; True for a bar.
+        objective: The model, the loss and the data; metrics and test data are evaluated after each
+            epoch.
+        course: The optimizer, schedule, number of epochs and seed; by default SGD as in the 2018
+            scripts, for 30 epochs.
+        record: The folder for checkpoints, which begin with the initial weights. The same call
+            with the same folder resumes a training that was stopped.
+        every: "epoch" for a checkpoint at each epoch, or the number of steps between checkpoints.
+        keep: The largest number of checkpoints, thinned evenly; None keeps all.
+        augment: A function from the inputs of a batch to those that the network receives; it may
+            use torch's global random state.
+        asked: Further settings for ``training.json``, such as the words of a command.
+        progress: A function that is called after each step with an ``ls.Progress``; True shows a
+            bar.
 
     Raises:
-        TrainingError: when data are streamed, or are not tensors with one entry a row.
-        RecorderError: when the folder cannot be written, or holds another training.
-        NumericsError: when the loss is no longer finite; the checkpoints before that stay.
+        TrainingError: When the data are streamed, or are not tensors with one entry per row.
+        RecorderError: When the folder cannot be written, or holds another training.
+        NumericsError: When the loss is no longer finite; the checkpoints before that remain.
 
-    Cost: an epoch is a walk through the data (with "sam", two), and one without gradients to
-    evaluate it. Twice the memory of the data.
+    Cost: for each epoch, one pass over the data with gradients (two with "sam"), and one without
+    gradients to evaluate it. The data are in memory twice.
 
     Example:
         >>> import torch, landscope as ls
-        >>> from landscope.training.loop import Course, train
+        >>> from landscope.training import Course, train
         >>> inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
         >>> data = inputs, (inputs[:, 0] > 0).long()
         >>> objective = ls.Objective(torch.nn.Linear(4, 2), torch.nn.CrossEntropyLoss(), data)
@@ -109,7 +112,7 @@ def train(
     path = None if record is None else Path(record)
     with (
         problem.isolation(),
-        _repeatable(),
+        _deterministic_cudnn(),
         torch.enable_grad(),
         contextlib.ExitStack() as stack,
     ):
@@ -117,38 +120,45 @@ def train(
         folder = None
         if path is not None:
             folder = stack.enter_context(TrainingFolder(path, every, keep))
-            folder.begin(asked or {}, _question(objective, course, augment, every, keep))
+            folder.begin(asked or {}, _identify(objective, course, augment, every, keep))
             run.resume(folder)
-        run.go(folder, stack.enter_context(open_report(progress, "training", "steps")))
-    return Trained(run.model.to(_home(objective)), tuple(run.history), run.seconds, path)
+        run.train(folder, stack.enter_context(open_report(progress, "training", "steps")))
+    device = next(objective.model.parameters()).device
+    return Trained(run.model.to(device), tuple(run.history), run.seconds, path)
 
 
 @final
 class _Run:
-    """A copy of an objective's model on its way, and where it is."""
+    """A copy of an objective's model in training, and the state of the training.
+
+    Args:
+        objective: The objective.
+        course: How the copy is trained.
+        augment: As in :func:`train`.
+    """
 
     def __init__(
         self, objective: Objective, course: Course, augment: Callable[[Tensor], Tensor] | None
     ) -> None:
         self.course, self.augment = course, augment
-        self.data, self.rows = _whole(objective)
-        self.steps = len(_parts(torch.arange(self.rows), course.batch_size))  # an epoch
-        self.objective = _own(objective)
+        self.data, self.rows = _load_data(objective)
+        self.steps = len(_split(torch.arange(self.rows), course.batch_size))  # in an epoch
+        self.objective = _copy_objective(objective)
         self.model = self.objective.model.eval()
-        self.optimizer = optimizers.optimizer(course, self.model)
+        self.optimizer = optimizers.make_optimizer(course, self.model)
         self.session = self.objective.problem.lasting_session()
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
-        with torch.no_grad():  # a session's first call is the one that tells what does not fit
-            self.session.batch_terms(self._rows(torch.arange(min(2, self.rows))))
+        with torch.no_grad():  # the first call of a session raises for data that do not fit
+            self.session.batch_terms(self._select(torch.arange(min(2, self.rows))))
 
     @property
     def rate(self) -> float:
-        """The learning rate of the step to come, so that a drop is noted where the path turns."""
+        """The learning rate of the next step, so that a drop is recorded where the path turns."""
         return self.course.rate(self.step, self.steps)
 
-    def go(self, folder: TrainingFolder | None, report: Report) -> None:
-        """Train to the end, reporting each step; record and keep what is due."""
+    def train(self, folder: TrainingFolder | None, report: Report) -> None:
+        """Train to the end; report each step, and record the checkpoints that are due."""
         began = time.perf_counter() - self.seconds
         clock = Clock(self.step, self.course.epochs * self.steps, None)
         report(clock.progress(self.step, {}))
@@ -156,7 +166,7 @@ class _Run:
             self._evaluate()
         self._record(folder, self.history[-1])
         while len(self.history) <= self.course.epochs:
-            for loss in self._epoch():
+            for loss in self._train_epoch():
                 report(clock.progress(self.step, {"loss": loss}))
                 if self.step % self.steps:
                     self._record(folder, {"batch_loss": loss})
@@ -164,54 +174,59 @@ class _Run:
             self.seconds = time.perf_counter() - began
             self._record(folder, self.history[-1])
             if folder is not None:
-                told = {"step": self.step, "seconds": self.seconds, "history": self.history}
-                folder.save_state(self._state(), told)
+                progress = {"step": self.step, "seconds": self.seconds, "history": self.history}
+                folder.save_state(self._state(), progress)
 
     def resume(self, folder: TrainingFolder) -> None:
-        """Take what the last session kept in a folder, if there was one."""
-        kept = folder.load_state()
-        if kept is not None:
-            tensors, told = kept
-            self._put(tensors)
-            self.step, self.seconds, self.history = told["step"], told["seconds"], told["history"]
+        """Restore the state that the last session saved in a folder, if there is one."""
+        saved = folder.load_state()
+        if saved is not None:
+            tensors, progress = saved
+            self._restore(tensors)
+            self.step, self.seconds = progress["step"], progress["seconds"]
+            self.history = progress["history"]
 
     def _record(self, folder: TrainingFolder | None, values: Mapping[str, float]) -> None:
         if folder is not None:
-            told = {n: v for n, v in values.items() if n not in ("epoch", "step", "learning_rate")}
+            metrics = {
+                name: value
+                for name, value in values.items()
+                if name not in ("epoch", "step", "learning_rate")
+            }
             folder.record(
-                self.model, self.step, steps=self.steps, learning_rate=self.rate, values=told
+                self.model, self.step, steps=self.steps, learning_rate=self.rate, values=metrics
             )
 
-    def _epoch(self) -> Iterator[float]:
-        """Walk through the data once, and yield the loss of each batch, its step being done."""
+    def _train_epoch(self) -> Iterator[float]:
+        """Take the steps of one epoch, and yield the loss of each batch after its step."""
         seed = np.random.SeedSequence((self.course.seed, len(self.history)))
         batches.seed_all(int(seed.generate_state(1)[0]))
         self.model.train()
-        for rows in _parts(torch.randperm(self.rows), self.course.batch_size):
+        for rows in _split(torch.randperm(self.rows), self.course.batch_size):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
             self.optimizer.zero_grad()
-            loss = float(self._gradient(self._shown(rows)))
-            self._check(loss)
+            loss = float(self._backpropagate(self._augment(self._select(rows))))
+            self._check_finite(loss)
             self.optimizer.step()
             self.step += 1
             yield loss
 
     def _evaluate(self) -> None:
-        """Note the loss and metrics after a whole epoch."""
+        """Append the loss and metrics after a whole epoch to the history."""
         self.model.eval()
         values = Objective.of(self.objective.problem.recentered()).evaluate()
-        here = {
+        entry = {
             "epoch": float(len(self.history)), "step": float(self.step), "learning_rate": self.rate,
             **{name.removeprefix("train_"): value for name, value in values.items()},
         }  # fmt: skip
-        self._check(here["loss"])
-        self.history.append(here)
+        self._check_finite(entry["loss"])
+        self.history.append(entry)
 
-    def _gradient(self, batch: Any) -> Tensor:
-        """Leave each parameter its gradient, and return the loss of the batch."""
+    def _backpropagate(self, batch: Any) -> Tensor:
+        """Compute the gradient of each parameter, and return the loss of the batch."""
 
-        def gradient() -> Tensor:
+        def backpropagate() -> Tensor:
             terms = self.session.batch_terms(batch)
             loss = terms.values.sum() / terms.weights.sum()
             if self.session.penalty is not None:
@@ -220,109 +235,107 @@ class _Run:
             return loss.detach()
 
         if self.course.optimizer != "sam":
-            return gradient()
-        return optimizers.sharpness_aware(self.model, gradient, self.course.rho)
+            return backpropagate()
+        return optimizers.backpropagate_sharpness_aware(self.model, backpropagate, self.course.rho)
 
-    def _rows(self, rows: Tensor) -> Any:
+    def _select(self, rows: Tensor) -> Any:
         return batches.mapped(lambda t: t[rows.to(t.device)], self.data)
 
-    def _shown(self, rows: Tensor) -> Any:
+    def _augment(self, batch: Any) -> Any:
         if self.augment is None:
-            return self._rows(rows)
-        inputs, targets = batches.split(self._rows(rows))
+            return batch
+        inputs, targets = batches.split(batch)
         return self.augment(inputs), targets
 
-    def _check(self, loss: float) -> None:
+    def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise NumericsError(
                 f"training diverged: after {self.step} steps (epoch {len(self.history)} of"
-                f" {self.course.epochs}) the loss is {loss}. What was recorded before that stays."
-                f" Begin in another folder with a smaller learning rate than"
+                f" {self.course.epochs}) the loss is {loss}. Earlier checkpoints remain. Begin in"
+                " another folder with a smaller learning rate than"
                 f" {self.course.learning_rate:g}, or with warmup."
             )
 
     def _state(self) -> dict[str, Tensor]:
-        """Return all tensors that are needed to go on; those of the optimizer until the end."""
-        found = {f"model/{name}": tensor for name, tensor in _tensors(self.model).items()}
+        """Return the tensors to resume from; those of the optimizer unless training has ended."""
+        state = {f"model/{name}": tensor for name, tensor in _unique_tensors(self.model).items()}
         if len(self.history) <= self.course.epochs:
             for index, entry in self.optimizer.state_dict()["state"].items():
                 for name, value in entry.items():
                     if isinstance(value, Tensor):
-                        found[f"optimizer/{index}/{name}"] = value
-        return found
+                        state[f"optimizer/{index}/{name}"] = value
+        return state
 
-    def _put(self, state: Mapping[str, Tensor]) -> None:
-        """Take the tensors of :meth:`_state`."""
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the tensors of :meth:`_state`."""
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             kind, index, entry = (*name.split("/"), "")[:3]
             if kind == "optimizer":
                 entries.setdefault(int(index), {})[entry] = value
         with torch.no_grad():
-            for name, tensor in _tensors(self.model).items():
+            for name, tensor in _unique_tensors(self.model).items():
                 tensor.copy_(state[f"model/{name}"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
-def _question(
+def _identify(
     objective: Objective,
     course: Course,
     augment: Callable[[Tensor], Tensor] | None,
     every: Literal["epoch"] | int,
     keep: int | None,
 ) -> dict[str, Any]:
-    """Return what identifies a training: another one is never mixed in."""
-    function = objective.problem.fingerprints()
-    del function["training mode"], function["buffer mode"]  # neither is that of training
-    shown = fingerprint.of_function(augment) if augment is not None else None
-    return {**asdict(course), "augment": shown, "every": every, "keep": keep, **function}
+    """Return the settings that identify a training; different trainings are never mixed."""
+    fingerprints = objective.problem.fingerprints()
+    del fingerprints["training mode"], fingerprints["buffer mode"]  # training has its own
+    augmentation = fingerprint.of_function(augment) if augment is not None else None
+    return {
+        **asdict(course), "augment": augmentation, "every": every, "keep": keep, **fingerprints,
+    }  # fmt: skip
 
 
-def _whole(objective: Objective) -> tuple[Any, int]:
-    """Return the training data as one batch on the device, and how many rows it has."""
+def _load_data(objective: Objective) -> tuple[Any, int]:
+    """Return the training data as one batch on the device, and the number of rows."""
     data = objective.problem.first_batches
-    parts = None if data.streamed else batches.rebatched(list(data), data.rows)
-    rows = None if parts is None else batches.count_rows(parts[0])
-    if parts is None or rows is None:
+    whole = None if data.streamed else batches.rebatched(list(data), data.rows)
+    rows = None if whole is None else batches.count_rows(whole[0])
+    if whole is None or rows is None:
         raise TrainingError(
-            "data are streamed, or are not tensors with one entry a row in batches of one shape,"
+            "data are streamed, or are not tensors with one entry per row in batches of one shape,"
             " so their rows cannot be drawn in random order: pass (inputs, targets) tensors, with"
             " sequences padded to one length."
         )
-    return parts[0], rows
+    return whole[0], rows
 
 
-def _parts(order: Tensor, size: int) -> list[Tensor]:
-    """Return the rows of each batch; a lone one, which batch norm refuses, joins those before."""
+def _split(order: Tensor, size: int) -> list[Tensor]:
+    """Return the rows of each batch; a single last row, on which batch norm fails, is merged."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1 < size:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 
 
-def _own(objective: Objective) -> Objective:
-    """Return the objective with a model that shares nothing with the user's, on its device."""
+def _copy_objective(objective: Objective) -> Objective:
+    """Return the objective with a copy of the model on the objective's device."""
     problem = objective.problem.clone()
-    for tensor in _tensors(problem.model).values():
+    for tensor in _unique_tensors(problem.model).values():
         dtype = problem.dtype if tensor.is_floating_point() else None
         tensor.data = tensor.data.to(problem.device, dtype, copy=True)
     return Objective.of(problem)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter and buffer, those that are one tensor once."""
+def _unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer by name, tied ones once."""
     names = {tensor: name for name, tensor in named_tensors(model)}
     return {name: tensor for tensor, name in names.items()}
 
 
-def _home(objective: Objective) -> torch.device:
-    return next(objective.model.parameters()).device
-
-
 @contextlib.contextmanager
-def _repeatable() -> Iterator[None]:
-    """Let cuDNN choose among algorithms that give the same gradient each time."""
+def _deterministic_cudnn() -> Iterator[None]:
+    """Let cuDNN use only algorithms that give the same gradient each time."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     cudnn.deterministic, cudnn.benchmark = True, False

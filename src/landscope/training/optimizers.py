@@ -1,7 +1,7 @@
-"""Optimizers: how weights move from step to step, and how the learning rate falls.
+"""Optimizers and learning-rate schedules.
 
 The defaults are those of the 2018 scripts: SGD with Nesterov momentum, a learning rate of 0.1 that
-falls to a tenth at 50%, 75% and 92% of the epochs (150, 225 and 275 of 300), weight decay 5e-4,
+drops to a tenth at 50%, 75% and 92% of the epochs (150, 225 and 275 of 300), weight decay 5e-4,
 batches of 128.
 
 Source: Li et al., 2018, arXiv 1712.09913, appendix; sharpness-aware minimization: Foret, Kleiner,
@@ -23,48 +23,48 @@ from landscope.errors import TrainingError
 
 _RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "sam": 0.1}
 _DECAYS = {"sgd": 5e-4, "adam": 5e-4, "adamw": 1e-2, "sam": 5e-4}
-_FALLS = (6, 9, 11)  # of 12 parts of the epochs
-_CHOSEN: Any = None  # what stands for "as suits the optimizer", and is filled in
+_DROPS = (6, 9, 11)  # in twelfths of the epochs
+_DEFAULT: Any = None  # is replaced by the default of the optimizer
 
 
 @final
 @dataclass(frozen=True)
 class Course:
-    """How a network is trained; what is left out suits the optimizer.
+    """How a network is trained: optimizer, learning-rate schedule, epochs and seed.
 
     Args:
-        optimizer: "sgd", "adam", "adamw" (weight decay apart from the gradient), or "sam"
-            (sharpness-aware minimization with SGD: two gradients a step).
-        learning_rate: before it falls; 0.1, and 0.001 with "adam" and "adamw".
-        momentum: of "sgd" and "sam", in [0, 1).
-        nesterov: whether that momentum looks ahead.
-        weight_decay: 5e-4, and 0.01 with "adamw".
-        rho: how far "sam" climbs before it takes the gradient.
-        batch_size: rows a step.
-        epochs: walks through the data.
-        drops: after so many epochs the learning rate falls; at 50%, 75% and 92% of them.
-        factor: by which it is multiplied then.
-        warmup: epochs in which it rises from 0 in a line.
-        seed: of the order of the data, and of all else that is drawn in training.
+        optimizer: "sgd", "adam", "adamw" (with decoupled weight decay), or "sam" (sharpness-aware
+            minimization with SGD: two gradients per step).
+        learning_rate: The initial learning rate; by default 0.1, or 0.001 with "adam" and "adamw".
+        momentum: The momentum of "sgd" and "sam", in [0, 1).
+        nesterov: Whether it is Nesterov momentum.
+        weight_decay: The weight decay; by default 5e-4, or 0.01 with "adamw".
+        rho: The distance at which "sam" computes its second gradient.
+        batch_size: The batch size.
+        epochs: The number of epochs.
+        drops: The epochs after which the learning rate drops; by default 50%, 75% and 92% of all.
+        factor: The factor of the learning rate at each drop.
+        warmup: The number of epochs in which the learning rate rises linearly from 0.
+        seed: The seed of the order of the data, and of all other random numbers in training.
 
     Raises:
-        TrainingError: when a number is out of its range.
+        TrainingError: When a number is out of range.
 
     Example:
-        >>> from landscope.training.optimizers import Course
+        >>> from landscope.training import Course
         >>> Course("adam", epochs=300).drops
         (150, 225, 275)
     """
 
     optimizer: str = "sgd"
-    learning_rate: float = _CHOSEN
+    learning_rate: float = _DEFAULT
     momentum: float = 0.9
     nesterov: bool = True
-    weight_decay: float = _CHOSEN
+    weight_decay: float = _DEFAULT
     rho: float = 0.05
     batch_size: int = 128
     epochs: int = 30
-    drops: tuple[int, ...] = _CHOSEN
+    drops: tuple[int, ...] = _DEFAULT
     factor: float = 0.1
     warmup: int = 0
     seed: int = 0
@@ -75,12 +75,12 @@ class Course:
                 f"optimizer={self.optimizer!r}; expected one of {', '.join(_RATES)}."
             )
         self._check_whole("epochs", 1)
-        chosen = {
+        defaults = {
             "learning_rate": _RATES[self.optimizer],
             "weight_decay": _DECAYS[self.optimizer],
-            "drops": tuple(sorted({self.epochs * part // 12 for part in _FALLS} - {0})),
+            "drops": tuple(sorted({self.epochs * part // 12 for part in _DROPS} - {0})),
         }
-        for name, value in chosen.items():
+        for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check_numbers()
@@ -90,12 +90,12 @@ class Course:
         """Return the learning rate of a step.
 
         Args:
-            step: from 0.
-            steps: that an epoch has.
+            step: The step, 0 for the first.
+            steps: The number of steps in an epoch.
         """
-        fallen = sum(drop * steps <= step for drop in self.drops)
-        risen = min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup else 1.0
-        return self.learning_rate * self.factor**fallen * risen
+        drops = sum(drop * steps <= step for drop in self.drops)
+        warmup = min(1.0, (step + 1) / (self.warmup * steps)) if self.warmup else 1.0
+        return self.learning_rate * self.factor**drops * warmup
 
     def _check_numbers(self) -> None:
         for name in ("batch_size", "warmup", "seed"):
@@ -120,15 +120,16 @@ class Course:
                 f"drops={drops} are out of order: name the epochs from the first to the last, each"
                 " once."
             )
-        odd = next((drop for drop in drops if not 1 <= drop < self.epochs), None)
-        if odd is not None:
+        wrong = next((drop for drop in drops if not 1 <= drop < self.epochs), None)
+        if wrong is not None:
             raise TrainingError(
-                f"drops={drops}: the learning rate cannot fall after epoch {odd} of {self.epochs}:"
-                f" name epochs from 1 to {self.epochs - 1}, or train for more epochs."
+                f"drops={drops}: the learning rate cannot drop after epoch {wrong} of"
+                f" {self.epochs}: name epochs from 1 to {self.epochs - 1}, or train for more"
+                " epochs."
             )
 
 
-def optimizer(course: Course, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(course: Course, model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer of a course over the trainable parameters of a model."""
     weights = [p for p in model.parameters() if p.requires_grad]
     rate, decay = course.learning_rate, course.weight_decay
@@ -136,39 +137,43 @@ def optimizer(course: Course, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(weights, rate, weight_decay=decay)
     if course.optimizer == "adamw":
         return torch.optim.AdamW(weights, rate, weight_decay=decay)
-    ahead = course.nesterov and course.momentum > 0  # torch refuses to look ahead without
-    return torch.optim.SGD(weights, rate, course.momentum, weight_decay=decay, nesterov=ahead)
+    nesterov = course.nesterov and course.momentum > 0  # torch refuses it without momentum
+    return torch.optim.SGD(weights, rate, course.momentum, weight_decay=decay, nesterov=nesterov)
 
 
-def sharpness_aware(model: nn.Module, gradient: Callable[[], Tensor], rho: float) -> Tensor:
-    """Take the gradient where the loss is about the highest within a distance, and go back.
+def backpropagate_sharpness_aware(
+    model: nn.Module, backpropagate: Callable[[], Tensor], rho: float
+) -> Tensor:
+    """Compute the gradient at the point of about the highest loss within a distance.
 
-        g = grad L(w);  the new gradient is grad L(w + rho g / |g|)
+        gradient = grad L(w + rho g / |g|),  g = grad L(w)
 
-    Weight decay is none of the loss that is climbed (Foret et al., equation 1). Batch-norm
-    statistics are those of the pass at w.
+    Weight decay is no part of L (Foret et al., equation 1). Batch-norm statistics are those of the
+    pass at w.
 
     Args:
-        model: whose parameters have no gradients yet; afterwards they have the new ones, and its
-            weights and buffers are what the pass at w left, bit for bit.
-        gradient: adds the gradient to that of each parameter, and returns the loss.
-        rho: the distance.
+        model: The model, whose parameters have no gradients yet. Afterwards they have the new
+            ones; its weights and buffers are those after the pass at w, bit for bit.
+        backpropagate: A function that adds the gradient of each parameter to its ``grad`` and
+            returns the loss.
+        rho: The distance.
 
     Returns:
         The loss at w.
 
-    Cost: twice that of ``gradient``, and a copy of the weights.
+    Cost: two calls of ``backpropagate``, and a copy of the weights.
     """
-    loss = gradient()
+    loss = backpropagate()
     weights = [p for p in model.parameters() if p.grad is not None]
-    slopes = [p.grad for p in weights if p.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in slopes]))
+    gradients = [p.grad for p in weights if p.grad is not None]
+    norms = torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+    norm = torch.linalg.vector_norm(norms)
     before = [(t, t.detach().clone()) for t in (*weights, *model.buffers())]
     with torch.no_grad():
-        for weight, slope in zip(weights, slopes, strict=True):
-            weight.add_(slope * (rho / (length + 1e-12)))  # where the slope is 0 it stays
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.add_(gradient * (rho / (norm + 1e-12)))  # a gradient of 0 moves nothing
             weight.grad = None
-    gradient()
+    backpropagate()
     with torch.no_grad():
         for tensor, value in before:
             tensor.copy_(value)
