@@ -51,7 +51,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "objective.batches",
     "objective.evaluation",
     "sampling.calibrated",
-    "scanning.loop",
 }
 KNOWN_LONG_BODIES: set[str] = {
     "analysis.representative_planes.representativeness",

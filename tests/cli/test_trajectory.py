@@ -204,7 +204,7 @@ def test_it_goes_on_where_it_stopped(
     assert answer.code == 130
     assert "the same command goes on from there" in answer.err
     with ls.Journal(run / "journal.sqlite") as journal:
-        assert len(journal.known()) == 9
+        assert len(journal.values()) == 9
     told.clear()
     end[0] = -1
     monkeypatch.setattr(

@@ -198,7 +198,7 @@ def scanned(journal: Path, **options: Any) -> dict[int, dict[str, float]]:
     options = {"engine": distant.SERIAL, "sampler": GRID, **options}
     ls.scan(objective, cases.plane(objective), journal=journal, quantities=QUANTITIES, **options)
     with ls.Journal(journal) as kept:
-        return {int(k): dict(v) for k, v in kept.known().items()}
+        return {int(k): dict(v) for k, v in kept.values().items()}
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_a_scan_that_is_interrupted_and_resumed_finds_the_same_bits(
         with pytest.raises(EnoughError):
             scanned(tmp_path / "j", progress=stop_at(count))
         with ls.Journal(tmp_path / "j") as kept:
-            assert len(kept.known()) == count
+            assert len(kept.values()) == count
     assert scanned(tmp_path / "j") == serial
 
 

@@ -63,8 +63,8 @@ def test_a_whole_scan_is_the_same_with_workers(pool: ProcessPoolExecutor, tmp_pa
     many = scan("b", engine=Executor(pool))
     assert many.data["loss"].values.tobytes() == serial.data["loss"].values.tobytes()
     with ls.Journal(tmp_path / "a") as a, ls.Journal(tmp_path / "b") as b:
-        assert a.known() == b.known()
-        assert Plan.loads(b.kept()["plan"]) == Plan(workers=1, threads=1)
+        assert a.values() == b.values()
+        assert Plan.loads(b.settings()["plan"]) == Plan(workers=1, threads=1)
 
 
 def test_a_plan_that_is_given_or_kept_is_followed(pool: ProcessPoolExecutor) -> None:

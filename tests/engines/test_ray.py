@@ -120,8 +120,8 @@ def test_a_killed_worker_costs_only_its_points_in_flight(tmp_path: Path) -> None
     killer.start()
     with ls.Journal(tmp_path / "journal.sqlite") as journal:
         many = ls.scan(objective, line, grid, engine=Ray(workers=2), journal=journal)
-        assert len(journal.known()) == 60
-        assert Plan.loads(journal.kept()["plan"]) == Plan(workers=1, threads=1)
+        assert len(journal.values()) == 60
+        assert Plan.loads(journal.settings()["plan"]) == Plan(workers=1, threads=1)
     assert killed, "the scan was over before a worker could be killed"
     assert many.data["loss"].values.tobytes() == serial.data["loss"].values.tobytes()
 

@@ -350,7 +350,7 @@ def test_odd_losses_survive_journal_resume_and_files(suffix: str, tmp_path: Path
     land = ls.scan(objective, line, grid, journal=path)
     assert_same_bits(land.data["loss"], VALUES)
     with ls.Journal(path) as journal:
-        assert_same_bits([v["loss"] for v in journal.known().values()], VALUES)
+        assert_same_bits([v["loss"] for v in journal.values().values()], VALUES)
     resumed = ls.scan(objective, line, grid, journal=path)
     assert_same_bits(resumed.data["loss"], VALUES)
     loaded = ls.load(resumed.save(tmp_path / f"land{suffix}"))

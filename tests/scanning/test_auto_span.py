@@ -32,7 +32,7 @@ class Parabola(nn.Module):
 def _found(model: nn.Module, slope: float = 1.0) -> tuple[float, float]:
     objective = ls.Objective(model, lambda out, _: out[:, 0], (torch.zeros(4, 1), torch.zeros(4)))
     d = like(objective.center, {n: torch.full_like(p, slope) for n, p in objective.center.items()})
-    ((first, last),) = auto_span.found(objective, ls.Line(objective.center, d))
+    ((first, last),) = auto_span.find_span(objective, ls.Line(objective.center, d))
     return first, last
 
 
@@ -62,7 +62,7 @@ def test_terms_need_not_be_one_a_row_however_many_rows_there_are() -> None:
     targets = torch.where(rows % 3 == 0, -1, rows)
     objective = ls.Objective(Parabola(1.0, 1.0), kept, (torch.zeros(2300, 1), targets))
     step = like(objective.center, {"x": torch.ones(1, dtype=torch.float64)})
-    ((first, last),) = auto_span.found(objective, ls.Line(objective.center, step))
+    ((first, last),) = auto_span.find_span(objective, ls.Line(objective.center, step))
     assert 2 <= -first == last <= 2.6
 
 

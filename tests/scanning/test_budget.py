@@ -48,13 +48,13 @@ def _question(seconds: float, rows: int = 10) -> tuple[ls.Objective, ls.Plane]:
                         ("2 min", 120)],
 )  # fmt: skip
 def test_budgets_are_seconds_or_texts(text: Any, value: float) -> None:
-    assert budgets_.seconds(text) == value
+    assert budgets_.parse_budget(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "0", 0, -1, "5 weeks", float("nan")])
 def test_what_is_no_time_is_refused(text: Any) -> None:
     with pytest.raises(SamplerError, match=r"budget=.*; expected seconds above 0"):
-        budgets_.seconds(text)
+        budgets_.parse_budget(text)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,11 @@ def test_the_choice_fits_the_time(
 ) -> None:
     monkeypatch.setattr(budgets_, "time_points", lambda *_, **__: (pass_, "plan"))
     objective, plane = _question(0.0, rows)
-    choice, plan = budgets_.choose(Job(objective, plane), ENGINE, ls.Grid(9, (-2, 1)), left)
+    choice, plan = budgets_.choose_sampling(
+        Job(objective, plane), ENGINE, ls.Grid(9, (-2, 1)), left
+    )
     assert plan == "plan"
-    sampler = choice.sampler(ls.Grid(9, (-2, 1)), plane.dims)
+    sampler = choice.make_sampler(ls.Grid(9, (-2, 1)), plane.dims)
     assert [axis[0] for axis in sampler.axes(plane.dims)] == [-2, -2]
     if kind == "grid":
         assert isinstance(sampler, ls.Grid)
@@ -77,7 +79,7 @@ def test_the_choice_fits_the_time(
         assert "a grid of" in choice.note
     else:
         assert isinstance(sampler, ls.Adaptive)
-    assert (choice.samples() is not None) == (kind == "samples")
+    assert (choice.make_samples() is not None) == (kind == "samples")
     assert Choice.loads(choice.dumps()) == choice
 
 

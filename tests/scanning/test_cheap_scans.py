@@ -205,7 +205,7 @@ def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(
             objective, _plane(objective), ls.Grid(9), samples=terms, engine=ENGINE, journal=journal
         )
 
-    undisturbed, left, keep = run(None), [4], ls.Journal.keep
+    undisturbed, left, keep = run(None), [4], ls.Journal.save_setting
 
     def stops(self: ls.Journal, name: str, value: str | bytes) -> None:
         left[0] -= name.startswith("samples")
@@ -214,7 +214,7 @@ def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(
         keep(self, name, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ls.Journal, "keep", stops)
+        patch.setattr(ls.Journal, "save_setting", stops)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "j")
     left, write = [4], ls.Journal.write

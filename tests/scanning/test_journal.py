@@ -26,7 +26,7 @@ def test_every_float_comes_back_bit_for_bit(tmp_path: Path) -> None:
         for point, value in enumerate(ODD):
             journal.write([Result(point, {"loss": value, "other": -value}, 0.5)])
     with ls.Journal(tmp_path / "deep" / "journal.sqlite") as journal:
-        known = journal.known()
+        known = journal.values()
         assert journal.seconds == 0.5 * len(ODD)
     for column, sign in (("loss", 1), ("other", -1)):
         found = np.array([known[k][column] for k in range(len(ODD))])
@@ -47,9 +47,9 @@ def test_a_point_that_fails_half_way_is_not_there_at_all() -> None:
     journal = ls.Journal()
     with pytest.raises(JournalError, match="cannot be written"):
         journal.write([Result(1, {"loss": 1.0, ("not", "text"): 2.0}, 0.1)])  # type: ignore[dict-item]
-    assert journal.known() == {}
+    assert journal.values() == {}
     journal.write([Result(1, {"loss": 1.0}, 0.1)])
-    assert journal.known() == {1: {"loss": 1.0}}
+    assert journal.values() == {1: {"loss": 1.0}}
     journal.close()
 
 

@@ -137,7 +137,7 @@ def test_values_in_the_journal_are_not_evaluated_again(unfinished: tuple[Path, S
 def test_a_calibrated_scan_is_finished_with_the_samples_that_it_drew(
     unfinished: tuple[Path, Stored],
 ) -> None:
-    data = finish(*unfinished, sampler=ls.Grid((7, 5)), terms=ls.Calibrated(12, anchors=5))
+    data = finish(*unfinished, sampler=ls.Grid((7, 5)), samples=ls.Calibrated(12, anchors=5))
     errors = np.abs(np.log(data["loss"] / exact_losses(data)))
     assert (errors <= data["loss_error"] + 1e-5).all()
     assert int((data["loss_error"] == 0).sum()) == 5  # the anchors

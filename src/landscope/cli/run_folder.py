@@ -103,7 +103,7 @@ def _naive_seconds(folder: Path, land: Landscape, objective: Objective) -> float
     It is known from the choice of a plan; and a scan that made plain passes was the plain loop.
     """
     with Journal(folder / JOURNAL) as journal:
-        kept, points = journal.kept(), len(journal.known())
+        kept, points = journal.settings(), len(journal.values())
     text = kept.get("plan of anchors") or kept.get("plan")
     plan = Plan() if text is None else Plan.loads(text)
     cells = land.data[land.quantity].size

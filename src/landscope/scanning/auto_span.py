@@ -1,4 +1,4 @@
-"""Spans: how far a picture must reach to show the basin and its walls."""
+"""The span of a picture: how far it must reach to show the basin and its walls."""
 
 from __future__ import annotations
 
@@ -15,60 +15,64 @@ from landscope.params import like
 from landscope.slices.curves import Curve, default_span
 from landscope.slices.slices import Slice
 
-_ROWS = 2048  # of the data; the span need not be known to many digits
+_ROWS = 2048  # samples of the data: two digits of the span suffice
 _FARTHEST, _NEAREST = 64.0, 1e-4
-_MARGIN = 1.15  # beyond the place where the wall is reached
-_STEPS = 4  # bisections, each of the logarithm
+_MARGIN = 1.15  # the picture ends beyond the point where the wall is reached
+_BISECTIONS = 4  # of the logarithm of the distance
 
 
-def found(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
+def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     """Return (first, last) of each axis, so that the picture shows the basin and its walls.
 
-    The rule: along each axis, and on each side of the center, go on until the loss is that of a
-    model that knows nothing, the one whose moving parameters are all zero: its outputs do not
-    depend on the inputs (for cross entropy it is near ln(classes)). There the basin ends, whatever
-    the network; a little further (15%) the wall can be seen. Where that loss is less than twice the
-    center's (text that can be learned in part only), twice the center's is taken; where it is not
-    finite, or not above the center's, ten times. A side on which no wall is met reaches as far as
-    the directions are long in filter-normalized units: to 1.
-
-    A Curve has ends: it is shown from one to the other, which takes no evaluation.
+    The rule: along each axis, on each side of the center, the picture reaches to the point where
+    the loss is that of a model that has learned nothing: the model whose moving parameters are all
+    zero, so that its outputs do not depend on the inputs (for cross entropy its loss is near
+    ln(classes)). There the basin of any network ends; a margin of 15% shows the wall. If that loss
+    is less than twice the loss at the center (text that can be learned only in part), twice the
+    loss at the center is taken; if it is not finite, or not above the loss at the center, ten
+    times. A side without a wall reaches to 1, the length of filter-normalized directions.
 
     Args:
-        objective: evaluated on 2,048 samples of the data at most, evenly spread.
-        slice_: a slice with the center at coordinate 0, or a Curve.
+        objective: The objective, evaluated on at most 2,048 samples of the data, evenly spaced.
+        slice_: A slice; the picture is centered on the middle of its span.
 
-    Cost: about 8 passes over those samples for each side of each axis.
+    Cost: about 8 passes over those samples per side of each axis.
     """
     if isinstance(slice_, Curve):
         return [default_span(slice_)]
-    some = _some(objective.problem)
-    with some.session() as session:
+    with _thin_out(objective.problem).session() as session:
         wall = _wall(session, slice_)
         axes = range(len(slice_.dims))
         sides = [[_reach(_loss_along(session, slice_, k, sign), wall) for sign in (-1, 1)]
                  for k in axes]  # fmt: skip
-    return [(-_rounded(left), _rounded(right)) for left, right in sides]
+    return [(-_round(left), _round(right)) for left, right in sides]
 
 
-def _some(problem: Problem) -> Problem:
-    """Return the problem over some of its samples, where these can be separated."""
+def _thin_out(problem: Problem) -> Problem:
+    """Return the problem over evenly spaced samples, where samples can be separated."""
     if problem.rows <= _ROWS or "" not in problem.batches:
         return problem
     rows = torch.linspace(0, problem.rows - 1, _ROWS).long().unique()
-    some = problem.sampled(rows.tolist(), torch.ones(1, len(rows)))
-    return replace(some, weights=None)  # all have the same weight
+    sampled = problem.sampled(rows.tolist(), torch.ones(1, len(rows)))
+    return replace(sampled, weights=None)  # all have the same weight
 
 
 def _wall(session: Session, slice_: Slice) -> float:
+    """Return the loss at which the basin ends."""
     center = slice_.at((0.0,) * len(slice_.dims))
-    here = _loss(session.values(center))
-    nothing = like(center, {n: torch.zeros_like(t) if t.is_floating_point() else t
-                            for n, t in center.items() if n in session.center})  # fmt: skip
-    level = _loss(session.values({**center, **nothing}))
-    if math.isfinite(level) and level > here + 1e-12:
-        return max(level, 2 * here)
-    return here + 9 * abs(here) if here else 1.0
+    lowest = _loss(session.values(center))
+    zeros = like(
+        center,
+        {
+            n: torch.zeros_like(t) if t.is_floating_point() else t
+            for n, t in center.items()
+            if n in session.center
+        },
+    )
+    level = _loss(session.values({**center, **zeros}))
+    if math.isfinite(level) and level > lowest + 1e-12:
+        return max(level, 2 * lowest)
+    return lowest + 9 * abs(lowest) if lowest else 1.0
 
 
 def _loss(values: dict[str, float]) -> float:
@@ -76,6 +80,8 @@ def _loss(values: dict[str, float]) -> float:
 
 
 def _loss_along(session: Session, slice_: Slice, axis: int, sign: int) -> Callable[[float], float]:
+    """Return the loss as a function of the distance from the center along one side of an axis."""
+
     def loss(distance: float) -> float:
         at = [0.0] * len(slice_.dims)
         at[axis] = sign * distance
@@ -103,12 +109,12 @@ def _reach(loss: Callable[[float], float], wall: float) -> float:
         if near >= _FARTHEST:
             return 1.0
         far = 2 * near
-    for _ in range(_STEPS):
+    for _ in range(_BISECTIONS):
         middle = math.sqrt(near * far)
         near, far = (near, middle) if over(middle) else (middle, far)
     return _MARGIN * far
 
 
-def _rounded(value: float) -> float:
-    """Return two digits of a number, for axes that can be read."""
+def _round(value: float) -> float:
+    """Return a number with two significant digits, for axes that can be read."""
     return float(f"{value:.2g}")

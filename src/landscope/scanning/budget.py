@@ -1,4 +1,4 @@
-"""Budgets: the best picture in a given time."""
+"""The best picture in a given time."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from landscope.sampling.grid import Grid, Sampler
 from landscope.scanning.cost import duration, time_points
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_USED = 0.88  # of the time that is left; the rest is for what cannot be foreseen
-_MEASURED = 0.03  # of the time, for finding out how long a point takes
-GRACE = 1.1  # a grid that takes longer than was foreseen may take so many times its budget
-_FULL = 30  # points an axis: a full grid of so many needs no prediction
+_USED = 0.88  # share of the time that is left; the rest is for what cannot be foreseen
+_MEASURED = 0.03  # share of the time that is spent on measuring how long a point takes
+GRACE = 1.1  # a grid that is slower than measured may take this many times its budget
+_FULL = 30  # points along each axis: a full grid of this size needs no prediction
 _FEW = 120  # points: with fewer, drawing samples is better
 _SIZE = 600  # samples
-_LARGEST = 501  # points an axis: more than a screen shows
+_LARGEST = 501  # points along each axis: more than a screen shows
 
 
-def seconds(budget: float | str) -> float:
+def parse_budget(budget: float | str) -> float:
     """Return a budget in seconds; texts are such as "90", "60s", "5m", "2h".
 
     Raises:
-        SamplerError: when it is no time, or not above 0.
+        SamplerError: When it is not a time, or not above 0.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|)\s*", str(budget))
     value = float(match[1]) * _UNITS[match[2]] if match else 0.0
@@ -49,11 +49,11 @@ class Choice:
     """What a scan does with its time.
 
     Args:
-        resolution: points an axis.
-        adaptive: whether points are chosen one after the other until the time is up.
-        size: samples drawn; 0 for all.
-        anchors: points at which all samples are evaluated, where some are drawn.
-        note: the same in words.
+        resolution: The number of points along each axis.
+        adaptive: Whether points are chosen one after the other until the time is up.
+        size: The number of samples that are drawn; 0 for all.
+        anchors: The number of points at which all samples are evaluated, if some are drawn.
+        note: The same in words.
     """
 
     resolution: int
@@ -63,7 +63,7 @@ class Choice:
     note: str
 
     def dumps(self) -> str:
-        """Return it as text."""
+        """Return the choice as text."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
@@ -71,50 +71,53 @@ class Choice:
         """Return the choice of a text."""
         return cls(**json.loads(text))
 
-    def sampler(self, given: Sampler, dims: Sequence[str]) -> Sampler:
-        """Return the sampler, on the span of the one that was given."""
+    def make_sampler(self, given: Sampler, dims: Sequence[str]) -> Sampler:
+        """Return the sampler that was chosen, on the span of a given one."""
         axes = given.axes(dims)
         span: Any = [(float(axis[0]), float(axis[-1])) for axis in axes]
         if self.adaptive:
             return Adaptive(tolerance=1e-3, resolution=self.resolution, span=span)
         return Grid(self.resolution, span)
 
-    def samples(self) -> Calibrated | None:
+    def make_samples(self) -> Calibrated | None:
         """Return how samples are drawn, if they are."""
         return Calibrated(self.size, anchors=self.anchors) if self.size else None
 
 
-def choose(job: Job, engine: Engine, sampler: Sampler, left: float) -> tuple[Choice, str]:
-    """Return what to do with the seconds that are left, and the engine's plan as text.
+def choose_sampling(
+    job: Job, engine: Engine, sampler: Sampler, seconds_left: float
+) -> tuple[Choice, str]:
+    """Return what to do in the seconds that are left, and the engine's plan as text.
 
-    It times a few points.
-
-    A grid as fine as the time allows, where that is 30 x 30 or finer; else points where they are
-    needed, of 51 an axis, until the time is up; and where even those are few, on drawn samples.
+    A few points are timed. If the time allows a grid of 30 x 30 or finer, the finest such grid is
+    chosen; else points of a 51 x 51 grid where they are needed, until the time is up; and if even
+    those are few, the same on samples of the data.
 
     Args:
-        job: what is to be done.
-        engine: who will do it.
-        sampler: whose span is kept.
-        left: seconds.
+        job: The job of the scan.
+        engine: The engine that will evaluate points.
+        sampler: The sampler whose span is used.
+        seconds_left: The time that is left.
     """
     axes = sampler.axes(job.slice.dims)
     trial = dataclasses.replace(job, probes=probes(axes))
     began = time.perf_counter()
-    one, plan = time_points(trial, engine, seconds=_MEASURED * left)
+    per_point, plan = time_points(trial, engine, seconds=_MEASURED * seconds_left)
     spent = time.perf_counter() - began
     dims = len(axes)
-    points = max(_USED * (left - spent), one) / one
+    points = max(_USED * (seconds_left - spent), per_point) / per_point
     problem = job.objective.problem
     rows = problem.rows
-    told = f"budget of {duration(left)} at {duration(one)} a point"
+    timing = f"budget of {duration(seconds_left)} at {duration(per_point)} a point"
     if points >= _FULL ** min(dims, 2):
         count = min(int(points ** (1 / dims)), _LARGEST)
         count -= count % 2 == 0  # odd, so that the center is a point
-        return Choice(count, False, 0, 0, f"{told}: a grid of {count} points an axis"), plan
+        return Choice(
+            count, False, 0, 0, f"{timing}: a grid of {count} points along each axis"
+        ), plan
     if points >= _FEW or rows < 4 * _SIZE or "" not in problem.batches:
-        note = f"{told}: points where they are needed, until the time is up (about {points:.0f})"
+        note = f"{timing}: points where they are needed, until the time is up (about {points:.0f})"
         return Choice(51, True, 0, 0, note), plan
     anchors = max(4, min(36, int(points / 2)))
-    note = f"{told}: {_SIZE} of {rows:,} samples, all of them at {anchors} points"
+    note = f"{timing}: {_SIZE} of {rows:,} samples, all of them at {anchors} points"
     return Choice(51, True, _SIZE, anchors, note), plan

@@ -1,4 +1,4 @@
-"""Cost: what a scan takes in seconds, memory and FLOPs, before it starts."""
+"""The cost of a scan in seconds, memory and FLOPs, before it starts."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
     from landscope.engines.job import Team
     from landscope.sampling.calibrated import Calibrated
 
-_SHORT = 0.25  # seconds of measuring, at least, for each figure
+_SHORT = 0.25  # seconds of measurement, at least, for each figure
 
 
 @final
 @dataclass(frozen=True)
 class Cost:
-    """What a scan will cost, and the same for the naive loop.
+    """The cost of a scan, and the cost of the plain loop over the whole grid.
+
+    The plain loop sets the weights of a point and evaluates the data in the batches that were
+    given, one point after the other.
 
     Args:
-        points: that will be evaluated; about, for an adaptive sampler.
-        evaluations: passes over all data: less than the points where samples are drawn.
-        seconds: wall clock.
-        bytes: of memory, besides the data: parameters and activations of one batch, all workers.
-        flops: floating-point operations; a multiplication with its addition counts as two.
-        naive_seconds: of the plain loop over the whole grid: set the weights of a point, walk the
-            data in the batches that were given, one point after the other.
-        naive_evaluations: points of the whole grid.
-        naive_flops: of the plain loop.
-        plan: how the passes will be made.
+        points: The number of points that will be evaluated; approximate for an adaptive sampler.
+        evaluations: The number of passes over all data: less than the points if samples are drawn.
+        seconds: The wall-clock time.
+        bytes: The memory besides the data: parameters and activations of one batch, all workers.
+        flops: The floating-point operations; a multiply-add counts as two.
+        naive_seconds: The wall-clock time of the plain loop.
+        naive_evaluations: The number of points of the whole grid.
+        naive_flops: The floating-point operations of the plain loop.
+        plan: How the passes will be made.
     """
 
     points: int
@@ -59,7 +61,7 @@ class Cost:
     plan: str
 
     def __str__(self) -> str:
-        """Tell it in five lines."""
+        """Return a table of six lines."""
         ratio = self.naive_seconds / max(self.seconds, 1e-9)
         rows = [
             ("time", duration(self.seconds), f"{duration(self.naive_seconds)}, {ratio:.3g} x"),
@@ -86,13 +88,13 @@ def estimate(
     """Return what a scan will cost, after timing a few points.
 
     Args:
-        objective: what will be evaluated.
-        slice: where.
-        sampler: at which points, as for ``ls.scan``: a sampler or a whole number; 51 if not given.
-        samples: as for ``ls.scan``.
-        engine: who evaluates; this machine if not given.
+        objective: The objective that will be evaluated.
+        slice: The slice on which it will be evaluated.
+        sampler: The points, as for ``ls.scan``: a sampler or a whole number; 51 if not given.
+        samples: How samples are drawn, as for ``ls.scan``.
+        engine: The engine that will evaluate points; this machine if not given.
 
-    Cost: some passes over the data, and the choice of a plan, which the scan will find made.
+    Cost: some passes over the data, and the choice of a plan, which the scan uses again.
     """
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
@@ -118,12 +120,12 @@ def estimate(
 
 
 def time_points(job: Job, engine: Engine, *, seconds: float = _SHORT) -> tuple[float, str]:
-    """Return the seconds of a point when all workers are busy, journal included, and the plan.
+    """Return the seconds per point when all workers are busy, journal included, and the plan.
 
     Args:
-        job: what is to be timed, at its probes.
-        engine: who does it.
-        seconds: of measuring, about; two points a worker in any case.
+        job: The job, which is timed at its probes.
+        engine: The engine that evaluates points.
+        seconds: About how long to measure; two points per worker in any case.
     """
     at = job.probes or [(0.0,) * len(job.slice.dims)]
     with engine.open(job) as team, Journal() as journal:
@@ -159,7 +161,7 @@ def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: i
 def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
     """Return the FLOPs of a pass over the data, and the bytes that it needs besides them.
 
-    In plain kernels, for those of fused attention and recurrent layers are not counted.
+    Operations of fused attention and recurrent kernels are not counted, so plain kernels are used.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,4 +1,4 @@
-"""Assembly: from the values of points to a Landscape with names, units, errors and provenance."""
+"""The dataset of a scan: values of points with names, units, errors and provenance."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from landscope import _version
 from landscope.objective.problem import Problem
+from landscope.scanning.sampling_error import is_replicate
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
@@ -19,50 +20,50 @@ if TYPE_CHECKING:
 
     from landscope.sampling.prediction import Filled
 
-Known = Mapping[int, Mapping[str, float]]
+Values = Mapping[int, Mapping[str, float]]
 """Flat index of a point -> quantity -> value."""
 
 
-def dataset(
+def build_dataset(
     problem: Problem,
     slice_: Slice,
     axes: Sequence[np.ndarray],
-    known: Known,
-    question: Mapping[str, str],
+    values: Values,
+    fingerprints: Mapping[str, str],
     *,
     filled: Filled | None = None,
-    spread: np.ndarray | None = None,
+    widths: np.ndarray | None = None,
 ) -> xr.Dataset:
-    """Return the values of a scan with their names.
+    """Return the values of a scan as a labeled dataset.
 
     Args:
-        problem: what was evaluated.
-        slice_: where.
-        axes: coordinates, x first.
-        known: what came out.
-        question: what was asked.
-        filled: predictions for the points that were not evaluated.
-        spread: flat, half the width of a 95% interval of ln(loss), where samples were drawn.
+        problem: The problem that was evaluated.
+        slice_: The slice on which it was evaluated.
+        axes: The coordinates along each axis, x first.
+        values: The values of each evaluated point.
+        fingerprints: What identifies the scan.
+        filled: Predictions for the points that were not evaluated.
+        widths: Half the width of a 95% interval of ln(loss), shape (cells,), if samples were drawn.
     """
     import xarray as xr
 
     dims = slice_.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
-    columns = _columns(known, int(np.prod(shape))) if filled is None else filled.columns
+    columns = _columns(values, int(np.prod(shape))) if filled is None else filled.columns
     units = list_units(problem)
     variables = {
         name: (dims, columns[name].reshape(shape), _attributes(name, units))
         for name in _names(problem, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
-    variables |= _errors(main, dims, shape, filled, spread)
+    variables |= _errors(main, dims, shape, filled, widths)
     return xr.Dataset(
         variables,
         coords={
             dim: ((dim,), axis, axis_attributes(slice_, dim))
             for dim, axis in zip(slice_.dims, axes, strict=True)
         },
-        attrs=_provenance(problem, question),
+        attrs=_provenance(problem, fingerprints),
     )
 
 
@@ -80,25 +81,21 @@ def list_units(problem: Problem) -> dict[str, str]:
     }
 
 
-def is_replicate(name: str) -> bool:
-    """Whether a column only serves to tell the error of another."""
-    return "~" in name
-
-
-def _columns(known: Known, cells: int) -> dict[str, np.ndarray]:
-    found = dict.fromkeys(name for values in known.values() for name in values)
-    columns = {name: np.full(cells, np.nan) for name in found}
-    for index, values in known.items():
-        for name, value in values.items():
+def _columns(values: Values, cells: int) -> dict[str, np.ndarray]:
+    """Return one array per quantity, NaN in the cells that were not evaluated."""
+    names = dict.fromkeys(name for point in values.values() for name in point)
+    columns = {name: np.full(cells, np.nan) for name in names}
+    for index, point in values.items():
+        for name, value in point.items():
             columns[name][index] = value
     return columns
 
 
-def _names(problem: Problem, found: Mapping[str, object]) -> list[str]:
+def _names(problem: Problem, columns: Mapping[str, object]) -> list[str]:
     """Return the names of columns in an order that is the same when a scan was resumed."""
-    own = [prefix + n for prefix in problem.batches for n in ("loss", *problem.metrics)]
-    others = sorted(n for n in found if n not in own and not is_replicate(n))
-    return [*filter(found.__contains__, own), *others]
+    standard = [prefix + n for prefix in problem.batches for n in ("loss", *problem.metrics)]
+    further = sorted(n for n in columns if n not in standard and not is_replicate(n))
+    return [*filter(columns.__contains__, standard), *further]
 
 
 def _errors(
@@ -106,20 +103,20 @@ def _errors(
     dims: tuple[str, ...],
     shape: tuple[int, ...],
     filled: Filled | None,
-    spread: np.ndarray | None,
+    widths: np.ndarray | None,
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
-    """Return the variables that say how good the values are; none for a full, exact scan."""
-    parts = [e for e in (None if filled is None else filled.error, spread) if e is not None]
+    """Return the variables that say how accurate the values are; none for a full, exact scan."""
+    parts = [e for e in (None if filled is None else filled.error, widths) if e is not None]
     if not main or not parts:
         return {}
     scale = "log" if filled is None else filled.scale
     of = f"ln({main})" if scale == "log" else main
-    told = {"units": "1" if scale == "log" else "", "long_name": f"estimated error of {of}"}
-    found = {f"{main}_error": (dims, np.sum(parts, axis=0).reshape(shape), told)}
+    attributes = {"units": "1" if scale == "log" else "", "long_name": f"estimated error of {of}"}
+    variables = {f"{main}_error": (dims, np.sum(parts, axis=0).reshape(shape), attributes)}
     if filled is not None:
-        told = {"units": "1", "long_name": "evaluated (1), or predicted from its neighbors (0)"}
-        found["evaluated"] = (dims, filled.evaluated.astype(np.int8).reshape(shape), told)
-    return found
+        flag = {"units": "1", "long_name": "evaluated (1), or predicted from its neighbors (0)"}
+        variables["evaluated"] = (dims, filled.evaluated.astype(np.int8).reshape(shape), flag)
+    return variables
 
 
 def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
@@ -130,11 +127,11 @@ def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
     return {"units": units.get(of, ""), "long_name": words}
 
 
-def _provenance(problem: Problem, question: Mapping[str, str]) -> dict[str, str]:
-    """Return where a result comes from: nothing in it changes from one run to the next."""
+def _provenance(problem: Problem, fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """Return where a result comes from; nothing in it changes from one run to the next."""
     return {
         **problem.describe(),
-        "fingerprints": json.dumps(dict(question)),
+        "fingerprints": json.dumps(dict(fingerprints)),
         "made_with": f"landscope {_version.__version__}, torch {torch.__version__},"
         f" numpy {np.__version__}, Python {platform.python_version()}",
     }

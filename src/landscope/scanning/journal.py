@@ -1,9 +1,10 @@
-"""Journal: every value of a scan, on disk the moment that it exists (SQLite).
+"""Journal: every value of a scan is on disk as soon as it is computed (SQLite).
 
-Tables: ``question`` (what was asked: aspect, answer), ``setting`` (how it is done: name, bytes),
-``remark`` (on it), ``point`` (which point, seconds it took) and ``value`` (point, quantity, value).
-A point is written in one transaction: it is there whole or not at all. A row whose value is NULL is
-NaN, for SQLite has no NaN; a point that is not there has not been evaluated.
+Tables: ``question`` (what identifies the scan: aspect, answer), ``setting`` (how it is done: name,
+bytes), ``remark`` (notes on the result), ``point`` (flat index, seconds of its evaluation) and
+``value`` (point, quantity, value). A point is written in one transaction: it is stored completely
+or not at all. NULL stands for NaN, which SQLite does not have; a point without a row has not been
+evaluated.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ _TABLES = {"question", "point", "value"}
 
 @final
 class Journal:
-    """Values of one scan.
+    """The values of one scan, and what identifies it.
 
     Args:
-        path: an SQLite file, made when it is not there; None keeps the journal in memory.
+        path: An SQLite file, which is created if it does not exist; None keeps the journal in
+            memory.
 
     Raises:
-        JournalError: when the file cannot be made, or is not a journal.
+        JournalError: When the file cannot be created, or is not a journal.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
@@ -79,10 +81,13 @@ class Journal:
         self.close()
 
     def begin(self, question: Mapping[str, str]) -> None:
-        """Note what is asked, or check that it is what was asked before.
+        """Store what identifies the scan, or check that it is the scan of before.
+
+        Args:
+            question: Aspect -> fingerprint.
 
         Raises:
-            JournalError: when the journal answers another question; the text names each
+            JournalError: When the journal answers another question; the text names each
                 difference.
         """
         before = dict(self._db.execute("SELECT aspect, answer FROM question"))
@@ -95,28 +100,28 @@ class Journal:
         with self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO question VALUES (?, ?)", question.items())
 
-    def remark(self, texts: Iterable[str]) -> None:
-        """Keep remarks on the question, so that a resumed scan tells them as well."""
+    def add_notes(self, texts: Iterable[str]) -> None:
+        """Store notes on the result, so that a resumed scan has them as well."""
         with self._transaction():
             rows = [(text,) for text in texts]
             self._db.executemany("INSERT OR IGNORE INTO remark (text) VALUES (?)", rows)
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What was remarked, in order."""
+    def notes(self) -> tuple[str, ...]:
+        """The notes, in order."""
         return tuple(r[0] for r in self._db.execute("SELECT text FROM remark ORDER BY id"))
 
-    def known(self) -> dict[int, dict[str, float]]:
-        """Return point -> quantity -> value for all that has been evaluated."""
-        found: dict[int, dict[str, float]] = {
+    def values(self) -> dict[int, dict[str, float]]:
+        """Return point -> quantity -> value for all points that have been evaluated."""
+        values: dict[int, dict[str, float]] = {
             k: {} for (k,) in self._db.execute("SELECT id FROM point ORDER BY id")
         }
         for point, quantity, value in self._db.execute("SELECT point, quantity, value FROM value"):
-            found[point][quantity] = math.nan if value is None else value
-        return found
+            values[point][quantity] = math.nan if value is None else value
+        return values
 
     def write(self, results: Iterable[Result]) -> None:
-        """Keep the values of some points; once this returns they survive a kill."""
+        """Store the values of some points; once this returns they survive a kill."""
         points, rows = [], []
         for result in results:
             points.append((result.point, result.seconds))
@@ -132,28 +137,28 @@ class Journal:
                 " make room or choose another folder."
             ) from error
 
-    def keep(self, name: str, value: str | bytes) -> None:
-        """Keep how something is done, so that a resumed scan does it in the same way."""
+    def save_setting(self, name: str, value: str | bytes) -> None:
+        """Store how something is done, so that a resumed scan does it in the same way."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
 
-    def kept(self) -> dict[str, Any]:
-        """Return what was kept: name -> text or bytes."""
+    def settings(self) -> dict[str, Any]:
+        """Return name -> text or bytes of all settings."""
         return dict(self._db.execute("SELECT name, value FROM setting"))
 
-    def drop(self, names: Iterable[str]) -> None:
-        """Forget some of what was kept."""
+    def delete_settings(self, names: Iterable[str]) -> None:
+        """Delete some of the settings."""
         with self._transaction():
             self._db.executemany("DELETE FROM setting WHERE name = ?", [(n,) for n in names])
 
     @property
     def question(self) -> dict[str, str]:
-        """What was asked; empty for a new journal."""
+        """What identifies the scan: aspect -> fingerprint; empty for a new journal."""
         return dict(self._db.execute("SELECT aspect, answer FROM question"))
 
     @property
     def seconds(self) -> float:
-        """Sum of the seconds that the points took."""
+        """The sum of the seconds that the points took."""
         return float(self._db.execute("SELECT TOTAL(seconds) FROM point").fetchone()[0])
 
     def close(self) -> None:
@@ -172,6 +177,7 @@ class Journal:
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Name the aspects in which two questions differ."""
     names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
-    told = [f"{n} was {before.get(n, 'not set')}, now {now.get(n, 'not set')}" for n in names[:4]]
-    return "; ".join(told) + ("; and more" if len(names) > 4 else "")
+    texts = [f"{n} was {before.get(n, 'not set')}, now {now.get(n, 'not set')}" for n in names[:4]]
+    return "; ".join(texts) + ("; and more" if len(names) > 4 else "")
