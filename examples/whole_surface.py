@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import landscope as ls
-from landscope.cli import run_folder
+from landscope.cli import report, run_folder
 from landscope.progress import show_bar
 
 NETWORKS = {"with skips": "digits_resnet56", "without skips": "digits_resnet56_noshort"}
@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
         told[label] = {
             "network": NETWORKS[label],
             **whole.numbers,
-            "verdict": whole.verdict.splitlines(),
+            "verdict": report.describe_representativeness(whole).splitlines(),
             "convexity at the minimum": float(ratio.sel(x=0, y=0)),
             "convexity within 0.25, median": float(near.median()),
             "convexity within 0.25, largest": float(near.max()),
@@ -75,7 +75,7 @@ def main(folder: Path) -> None:
             ),
             "products": float(land.data["hessian_products"].sum()),
         }
-        print(f"\n{label}\n{whole.verdict}")
+        print(f"\n{label}\n{report.describe_representativeness(whole)}")
     run_folder.write_json(folder / "whole_surface.json", told)
     print(json.dumps({k: v["convexity within 0.25, median"] for k, v in told.items()}))
 

@@ -54,7 +54,6 @@ KNOWN_LONG_MODULES: set[str] = {
 }
 KNOWN_LONG_BODIES: set[str] = {
     "analysis.representative_planes.representativeness",
-    "analysis.representative_planes.verdict",
     "cli.measure.curvature",
     "cli.measure.whole",
     "cli.train.train",

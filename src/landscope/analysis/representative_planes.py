@@ -76,7 +76,7 @@ class Representativeness:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return the verdict in numbers, for a file."""
+        """Return the summary in numbers, for a file."""
         ends = self.extremes
         low, high = shares(self._negative_planes, len(self.plane_smallest))
         count = len(self.curvatures)
@@ -117,54 +117,6 @@ class Representativeness:
     def _negative_planes(self) -> int:
         return int((self.plane_smallest < 0).sum())
 
-    @property
-    def verdict(self) -> str:
-        """Return what is shown, and what is not, in words and numbers."""
-        n = self.numbers
-        planes, negative = n["planes"], n["planes_with_negative_curvature"]
-        radius, count = float(self.distances[-1]), len(self.random)
-        ends = self.extremes
-        share = abs(ends.smallest / ends.largest) if ends.largest else float("nan")
-        lines = [
-            f"A random plane shows 2 of {self.size:,} dimensions. This is what {planes} of them,"
-            " and the Hessian, say.",
-            f"Curvature at the point: from {ends.smallest:.3g} (+- {ends.residuals[0]:.1g}) to"
-            f" {ends.largest:.4g} (+- {ends.residuals[1]:.1g}). Random directions see"
-            f" {n['curvature_random_mean']:.3g} (+- {n['curvature_random_stderr']:.1g}) on average,"
-            f" {_times(ends.largest, n['curvature_random_mean'])} less than the sharpest one.",
-        ]
-        if self.is_saddle_like:
-            lines.append(
-                f"The loss is not convex at the point: the most negative curvature is {share:.2g}"
-                f" of the largest. {_number(negative)} of {planes} random planes showed negative"
-                f" curvature there (95% interval of the share: {n['share_low']:.0%} to"
-                f" {n['share_high']:.0%})."
-                + (" To look at such planes would not have told." if not negative else "")
-            )
-        else:
-            lines.append(
-                "No negative curvature was found at the point, to the accuracy of the smallest"
-                " eigenvalue: the loss is convex there, which says nothing of places further off."
-            )
-        lines.append(
-            f"At distance {radius:g} the loss is {n['edge_loss_mean']:.4g} on average over {count}"
-            f" random directions (from {n['edge_loss_least']:.4g} to {n['edge_loss_most']:.4g});"
-            f" {n['edge_loss_sharpest']:.4g} along the sharpest direction,"
-            f" {n['edge_loss_steepest']:.4g} along the one of the smallest eigenvalue."
-            f" {_percent(n['nonconvex_random'])} of the inner points along random directions bend"
-            " downwards."
-        )
-        if n["lower_than_center_random"] > 0:
-            lines.append(
-                f"{_percent(n['lower_than_center_random'])} of the points along random directions"
-                " lie lower than the point itself: it is not their minimum."
-            )
-        lines.append(
-            "Not shown: other minima, the ways between them, and curvature away from the point"
-            " (see the convexity map); and profiles are of this distance only."
-        )
-        return "\n".join(lines)
-
 
 def representativeness(
     objective: Objective,
@@ -180,7 +132,7 @@ def representativeness(
     seed: int = 0,
     progress: Report | bool | None = None,
 ) -> Representativeness:
-    """Return what random planes show of a point beside what is there, and a verdict on it.
+    """Return what random planes show of a point, compared with what exists there.
 
     Args:
         objective: of the loss.
@@ -197,7 +149,7 @@ def representativeness(
             ``ls.Progress``; True shows a bar.
 
     Returns:
-        Profiles, curvatures, and a verdict in words (``verdict``) and numbers (``numbers``).
+        Profiles and curvatures; their summary in numbers is ``numbers``.
 
     Raises:
         ParamsError: when there are less than 2 planes, params or initialization do not fit, or no
@@ -324,17 +276,3 @@ def _bending(profiles: np.ndarray) -> float:
     second = np.diff(profiles, n=2, axis=1)
     finite = np.isfinite(second)
     return float((second[finite] < 0).mean()) if finite.any() else float("nan")
-
-
-def _times(large: float, small: float) -> str:
-    if small <= 0 or large <= 0:
-        return "far"
-    return f"{large / small:,.0f} times" if large / small >= 10 else f"{large / small:.1f} times"
-
-
-def _number(count: int) -> str:
-    return "None" if count == 0 else str(count)
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"

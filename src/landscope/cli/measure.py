@@ -208,10 +208,11 @@ def whole(
             engine=options.make_engine(engine, workers, address, gpus), folder=folder / "profiles",
             seed=seed, progress=progress,
         )  # fmt: skip
-    report.say(found.verdict)
+    verdict = report.describe_representativeness(found)
+    report.say(verdict)
     told = {
         "target": target,
-        "verdict": found.verdict.splitlines(),
+        "verdict": verdict.splitlines(),
         **found.numbers,
         "distances": found.distances.tolist(),
         "random": found.random.tolist(),
