@@ -52,13 +52,13 @@ def main(folder: Path) -> None:
             pca = ls.directions.pca(trajectory)
             land, (path,) = surface(objective, pca, [trajectory], folder / network / label)
             stem = f"paths_{network}_{label.lower()}"
-            ls.draw.save(ls.draw.trajectory(land, path), folder / f"{stem}.png")
+            ls.draw.save(ls.draw.path_figure(land, path), folder / f"{stem}.png")
             ls.draw.save(ls.draw.path_surface(land, path), folder / f"{stem}_surface.png")
             told[f"{network}, {label}"] = measured(trajectory, pca, path)
             walked.append(trajectory)
         pca = ls.directions.pca(walked)
         land, paths = surface(objective, pca, walked, folder / network / "together")
-        ls.draw.save(ls.draw.trajectory(land, paths), folder / f"paths_{network}_together.png")
+        ls.draw.save(ls.draw.path_figure(land, paths), folder / f"paths_{network}_together.png")
         told[f"{network}, together"] = {"shares": pca.explained_variance_ratio.tolist()}
     run_folder.write_json(folder / "paths.json", told)
     (folder / "paths.md").write_text(table(told))

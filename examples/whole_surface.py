@@ -55,8 +55,10 @@ def main(folder: Path) -> None:
                 )
             )
     labels = list(NETWORKS)
-    ls.draw.save(ls.draw.whole(wholes, labels=labels), folder / "whole_surface.png")
-    ls.draw.save(ls.draw.convexities(maps, labels=labels), folder / "convexity.png")
+    ls.draw.save(
+        ls.draw.representativeness_figure(wholes, labels=labels), folder / "whole_surface.png"
+    )
+    ls.draw.save(ls.draw.convexity_figure(maps, labels=labels), folder / "convexity.png")
     told = {}
     for label, whole, land in zip(labels, wholes, maps, strict=True):
         ratio = land.data["convexity"]

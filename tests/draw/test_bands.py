@@ -37,7 +37,7 @@ def heights(ax: Axes, label: str) -> np.ndarray:
 def test_an_ensemble_is_its_lines_their_mean_their_quartiles_and_their_extremes(
     ensemble: list[Landscape], rasterize: Rasterize
 ) -> None:
-    ax = draw.band(ensemble)
+    ax = draw.loss_band(ensemble)
     assert np.ptp(rasterize(ax)) > 0
     for line, land in zip(ax.lines, ensemble, strict=False):
         np.testing.assert_array_equal(np.asarray(line.get_ydata()), land.data["loss"].values)
@@ -62,7 +62,7 @@ def test_a_hole_of_one_line_is_a_gap_of_what_is_said_of_all(
     ensemble: list[Landscape], rasterize: Rasterize
 ) -> None:
     ensemble[1].data["loss"].values[2] = np.nan
-    ax = draw.band(ensemble)
+    ax = draw.loss_band(ensemble)
     rasterize(ax)
     (mean,) = [line for line in ax.lines if line.get_label() == "their mean"]
     assert list(np.flatnonzero(np.isnan(np.asarray(mean.get_ydata())))) == [2]
@@ -76,18 +76,18 @@ def test_a_hole_of_one_line_is_a_gap_of_what_is_said_of_all(
 
 
 def test_a_percentage_and_a_scale_can_be_chosen(ensemble: list[Landscape]) -> None:
-    ax = draw.band(ensemble, quantity="accuracy")
+    ax = draw.loss_band(ensemble, quantity="accuracy")
     assert (ax.get_ylabel(), ax.get_ylim()) == ("accuracy (%)", (-2.0, 102.0))
-    assert draw.band(ensemble, scale="log").get_yscale() == "log"
+    assert draw.loss_band(ensemble, scale="log").get_yscale() == "log"
 
 
 def test_wrong_calls_get_a_sentence(ensemble: list[Landscape], bowl: Landscape) -> None:
     with pytest.raises(DrawError, match="two landscapes or more, and 1 was given"):
-        draw.band(ensemble[:1])
+        draw.loss_band(ensemble[:1])
     for other in (line_at(1.0, points=7), Landscape(line_at(1.0).data.assign_coords(x=range(9)))):
         with pytest.raises(DrawError, match=r"different coordinates: scan all of them with the"):
-            draw.band([*ensemble, other])
+            draw.loss_band([*ensemble, other])
     with pytest.raises(DrawError, match="different coordinates"):
-        draw.band([*ensemble, bowl])
+        draw.loss_band([*ensemble, bowl])
     with pytest.raises(DrawError, match=r"draw a plane with ls\.draw\.contour"):
-        draw.band([bowl, bowl])
+        draw.loss_band([bowl, bowl])

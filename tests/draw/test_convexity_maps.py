@@ -69,7 +69,7 @@ def test_more_than_1_has_a_color_of_its_own_and_is_counted(
 def test_the_loss_stands_beside_its_convexity_on_the_same_axes(
     bending: Landscape, rasterize: Rasterize
 ) -> None:
-    figure = draw.convexity_beside(bending)
+    figure = draw.convexity_figure(bending)
     rasterize(figure)
     left, right = figure.axes[:2]
     assert (left.get_title(), right.get_title()) == ("loss", "convexity")
@@ -83,7 +83,7 @@ def test_a_landscape_without_convexity_is_told_how_to_get_it(
     bowl: Landscape, training: Landscape
 ) -> None:
     for land in (bowl, training):
-        for drawing in (draw.convexity, draw.convexity_beside):
+        for drawing in (draw.convexity, draw.convexity_figure):
             with pytest.raises(
                 DrawError, match=r"scan with quantities=\(ls\.curvature\.hessian_extremes\(\),\)"
             ):
@@ -92,11 +92,11 @@ def test_a_landscape_without_convexity_is_told_how_to_get_it(
 
 def test_several_maps_stand_under_their_losses_on_one_scale(bending: Landscape) -> None:
     steep = Landscape(bending.data.assign(convexity=3 * bending.data["convexity"]))
-    figure = draw.convexities([bending, steep], labels=["skip", "no skip"])
+    figure = draw.convexity_figure([bending, steep], labels=["skip", "no skip"])
     maps = [m for ax in figure.axes for m in ax.collections if isinstance(m, QuadMesh)]
     shown = [float(np.max(np.asarray(m.get_array()))) for m in maps if m.get_clim() == (0.0, 1.0)]
     assert shown[:2] == pytest.approx([0.9, 2.7])
     assert [ax.get_title() for ax in figure.axes[:2]] == ["skip", "no skip"]
     assert legend(figure.axes[3]) == ["above 1: 16, up to 2.7"]
     with pytest.raises(DrawError, match="hessian_extremes"):
-        draw.convexities([bending, Landscape(bending.data.drop_vars("convexity"))])
+        draw.convexity_figure([bending, Landscape(bending.data.drop_vars("convexity"))])

@@ -70,8 +70,8 @@ def test_long_names_leave_room_for_the_picture_and_are_all_read(
     for picture in (
         draw.path(ground, paths, labels=names).figure,
         draw.path_surface(ground, paths, labels=names).figure,
-        draw.trajectory(ground, paths, labels=names),
-        draw.path_errors(paths, labels=names),
+        draw.path_figure(ground, paths, labels=names),
+        draw.path_errors_figure(paths, labels=names),
     ):
         rasterize(picture, dpi=60)
         whole = picture.bbox

@@ -21,7 +21,7 @@ def test_a_line_is_drawn_with_every_loss_and_every_percentage(training: Landscap
         ("train_accuracy", True, False),
         ("test_accuracy", True, True),
     ]
-    assert [t.quantity for t in build_line_scene(training, quantities="test_loss").traces] == [
+    assert [t.quantity for t in build_line_scene(training, quantity="test_loss").traces] == [
         "test_loss"
     ]
 

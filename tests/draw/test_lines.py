@@ -61,7 +61,7 @@ def test_losses_stand_on_the_left_and_percentages_on_the_right(training: Landsca
 
 
 def test_percentages_alone_take_the_left_axis(training: Landscape) -> None:
-    ax = draw.line(training, quantities="test_accuracy")
+    ax = draw.line(training, quantity="test_accuracy")
     assert ax.figure.axes == [ax]
     assert ax.get_ylim() == (-2.0, 102.0)
     assert ax.get_ylabel() == "test accuracy (%)"
@@ -69,7 +69,7 @@ def test_percentages_alone_take_the_left_axis(training: Landscape) -> None:
 
 def test_quantities_without_a_common_name_are_all_named(training: Landscape) -> None:
     training.data["sharpness"] = training.data["train_loss"] * 2
-    ax = draw.line(training, quantities=["train_loss", "sharpness"])
+    ax = draw.line(training, quantity=["train_loss", "sharpness"])
     assert ax.get_ylabel() == "train loss, sharpness"
     assert curves(ax)[0].get_color() != curves(ax)[1].get_color()
 
@@ -99,7 +99,7 @@ def test_missing_values_are_gaps_with_a_cross_and_a_lonely_point_is_seen(
 def test_repeats_lie_over_each_other_in_thin_lines_of_one_color(
     training: Landscape, shifted: Landscape
 ) -> None:
-    ax = draw.line([training, shifted], quantities="train_loss")
+    ax = draw.line([training, shifted], quantity="train_loss")
     first, second = curves(ax)
     assert first.get_color() == second.get_color()
     assert first.get_linewidth() < curves(draw.line(training))[0].get_linewidth()
@@ -162,10 +162,10 @@ def test_a_band_that_reaches_below_zero_leaves_a_log_picture_at_its_foot(
     training: Landscape, rasterize: Rasterize
 ) -> None:
     loss = training.data["train_loss"]
-    plain = draw.line(training, quantities="train_loss", scale="log").get_ylim()
+    plain = draw.line(training, quantity="train_loss", scale="log").get_ylim()
     for error in (0.1 * loss, 0.51 * loss, 5 * loss):
         training.data["train_loss_stderr"] = error
-        ax = draw.line(training, quantities="train_loss", scale="log")
+        ax = draw.line(training, quantity="train_loss", scale="log")
         rasterize(ax)
         assert plain[0] / 20 < ax.get_ylim()[0] <= plain[0]
         assert ax.get_ylim()[1] > plain[1]

@@ -59,7 +59,7 @@ def test_random_directions_are_drawn_each_with_their_mean_quartiles_and_extremes
     rasterize: Rasterize,
 ) -> None:
     whole = whole_of()
-    ax = draw.profiles(whole)
+    ax = draw.curvature_profiles(whole)
     assert np.ptp(rasterize(ax)) > 0
     np.testing.assert_array_equal(curve(ax, RANDOM).get_ydata(), whole.random[0])
     for k, line in enumerate(ax.lines[:5]):
@@ -71,7 +71,7 @@ def test_random_directions_are_drawn_each_with_their_mean_quartiles_and_extremes
 
 def test_what_random_directions_do_not_show_is_named_with_its_curvature() -> None:
     whole = whole_of(at=-0.5)
-    ax = draw.profiles(whole)
+    ax = draw.curvature_profiles(whole)
     for label, profile in (
         ("sharpest direction (curvature 4)", whole.sharpest),
         ("direction of the smallest eigenvalue (curvature \N{MINUS SIGN}0.25)", whole.steepest),
@@ -88,13 +88,13 @@ def test_what_random_directions_do_not_show_is_named_with_its_curvature() -> Non
 
 
 def test_the_initialization_is_marked_where_it_lies() -> None:
-    ax = draw.profiles(whole_of(at=-0.5))
+    ax = draw.curvature_profiles(whole_of(at=-0.5))
     assert list(curve(ax, "the initialization").get_xdata()) == [-0.5, -0.5]
     assert not ax.texts
 
 
 def test_an_initialization_outside_the_picture_is_said_to_be_there(rasterize: Rasterize) -> None:
-    ax = draw.profiles(whole_of(at=-3.0))
+    ax = draw.curvature_profiles(whole_of(at=-3.0))
     rasterize(ax)
     assert [text.get_text() for text in ax.texts] == [
         "\N{LEFTWARDS ARROW} initialization at \N{MINUS SIGN}3"
@@ -104,18 +104,18 @@ def test_an_initialization_outside_the_picture_is_said_to_be_there(rasterize: Ra
 
 
 def test_the_scale_is_log_where_the_loss_grows_twentyfold_and_as_asked_for_else() -> None:
-    assert draw.profiles(whole_of()).get_yscale() == "linear"
-    assert draw.profiles(whole_of(floor=0.01)).get_yscale() == "log"
-    assert draw.profiles(whole_of(floor=0.01), scale="linear").get_yscale() == "linear"
+    assert draw.curvature_profiles(whole_of()).get_yscale() == "linear"
+    assert draw.curvature_profiles(whole_of(floor=0.01)).get_yscale() == "log"
+    assert draw.curvature_profiles(whole_of(floor=0.01), scale="linear").get_yscale() == "linear"
     with pytest.raises(DrawError, match="scale='cubic' is not known"):
-        draw.profiles(whole_of(), scale="cubic")
+        draw.curvature_profiles(whole_of(), scale="cubic")
 
 
 def test_missing_values_are_gaps_of_mean_and_bands_with_a_cross(rasterize: Rasterize) -> None:
     whole = whole_of()
     whole.random[2, 0] = np.inf
     whole.sharpest[10] = np.nan
-    ax = draw.profiles(whole)
+    ax = draw.curvature_profiles(whole)
     rasterize(ax)
     mean = curve(ax, "their mean").get_ydata()
     assert list(np.flatnonzero(np.isnan(mean))) == [0]
@@ -128,7 +128,9 @@ def test_missing_values_are_gaps_of_mean_and_bands_with_a_cross(rasterize: Raste
 def test_several_minima_stand_side_by_side_on_one_scale_with_one_legend(
     rasterize: Rasterize,
 ) -> None:
-    figure = draw.whole([whole_of(), whole_of(floor=0.01, at=-0.5)], labels=["a", "b"])
+    figure = draw.representativeness_figure(
+        [whole_of(), whole_of(floor=0.01, at=-0.5)], labels=["a", "b"]
+    )
     rasterize(figure)
     first, second = figure.axes
     assert first.get_ylim() == second.get_ylim()
@@ -149,13 +151,13 @@ def test_several_minima_stand_side_by_side_on_one_scale_with_one_legend(
 
 def test_minima_seen_along_different_numbers_of_directions_have_one_entry_for_them() -> None:
     fewer = replace(whole_of(), random=whole_of().random[:4])
-    figure = draw.whole([whole_of(), fewer])
+    figure = draw.representativeness_figure([whole_of(), fewer])
     assert legend(figure.legends[0])[0] == "random directions"
     assert figure.axes[0].get_title().startswith("12,345 parameters")
 
 
 def test_wrong_calls_get_a_sentence() -> None:
-    with pytest.raises(DrawError, match="Nothing was given"):
-        draw.whole([])
+    with pytest.raises(DrawError, match=r"No result of ls\.representativeness was given"):
+        draw.representativeness_figure([])
     with pytest.raises(DrawError, match="does not name 1 of the minima"):
-        draw.whole([whole_of()], labels=["a", "b"])
+        draw.representativeness_figure([whole_of()], labels=["a", "b"])

@@ -24,7 +24,7 @@ def titles(figure: Any) -> list[str]:
 def test_planes_of_every_kind_stand_side_by_side_with_one_color_bar(
     kind: str, bowl: Landscape, holed: Landscape, constant: Landscape, rasterize: Rasterize
 ) -> None:
-    figure = draw.side_by_side([bowl, holed, constant], kind=kind, labels=["a", "b", "c"])
+    figure = draw.side_by_side_figure([bowl, holed, constant], kind=kind, labels=["a", "b", "c"])
     rasterize(figure)
     assert titles(figure) == ["a", "b", "c"]
     assert len(figure.axes) == 4
@@ -32,7 +32,7 @@ def test_planes_of_every_kind_stand_side_by_side_with_one_color_bar(
 
 
 def test_all_panels_have_the_color_scale_of_all_values(bowl: Landscape, rugged: Landscape) -> None:
-    figure = draw.side_by_side([bowl, rugged], kind="heatmap")
+    figure = draw.side_by_side_figure([bowl, rugged], kind="heatmap")
     both = np.concatenate([land.data["loss"].values.ravel() for land in (bowl, rugged)])
     meshes = [c for ax in figure.axes[:2] for c in ax.collections if isinstance(c, QuadMesh)]
     assert [mesh.get_clim() for mesh in meshes] == [(both.min(), both.max())] * 2
@@ -40,7 +40,7 @@ def test_all_panels_have_the_color_scale_of_all_values(bowl: Landscape, rugged: 
 
 
 def test_surfaces_have_one_height_axis(bowl: Landscape, shallow: Landscape) -> None:
-    figure = draw.side_by_side([bowl, shallow], kind="surface")
+    figure = draw.side_by_side_figure([bowl, shallow], kind="surface")
     first, second = figure.axes[:2]
     assert first.get_zlim() == second.get_zlim()  # type: ignore[attr-defined]
 
@@ -48,7 +48,7 @@ def test_surfaces_have_one_height_axis(bowl: Landscape, shallow: Landscape) -> N
 def test_lines_stand_side_by_side_on_one_range(
     training: Landscape, shifted: Landscape, rasterize: Rasterize
 ) -> None:
-    figure = draw.side_by_side([training, shifted], kind="line")
+    figure = draw.side_by_side_figure([training, shifted], kind="line")
     rasterize(figure)
     first, second = [ax for ax in figure.axes if ax.get_title()]
     assert first.get_ylim() == second.get_ylim()
@@ -58,7 +58,7 @@ def test_lines_stand_side_by_side_on_one_range(
 def test_four_panels_make_a_square_and_five_make_two_rows(bowl: Landscape) -> None:
     rows, columns = [], []
     for count in (4, 5):
-        panels: list[Any] = draw.side_by_side([bowl] * count, kind="heatmap").axes[:-1]
+        panels: list[Any] = draw.side_by_side_figure([bowl] * count, kind="heatmap").axes[:-1]
         places = [panel.get_subplotspec() for panel in panels]
         rows.append(max(place.rowspan.stop for place in places))
         columns.append(max(place.colspan.stop for place in places))
@@ -70,16 +70,16 @@ def test_a_landscape_of_holes_only_is_drawn_beside_others(
 ) -> None:
     signed.data["loss"].values[:] = np.nan
     for kind in ("filled", "contour", "heatmap", "surface"):
-        figure = draw.side_by_side([bowl, signed], kind=kind)
+        figure = draw.side_by_side_figure([bowl, signed], kind=kind)
         rasterize(figure)
 
 
 def test_wrong_calls_get_a_sentence(bowl: Landscape, training: Landscape) -> None:
     with pytest.raises(DrawError, match="kind='pie' is not known; expected 'line' or one of"):
-        draw.side_by_side([bowl], kind="pie")
+        draw.side_by_side_figure([bowl], kind="pie")
     with pytest.raises(DrawError, match="No landscape was given"):
-        draw.side_by_side([])
+        draw.side_by_side_figure([])
     with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
-        draw.side_by_side([bowl, training])
+        draw.side_by_side_figure([bowl, training])
     with pytest.raises(DrawError, match="does not name 1 landscape"):
-        draw.side_by_side([bowl], labels="a")
+        draw.side_by_side_figure([bowl], labels="a")

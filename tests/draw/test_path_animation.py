@@ -143,7 +143,7 @@ def test_steps_and_fractions_of_epochs_stand_on_the_clock(
 def test_a_gif_is_repeated_and_its_last_picture_stands(
     ground: Landscape, descent: Any, tmp_path: Path
 ) -> None:
-    path = draw.walk(ground, descent, tmp_path / "new" / "w.gif", seconds=1.5, fps=10)
+    path = draw.animate(ground, descent, tmp_path / "new" / "w.gif", seconds=1.5, fps=10)
     assert path == tmp_path / "new" / "w.gif"
     assert path.stat().st_size < 400_000
     durations, pictures = [], []
@@ -172,7 +172,7 @@ def test_the_surface_is_drawn_once(
         whole(figure, renderer)
 
     monkeypatch.setattr(Figure, "draw", draw_figure)
-    draw.walk(ground, descent, tmp_path / "w.gif", seconds=0.5)
+    draw.animate(ground, descent, tmp_path / "w.gif", seconds=0.5)
     assert len(drawn) == 1
 
 
@@ -192,7 +192,7 @@ def test_an_mp4_holds_the_pictures_and_two_seconds_of_the_last(
     ground: Landscape, descent: Any, tmp_path: Path
 ) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    path = draw.walk(ground, descent, tmp_path / "w.mp4", seconds=1.0, fps=8)
+    path = draw.animate(ground, descent, tmp_path / "w.mp4", seconds=1.0, fps=8)
     last = stage_of(ground, descent).picture(20.0)
     height, width, _ = last.shape
     assert (height % 2, width % 2) == (0, 0)
@@ -219,7 +219,7 @@ def test_an_ffmpeg_that_fails_is_quoted_and_an_old_film_stays(
     old = tmp_path / "w.mp4"
     old.write_text("old")
     with pytest.raises(DrawError, match=r"could not make the \.mp4 \(no such encoder\)"):
-        draw.walk(ground, descent, old, seconds=1)
+        draw.animate(ground, descent, old, seconds=1)
     assert old.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "w.mp4"]
 
@@ -229,7 +229,7 @@ def test_the_ffmpeg_of_the_path_comes_first(
 ) -> None:
     program(tmp_path / "bin", 'for last; do :; done; cat > /dev/null; echo mine > "$last"')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    assert draw.walk(ground, descent, tmp_path / "w.mp4", seconds=0.5).read_text() == "mine\n"
+    assert draw.animate(ground, descent, tmp_path / "w.mp4", seconds=0.5).read_text() == "mine\n"
 
 
 def test_without_ffmpeg_the_pip_line_is_told(
@@ -238,8 +238,8 @@ def test_without_ffmpeg_the_pip_line_is_told(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'landscope\[video\]'"):
-        draw.walk(ground, descent, tmp_path / "w.mp4")
-    assert draw.walk(ground, descent, tmp_path / "w.gif", seconds=0.2).exists()
+        draw.animate(ground, descent, tmp_path / "w.mp4")
+    assert draw.animate(ground, descent, tmp_path / "w.gif", seconds=0.2).exists()
 
 
 def test_wrong_calls_get_a_sentence(
@@ -247,19 +247,19 @@ def test_wrong_calls_get_a_sentence(
 ) -> None:
     gif = tmp_path / "w.gif"
     with pytest.raises(DrawError, match=r"ends in '\.avi'; an animation is saved as \.gif, \.mp4"):
-        draw.walk(ground, descent, tmp_path / "w.avi")
+        draw.animate(ground, descent, tmp_path / "w.avi")
     for pace in ({"seconds": 0}, {"seconds": 1e4}, {"fps": 0}, {"fps": 60}):
         with pytest.raises(DrawError, match="is no animation; expected up to 600 seconds"):
-            draw.walk(ground, descent, gif, **pace)
+            draw.animate(ground, descent, gif, **pace)
     with pytest.raises(DrawError, match="kind='line' is not known; expected one of 'filled'"):
-        draw.walk(ground, descent, gif, kind="line")
+        draw.animate(ground, descent, gif, kind="line")
     with pytest.raises(DrawError, match="'SGD' has no finite 'loss', so it has no height"):
-        draw.walk(ground, changed(descent, loss=None), gif, kind="surface")
+        draw.animate(ground, changed(descent, loss=None), gif, kind="surface")
     with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
-        draw.walk(training, descent, gif)
+        draw.animate(training, descent, gif)
     with pytest.raises(DrawError, match="No path was given"):
-        draw.walk(ground, [], gif)
+        draw.animate(ground, [], gif)
     assert not gif.exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(DrawError, match="cannot be written"):
-        draw.walk(ground, descent, tmp_path / "file" / "w.gif", seconds=0.2)
+        draw.animate(ground, descent, tmp_path / "file" / "w.gif", seconds=0.2)

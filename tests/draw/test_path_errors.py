@@ -18,7 +18,7 @@ Change = Callable[..., Any]
 
 
 def test_distances_and_losses_stand_beside_each_other(descent: Any) -> None:
-    figure = draw.path_errors(descent)
+    figure = draw.path_errors_figure(descent)
     upper, lower, right = figure.axes
     np.testing.assert_allclose(
         line(upper, "relative").get_ydata(), 100 * descent["relative_distance"]
@@ -40,7 +40,7 @@ def test_at_the_center_itself_there_is_no_relative_distance(descent: Any, change
     distance, share = descent["distance"].copy(), descent["relative_distance"].copy()
     distance[-1] = share[-1] = 0.0
     ended = changed(descent, distance=distance, relative_distance=share)
-    drawn = line(draw.path_errors(ended).axes[0], "relative").get_ydata()
+    drawn = line(draw.path_errors_figure(ended).axes[0], "relative").get_ydata()
     assert np.flatnonzero(np.isnan(drawn)).tolist() == [20]
 
 
@@ -48,14 +48,14 @@ def test_without_losses_there_are_distances_only(
     ground: Landscape, descent: Any, changed: Change
 ) -> None:
     bare = changed(descent, loss=None, projected_loss=None)
-    assert len(draw.path_errors(bare).axes) == 2  # left and right
-    assert len(draw.trajectory(ground, bare).axes) == 3
+    assert len(draw.path_errors_figure(bare).axes) == 2  # left and right
+    assert len(draw.path_figure(ground, bare).axes) == 3
 
 
 def test_a_loss_that_is_not_finite_leaves_a_gap_and_a_cross(descent: Any, changed: Change) -> None:
     loss = descent["loss"].copy()
     loss[[3, 4]] = np.nan, np.inf
-    lower = draw.path_errors(changed(descent, loss=loss)).axes[1]
+    lower = draw.path_errors_figure(changed(descent, loss=loss)).axes[1]
     assert np.flatnonzero(np.isnan(line(lower, "loss").get_ydata())).tolist() == [3, 4]
     assert line(lower, "lost").get_xdata().tolist() == [3.0, 4.0]
     assert texts(lower)[-1] == "not finite"
@@ -66,10 +66,10 @@ def test_errors_of_several_paths_have_their_colors_and_given_axes(
 ) -> None:
     figure = Figure()
     axes = list(figure.subplots(2, 1))
-    assert draw.path_errors([descent, heavy], ax=axes) is figure
+    assert draw.path_errors_figure([descent, heavy], axes=axes) is figure
     over = draw.path(ground, [descent, heavy])
     for k in range(2):
         assert line(axes[0], "relative", k).get_color() == line(over, "path", k).get_color()
     assert texts(axes[0])[:2] == ["SGD", "momentum"]
-    with pytest.raises(DrawError, match="ax has 1 axes; these paths need 2"):
-        draw.path_errors(descent, ax=axes[:1])
+    with pytest.raises(DrawError, match="axes has 1; these paths need 2"):
+        draw.path_errors_figure(descent, axes=axes[:1])

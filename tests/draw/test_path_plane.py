@@ -203,7 +203,7 @@ def test_a_path_of_one_checkpoint_is_drawn(
     descent.data = descent.data.isel(checkpoint=[0])
     ax = draw.path(ground, descent)
     assert marks(ax, "o") == marks(ax, "*") == [[-3.0, 1.6]]
-    for picture in (ax, draw.path_errors(descent), draw.path_surface(ground, descent)):
+    for picture in (ax, draw.path_errors_figure(descent), draw.path_surface(ground, descent)):
         assert np.ptp(rasterize(picture)) > 0
 
 
@@ -219,10 +219,10 @@ def test_holes_and_marks_share_one_legend(ground: Landscape, descent: Any) -> No
 
 
 def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy: Any) -> None:
-    plane, upper, *_ = draw.trajectory(ground, [descent, heavy]).axes
+    plane, upper, *_ = draw.path_figure(ground, [descent, heavy]).axes
     assert texts(plane)[:2] == ["SGD", "momentum"]
     assert texts(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
-    assert texts(draw.path_errors([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
+    assert texts(draw.path_errors_figure([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
 
 
 def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
@@ -232,7 +232,7 @@ def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: 
         with pytest.raises(DrawError, match=expected):
             draw.path(ground, odd)
         with pytest.raises(DrawError, match=expected):
-            draw.path_errors(odd)
+            draw.path_errors_figure(odd)
     lands: list[Any] = [descent, ground.data]
     for odd in lands:
         with pytest.raises(DrawError, match=f"land is a {type(odd).__name__}; expected a Landsc"):
@@ -242,7 +242,7 @@ def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: 
 def test_both_panels_together_are_a_figure(
     trained: tuple[Landscape, Any], rasterize: Callable[..., Any]
 ) -> None:
-    figure = draw.trajectory(*trained, kind="filled")
+    figure = draw.path_figure(*trained, kind="filled")
     plane, upper, lower = figure.axes[:3]
     assert len(line(plane, "path").get_segments()) == 19
     np.testing.assert_array_equal(line(lower, "loss").get_ydata(), trained[1]["loss"])
@@ -256,7 +256,7 @@ def test_a_path_over_another_plane_is_refused(ground: Landscape, descent: Any) -
     descent.data.attrs["slice"] = "Plane a"
     draw.path(ground, descent)
     descent.data.attrs["slice"] = "Plane b"
-    for render in (draw.path, draw.trajectory, draw.path_surface):
+    for render in (draw.path, draw.path_figure, draw.path_surface):
         with pytest.raises(DrawError, match="onto another plane than the one that was scanned"):
             render(ground, descent)
 
@@ -265,7 +265,7 @@ def test_wrong_calls_get_a_sentence(
     ground: Landscape, descent: Any, changed: Change, training: Landscape, volume: Landscape
 ) -> None:
     nan = np.full(21, np.nan)
-    for render in (draw.path, draw.trajectory, draw.path_surface):
+    for render in (draw.path, draw.path_figure, draw.path_surface):
         with pytest.raises(DrawError, match="No path was given"):
             render(ground, [])
         with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):

@@ -38,7 +38,7 @@ def test_quantities_of_a_plane_stand_side_by_side_with_one_color_bar(
     averaged: Landscape, kind: str, rasterize: Rasterize
 ) -> None:
     before = averaged.data.copy(deep=True)
-    figure = draw.quantities(averaged, BOTH, kind=kind)
+    figure = draw.quantities_figure(averaged, BOTH, kind=kind)
     rasterize(figure)
     assert [ax.get_title() for ax in figure.axes[:2]] == ["loss", "averaged loss"]
     assert [ax.get_ylabel() for ax in figure.axes[2:]] == ["loss (nat)"]
@@ -47,7 +47,7 @@ def test_quantities_of_a_plane_stand_side_by_side_with_one_color_bar(
 
 
 def test_the_color_scale_is_that_of_all_of_them(averaged: Landscape) -> None:
-    figure = draw.quantities(averaged, BOTH, kind="heatmap", labels=["raw", "mean"])
+    figure = draw.quantities_figure(averaged, BOTH, kind="heatmap", labels=["raw", "mean"])
     meshes = [c for ax in figure.axes[:2] for c in ax.collections if isinstance(c, QuadMesh)]
     values = [averaged.data[name].values for name in BOTH]
     for mesh, field in zip(meshes, values, strict=True):
@@ -60,7 +60,7 @@ def test_the_color_scale_is_that_of_all_of_them(averaged: Landscape) -> None:
 def test_quantities_of_a_line_lie_over_each_other_with_bands_of_their_errors(
     averaged_line: Landscape, rasterize: Rasterize
 ) -> None:
-    figure = draw.quantities(averaged_line, BOTH, scale="linear")
+    figure = draw.quantities_figure(averaged_line, BOTH, scale="linear")
     rasterize(figure)
     (ax,) = figure.axes
     curves = [line for line in ax.lines if len(np.asarray(line.get_xdata())) > 4]
@@ -83,16 +83,18 @@ def test_quantities_of_a_line_lie_over_each_other_with_bands_of_their_errors(
 
 
 def test_curves_of_a_line_can_be_named(averaged_line: Landscape) -> None:
-    (ax,) = draw.quantities(averaged_line, BOTH, labels=["raw", "mean"]).axes
+    (ax,) = draw.quantities_figure(averaged_line, BOTH, labels=["raw", "mean"]).axes
     assert ax.get_ylabel() == "raw, mean (nat)"
 
 
 def test_wrong_calls_get_a_sentence(averaged: Landscape) -> None:
-    with pytest.raises(DrawError, match="names='loss' are no quantities: give several in a list"):
-        draw.quantities(averaged, "loss")
+    with pytest.raises(
+        DrawError, match="quantities='loss' does not name several: give them in a list"
+    ):
+        draw.quantities_figure(averaged, "loss")
     with pytest.raises(DrawError, match="quantity='lost' is not in the landscape; it has 'loss'"):
-        draw.quantities(averaged, ["loss", "lost"])
+        draw.quantities_figure(averaged, ["loss", "lost"])
     with pytest.raises(DrawError, match=r"are in different units \(%, nat\)"):
-        draw.quantities(averaged, ["loss", "accuracy"])
+        draw.quantities_figure(averaged, ["loss", "accuracy"])
     with pytest.raises(DrawError, match="does not name 2 quantities"):
-        draw.quantities(averaged, BOTH, labels=["one"])
+        draw.quantities_figure(averaged, BOTH, labels=["one"])

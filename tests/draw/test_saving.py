@@ -29,7 +29,7 @@ def test_a_png_has_the_size_and_resolution_asked_for(bowl: Landscape, tmp_path: 
 
 
 def test_a_figure_and_its_axes_are_saved_alike(bowl: Landscape, tmp_path: Path) -> None:
-    figure = draw.side_by_side([bowl, bowl])
+    figure = draw.side_by_side_figure([bowl, bowl])
     whole = draw.save(figure, tmp_path / "figure.png", dpi=40)
     again = draw.save(figure.axes[0], tmp_path / "axes.png", dpi=40)
     with Image.open(whole) as a, Image.open(again) as b:

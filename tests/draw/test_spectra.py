@@ -126,9 +126,9 @@ def test_a_scale_that_is_asked_for_is_taken(network: Spectrum) -> None:
 def test_several_spectra_share_axes_with_a_color_and_a_row_of_ticks_each(
     network: Spectrum, rasterize: Rasterize
 ) -> None:
-    ax = draw.spectrum(network, label="skips")
+    ax = draw.spectrum(network, labels=["skips"])
     before = ax.get_xlim()
-    draw.spectrum(spectrum_of(3000, [-5.0, 1.0, 2.0, 20.0]), ax=ax, label="no skips")
+    draw.spectrum(spectrum_of(3000, [-5.0, 1.0, 2.0, 20.0]), ax=ax, labels=["no skips"])
     rasterize(ax)
     first, second = drawn(ax, "density")
     assert first.get_color() != second.get_color()

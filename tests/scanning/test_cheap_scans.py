@@ -189,11 +189,11 @@ def test_errors_can_be_drawn_and_exact_surfaces_have_none(
     objective: ls.Objective, full: ls.Landscape
 ) -> None:
     land = ls.scan(objective, _plane(objective), ls.Adaptive(resolution=15), engine=ENGINE)
-    axes = ls.draw.errors(land)
+    axes = ls.draw.error_map(land)
     (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(np.asarray(dots.get_xdata())) == int(land.data["evaluated"].sum())
     with pytest.raises(ls.errors.DrawError, match="values of a full grid are exact"):
-        ls.draw.errors(full)
+        ls.draw.error_map(full)
 
 
 def test_a_kill_between_an_anchor_and_its_samples_changes_nothing(

@@ -30,8 +30,8 @@ def ensemble(
 ) -> list[Landscape]:
     """Return the landscapes over several random planes (or lines) through the center.
 
-    Draw planes as small multiples on one scale, ``ls.draw.side_by_side(lands)``, and lines as a
-    band, ``ls.draw.band(lands)``: what differs among them is chance, not the network.
+    Draw planes as small multiples on one scale, ``ls.draw.side_by_side_figure(lands)``, and lines
+    as a band, ``ls.draw.loss_band(lands)``: what differs among them is chance, not the network.
 
     Args:
         objective: what to evaluate.
@@ -54,7 +54,7 @@ def ensemble(
         >>> data = torch.randn(20, 4), torch.randint(3, (20,))
         >>> objective = ls.Objective(torch.nn.Linear(4, 3), torch.nn.CrossEntropyLoss(), data)
         >>> lands = ls.ensemble(objective, 3, ls.Grid(5), axes=1)
-        >>> axes = ls.draw.band(lands)
+        >>> axes = ls.draw.loss_band(lands)
     """
     if count < 1 or axes not in (1, 2):
         raise ParamsError(f"count={count}, axes={axes}; expected 1 or more, and 1 or 2 axes.")

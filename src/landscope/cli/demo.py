@@ -162,10 +162,10 @@ def _pictures(
     files = []
     for kind, lands in (("surface", planes), ("filled", planes), ("contour", planes),
                         ("heatmap", planes), ("line", lines)):  # fmt: skip
-        figure = draw.side_by_side(lands, kind=kind)
+        figure = draw.side_by_side_figure(lands, kind=kind)
         files.append(draw.save(figure, folder / f"{kind}.png"))
     if maps:
-        files.append(draw.save(draw.convexities(maps), folder / "convexity.png"))
+        files.append(draw.save(draw.convexity_figure(maps), folder / "convexity.png"))
     return [*files, draw.page(planes, folder / "page.html", title=title)]
 
 

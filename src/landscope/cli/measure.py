@@ -161,7 +161,7 @@ def convexity(
         )  # fmt: skip
     report.tell(land, out)
     files = [draw.save(draw.convexity(land), Path(out) / "convexity.png")]
-    files.append(draw.save(draw.convexity_beside(land), Path(out) / "convexity_beside.png"))
+    files.append(draw.save(draw.convexity_figure(land), Path(out) / "convexity_beside.png"))
     report.tell_files(files)
 
 
@@ -227,12 +227,12 @@ def whole(
         "surfaces": surfaces, "seed": seed, "set": set_,
     }  # fmt: skip
     run_folder.note(folder, asked, seconds=time.perf_counter() - began)
-    files = [folder / WHOLE, draw.save(draw.profiles(found), folder / "whole.png")]
+    files = [folder / WHOLE, draw.save(draw.curvature_profiles(found), folder / "whole.png")]
     if surfaces:
         with report.stoppable(out), show_bar(f"surfaces {target}") as progress:
             lands = ensemble(
                 objective, surfaces, engine=options.make_engine(engine, workers, address, gpus),
                 folder=folder / "surfaces", seed=seed, progress=progress,
             )  # fmt: skip
-        files.append(draw.save(draw.side_by_side(lands), folder / "surfaces.png"))
+        files.append(draw.save(draw.side_by_side_figure(lands), folder / "surfaces.png"))
     report.tell_files(files)

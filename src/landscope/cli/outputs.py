@@ -36,7 +36,7 @@ def plot(
         kinds = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
         files = [
             draw.save(
-                draw.side_by_side(lands, kind=name, quantity=quantity, scale=scale),
+                draw.side_by_side_figure(lands, kind=name, quantity=quantity, scale=scale),
                 folder / f"side_by_side_{name}.{kind}",
             )
             for name in kinds

@@ -305,7 +305,7 @@ def pictures(
     place = Path(folder)
     extra = []
     if "averaged_loss" in land.data and quantity is None:
-        beside = draw.quantities(land, ("loss", "averaged_loss"), scale=scale)
+        beside = draw.quantities_figure(land, ("loss", "averaged_loss"), scale=scale)
         extra = [draw.save(beside, place / f"averaged.{kind}")]
     if len(land.dims) == 1:
         scales = [scale] if scale else ["linear", "log"] if _positive(land) else ["linear"]
@@ -318,7 +318,7 @@ def pictures(
         "heatmap": draw.heatmap,
     }
     if f"{land.quantity}_error" in land.data:
-        renderers["error"] = lambda land, **_: draw.errors(land)
+        renderers["error"] = lambda land, **_: draw.error_map(land)
     stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
     return [
         draw.save(render(land, quantity=quantity, scale=scale), place / f"{name}{stem}.{kind}")

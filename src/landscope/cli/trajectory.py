@@ -127,7 +127,7 @@ def trajectory(
     files = [*run_folder.pictures(land, out), *pictures(land, out, out)]
     files.append(draw.page([land], out / "page.html", paths=[paths]))
     if animate is not None:
-        files.append(draw.walk(land, paths, out / f"walk.{animate}"))
+        files.append(draw.animate(land, paths, out / f"walk.{animate}"))
     report.tell_files(files)
 
 
@@ -171,7 +171,7 @@ def pictures(
         return []
     return [
         draw.save(draw.path(land, paths, scale=scale), folder / f"path.{kind}"),
-        draw.save(draw.path_errors(paths), folder / f"path_errors.{kind}"),
+        draw.save(draw.path_errors_figure(paths), folder / f"path_errors.{kind}"),
         draw.save(draw.path_surface(land, paths, scale=scale), folder / f"path_surface.{kind}"),
     ]
 

@@ -17,7 +17,7 @@ from landscope.draw.axes import new_axes
 from landscope.draw.levels import FloatArray
 from landscope.draw.line_scene import LineScene, build_line_scene
 from landscope.draw.lines import CROSS, CYCLE, dress, lonely, mark_holes
-from landscope.draw.values import axis_values, several
+from landscope.draw.values import Landscapes, axis_values, list_landscapes
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -27,23 +27,23 @@ _EXTREMES: dict[str, Any] = {"alpha": 0.13, "lw": 0, "zorder": 1.5}
 UNDER: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
 
 
-def band(
-    lands: Sequence[Landscape],
+def loss_band(
+    lands: Landscapes,
     *,
-    ax: Axes | None = None,
-    scale: str | None = None,
     quantity: str | None = None,
+    scale: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with an ensemble of lines: each, their mean, the middle half and the extremes.
 
-    For planes see ``side_by_side``.
+    For planes see ``side_by_side_figure``.
 
     Args:
         lands: two or more landscapes with dims ("x",), all with the same coordinates.
-        ax: where to draw. Default: a new figure.
+        quantity: name of a variable. Default: that of the first landscape.
         scale: "log" or "linear". Default: log when all finite values are positive, are no
             percentages, and the largest is more than 20 times the smallest.
-        quantity: name of a variable. Default: that of the first landscape.
+        ax: where to draw. Default: a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
@@ -52,13 +52,13 @@ def band(
         DrawError: when the landscapes are no such ensemble; the text says what to do.
 
     Example:
-        >>> axes = ls.draw.band([first, second, third])  # doctest: +SKIP
+        >>> axes = ls.draw.loss_band([first, second, third])  # doctest: +SKIP
     """
-    lands = several(lands)
+    lands = list_landscapes(lands)
     _check_ensemble(lands)
     name = quantity or lands[0].quantity
-    first = build_line_scene(lands[0], quantities=name, scale=scale, beside=lands[1:])
-    rest = [build_line_scene(o, quantities=name, scale=first.scale) for o in lands[1:]]
+    first = build_line_scene(lands[0], quantity=name, scale=scale, beside=lands[1:])
+    rest = [build_line_scene(o, quantity=name, scale=first.scale) for o in lands[1:]]
     scenes = [first, *rest]
     if ax is None:
         ax = new_axes((6.8, 4.2))

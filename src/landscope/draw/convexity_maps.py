@@ -19,7 +19,7 @@ from landscope.draw.labels import tick
 from landscope.draw.panels import panel_grid
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
 from landscope.draw.planes import paint_filled, paint_heatmap
-from landscope.draw.values import named, names_of, several
+from landscope.draw.values import Landscapes, list_landscapes, named, names_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -59,56 +59,57 @@ def convexity(land: Landscape, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def convexity_beside(land: Landscape) -> Figure:
-    """Return a figure with the loss at the left and the map of ``convexity`` at the right.
+def convexity_figure(lands: Landscapes, *, labels: Sequence[str] | None = None) -> Figure:
+    """Return a figure with the loss and the map of ``convexity`` of one landscape, or of several.
+
+    The loss of one landscape stands at the left of its map; those of several stand in a row above
+    their maps, on one scale.
 
     Args:
-        land: a plane that was scanned with ``ls.curvature.hessian_extremes()``.
-
-    Raises:
-        DrawError: when the landscape has no convexity, or cannot be drawn; the text says what to
-            do.
-
-    Example:
-        >>> figure = ls.draw.convexity_beside(land)  # doctest: +SKIP
-    """
-    bends, loss = _scene(land), build_plane_scene(land)
-    figure, (left, right) = panel_grid(2, plane_size(loss, 5.6))
-    paint_filled(loss, left)
-    add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
-    _paint(bends, right)
-    # Cells reach half a step beyond the points: the picture of both ends at the points.
-    right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
-    left.set_title(loss.label)
-    right.set_title("convexity")
-    if loss.title:
-        figure.suptitle(loss.title)
-    return figure
-
-
-def convexities(lands: Sequence[Landscape], *, labels: Sequence[str] | None = None) -> Figure:
-    """Return a figure with the maps of several landscapes side by side, each under its loss.
-
-    Args:
-        lands: planes that were scanned with ``ls.curvature.hessian_extremes()``.
+        lands: one plane that was scanned with ``ls.curvature.hessian_extremes()``, or several.
         labels: a title for each. Default: the landscapes' titles.
 
     Raises:
         DrawError: when one has no convexity, or cannot be drawn; the text says what to do.
 
     Example:
-        >>> figure = ls.draw.convexities([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
+        >>> figure = ls.draw.convexity_figure([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
     """
-    lands = several(lands)
-    losses = [build_plane_scene(one, beside=lands) for one in lands]
-    bends = [_scene(one) for one in lands]
-    count, (width, height) = len(lands), plane_size(losses[0], 4.6)
+    lands = list_landscapes(lands)
+    maps = [_scene(land) for land in lands]
+    losses = [build_plane_scene(land, beside=lands) for land in lands]
+    names = named(lands, labels)
+    if len(lands) == 1:
+        return _beside(losses[0], maps[0], names[0] if labels else losses[0].title)
+    return _below(losses, maps, names)
+
+
+def _beside(loss: PlaneScene, convexity: PlaneScene, title: str) -> Figure:
+    """Return a figure with the loss at the left and its map at the right."""
+    figure, (left, right) = panel_grid(2, plane_size(loss, 5.6))
+    paint_filled(loss, left)
+    add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
+    _paint(convexity, right)
+    # Cells reach half a step beyond the points: the picture of both ends at the points.
+    right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
+    left.set_title(loss.label)
+    right.set_title("convexity")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _below(
+    losses: Sequence[PlaneScene], maps: Sequence[PlaneScene], names: Sequence[str]
+) -> Figure:
+    """Return a figure with losses in a row, and each map below its loss."""
+    count, (width, height) = len(losses), plane_size(losses[0], 4.6)
     figure = Figure(figsize=(width * count + 1.2, 2 * height), layout="compressed")
     axes = figure.subplots(2, count, squeeze=False)
-    for k, name in enumerate(named(lands, labels)):
+    for k, name in enumerate(names):
         paint_filled(losses[k], axes[0, k])
         axes[0, k].set_title(name)
-        _paint_cells(bends[k], axes[1, k])
+        _paint_cells(maps[k], axes[1, k])
         axes[1, k].set(xlim=axes[0, k].get_xlim(), ylim=axes[0, k].get_ylim())
     add_color_bar(losses[0], figure, ax=list(axes[0]), shrink=0.9)
     (mesh,) = (drawn for drawn in axes[1, 0].collections if isinstance(drawn, QuadMesh))

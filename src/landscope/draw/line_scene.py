@@ -73,7 +73,7 @@ class LineScene:
 def build_line_scene(
     land: Landscape,
     *,
-    quantities: str | Sequence[str] | None = None,
+    quantity: str | Sequence[str] | None = None,
     scale: str | None = None,
     beside: Sequence[Landscape] = (),
 ) -> LineScene:
@@ -81,7 +81,7 @@ def build_line_scene(
 
     Args:
         land: a landscape with dims ("x",).
-        quantities: names of variables. Default: every loss and every percentage.
+        quantity: name of a variable, or several. Default: every loss and every percentage.
         scale: "log" or "linear", of the quantities that are no percentages. Default: log when all
             their finite values are positive and the largest is more than 20 times the smallest.
         beside: landscapes that are drawn with this one: they all get one scale and one pair of
@@ -98,9 +98,9 @@ def build_line_scene(
         >>> [trace.label for trace in scene.traces]  # doctest: +SKIP
         ['loss', 'accuracy (%)']
     """
-    if isinstance(quantities, str):
-        quantities = [quantities]
-    names = list(quantities) if quantities else curves_of(land)
+    if isinstance(quantity, str):
+        quantity = [quantity]
+    names = list(quantity) if quantity else curves_of(land)
     left = [line_values(one, n) for one in (land, *beside) for n in names if not is_percent(one, n)]
     scale = resolve_scale(left, scale, name=names[0]) if left else "linear"
     traces = tuple(_trace(land, name, scale) for name in names)

@@ -21,8 +21,7 @@ from matplotlib.patches import Patch
 from landscope.draw.axes import mark_axis, new_axes
 from landscope.draw.levels import FloatArray
 from landscope.draw.line_scene import LineScene, Trace, build_line_scene
-from landscope.draw.values import named, several
-from landscope.landscape import Landscape
+from landscope.draw.values import Landscapes, list_landscapes, named
 
 # Okabe and Ito's colors, told apart by color-blind people; the first two are loss and percentage.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -34,12 +33,12 @@ _BAND: dict[str, Any] = {"alpha": 0.2, "lw": 0, "zorder": 1.5}
 
 
 def line(
-    land_or_lands: Landscape | Sequence[Landscape],
+    lands: Landscapes,
     *,
-    quantities: str | Sequence[str] | None = None,
-    ax: Axes | None = None,
+    quantity: str | Sequence[str] | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with quantities along a line: losses on the left, percentages on the right.
 
@@ -48,12 +47,12 @@ def line(
     the landscape, as ``<name>_stderr``, has a band of 1.96 of these to both sides.
 
     Args:
-        land_or_lands: one landscape with dims ("x",), or several.
-        quantities: names of variables. Default: every loss and every percentage.
-        ax: where to draw. Default: a new figure.
+        lands: one landscape with dims ("x",), or several.
+        quantity: name of a variable, or several. Default: every loss and every percentage.
         scale: "log" or "linear", of the left-hand axis. Default: log when all its finite values
             are positive and the largest is more than 20 times the smallest.
         labels: a name for each landscape. Default: none.
+        ax: where to draw. Default: a new figure.
 
     Returns:
         The left-hand axes; their figure is ``axes.figure``.
@@ -65,9 +64,9 @@ def line(
         >>> axes = ls.draw.line(land)  # doctest: +SKIP
         >>> axes = ls.draw.line([a, b], labels=["SGD", "Adam"])  # doctest: +SKIP
     """
-    lands = several(land_or_lands)
+    lands = list_landscapes(lands)
     names = named(lands, labels) if labels is not None else None
-    scenes = [build_line_scene(o, quantities=quantities, scale=scale, beside=lands) for o in lands]
+    scenes = [build_line_scene(o, quantity=quantity, scale=scale, beside=lands) for o in lands]
     if ax is None:
         ax = new_axes((6.8, 4.2))
     paint_lines(scenes, ax, names)

@@ -17,8 +17,7 @@ from landscope.draw.line_scene import LineScene, Trace
 from landscope.draw.lines import CYCLE, dress, lonely, mark_holes
 from landscope.draw.panels import panel_grid
 from landscope.draw.scales import limits_of, paintable, resolve_scale
-from landscope.draw.values import texts_of
-from landscope.errors import DrawError
+from landscope.draw.values import as_list, texts_of
 
 if TYPE_CHECKING:
     from landscope.analysis.representative_planes import Representativeness
@@ -31,8 +30,8 @@ _WAY: dict[str, Any] = {"color": CYCLE[6], "ls": "-.", "marker": "s"}
 _PANEL = (4.8, 3.8)  # inches, wide and high
 
 
-def profiles(
-    whole: Representativeness, *, ax: Axes | None = None, scale: str | None = None
+def curvature_profiles(
+    result: Representativeness, *, scale: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Return axes with the loss over distance: along random directions and along the extreme ones.
 
@@ -41,10 +40,10 @@ def profiles(
     known, the way from the initialization, whose place is marked if it is within the picture.
 
     Args:
-        whole: what ``ls.representativeness`` returned.
-        ax: where to draw. Default: a new figure.
+        result: what ``ls.representativeness`` returned.
         scale: "log" or "linear". Default: log when all finite values are positive and the largest
             is more than 20 times the smallest.
+        ax: where to draw. Default: a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
@@ -53,32 +52,32 @@ def profiles(
         DrawError: when no loss is finite, or the scale cannot be used.
 
     Example:
-        >>> axes = ls.draw.profiles(ls.representativeness(objective))  # doctest: +SKIP
+        >>> axes = ls.draw.curvature_profiles(result)  # doctest: +SKIP
     """
-    (scene,) = _scenes([whole], scale)
+    (scene,) = _scenes([result], scale)
     if ax is None:
         ax = new_axes((6.8, 4.6))
-    ends = whole.extremes
+    ends = result.extremes
     curvatures = [f" (curvature {tick(value, 3)})" for value in (ends.largest, ends.smallest)]
-    _paint(whole, scene, ax, [f"{len(whole.random)} random directions", *curvatures])
-    ax.set_title(f"{whole.size:,} parameters")
+    _paint(result, scene, ax, [f"{len(result.random)} random directions", *curvatures])
+    ax.set_title(f"{result.size:,} parameters")
     legend_below(ax, hole_entries([scene]), columns=2)
     return ax
 
 
-def whole(
-    wholes: Sequence[Representativeness],
+def representativeness_figure(
+    results: Representativeness | Sequence[Representativeness],
     *,
-    labels: Sequence[str] | None = None,
     scale: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Figure:
-    """Return a figure with the ``profiles`` of several minima side by side, on one scale.
+    """Return a figure with the ``curvature_profiles`` of several minima side by side, on one scale.
 
     Args:
-        wholes: what ``ls.representativeness`` returned for each.
-        labels: a title for each panel. Default: how many parameters there are.
+        results: what ``ls.representativeness`` returned for one minimum, or for several.
         scale: "log" or "linear". Default: log when all finite values of all are positive and the
             largest is more than 20 times the smallest.
+        labels: a title for each panel. Default: how many parameters there are.
 
     Returns:
         The figure.
@@ -87,17 +86,16 @@ def whole(
         DrawError: when nothing was given, the labels do not fit, or the scale cannot be used.
 
     Example:
-        >>> figure = ls.draw.whole([a, b], labels=["skips", "no skips"])  # doctest: +SKIP
+        >>> figure = ls.draw.representativeness_figure([a, b], labels=["a", "b"])  # doctest: +SKIP
     """
-    if not wholes:
-        raise DrawError("Nothing was given: give what ls.representativeness returned, in a list.")
-    defaults = [f"{one.size:,} parameters" for one in wholes]
-    names = defaults if labels is None else texts_of(labels, len(wholes), "of the minima")
-    scenes = _scenes(wholes, scale)
-    figure, axes = panel_grid(len(wholes), _PANEL)
-    counts = {len(one.random) for one in wholes}
+    results = as_list(results, "result of ls.representativeness")
+    defaults = [f"{one.size:,} parameters" for one in results]
+    names = defaults if labels is None else texts_of(labels, len(results), "of the minima")
+    scenes = _scenes(results, scale)
+    figure, axes = panel_grid(len(results), _PANEL)
+    counts = {len(one.random) for one in results}
     drawn_random = f"{min(counts)} random directions" if len(counts) == 1 else "random directions"
-    for one, scene, name, ax in zip(wholes, scenes, names, axes, strict=True):
+    for one, scene, name, ax in zip(results, scenes, names, axes, strict=True):
         _paint(one, scene, ax, [drawn_random, "", ""])
         ends = [tick(value, 3) for value in (one.extremes.smallest, one.extremes.largest)]
         ax.set_title(f"{name}\ncurvature {ends[0]} to {ends[1]}", fontsize="medium")

@@ -15,7 +15,7 @@ from landscope.draw.lines import line_legend, paint_lines
 from landscope.draw.plane_scene import build_plane_scene
 from landscope.draw.planes import Painter, paint_contour, paint_filled, paint_heatmap
 from landscope.draw.surfaces import paint_surface
-from landscope.draw.values import named, several
+from landscope.draw.values import Landscapes, list_landscapes, named
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -29,24 +29,24 @@ _COLUMNS = 3  # more would be too small to read on a page
 _SURFACE, _LINE = (4.8, 4.4), (4.6, 3.4)  # inches, wide and high
 
 
-def side_by_side(
-    lands: Sequence[Landscape],
+def side_by_side_figure(
+    lands: Landscapes,
     *,
-    kind: str = "filled",
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    kind: str = "filled",
 ) -> Figure:
     """Return a figure with one panel for each landscape, all on one scale with one color bar.
 
     Args:
-        lands: landscapes of the same kind, planes or lines.
-        kind: "filled", "contour", "heatmap" or "surface" for planes, "line" for lines.
+        lands: one landscape, or several of the same kind: planes or lines.
         quantity: name of a variable. Default: that of the first landscape; for lines, every loss
             and every percentage.
         scale: "log" or "linear". Default: log when all finite values of all landscapes are
             positive and the largest is more than 20 times the smallest.
         labels: a title for each panel. Default: the landscapes' titles.
+        kind: "filled", "contour", "heatmap" or "surface" for planes, "line" for lines.
 
     Returns:
         The figure.
@@ -55,10 +55,10 @@ def side_by_side(
         DrawError: when the landscapes cannot be drawn so; the text says what to do.
 
     Example:
-        >>> figure = ls.draw.side_by_side([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
+        >>> figure = ls.draw.side_by_side_figure([a, b], labels=["a", "b"])  # doctest: +SKIP
         >>> ls.draw.save(figure, "skips.pdf")  # doctest: +SKIP
     """
-    lands = several(lands)
+    lands = list_landscapes(lands)
     names = named(lands, labels)
     if kind == "line":
         return _line_panels(lands, names, quantity, scale)
@@ -94,9 +94,7 @@ def _plane_panels(
 def _line_panels(
     lands: Sequence[Landscape], names: Sequence[str], quantity: str | None, scale: str | None
 ) -> Figure:
-    scenes = [
-        build_line_scene(one, quantities=quantity, scale=scale, beside=lands) for one in lands
-    ]
+    scenes = [build_line_scene(one, quantity=quantity, scale=scale, beside=lands) for one in lands]
     figure, axes = panel_grid(len(lands), _LINE)
     for scene, name, ax in zip(scenes, names, axes, strict=True):
         paint_lines([scene], ax)

@@ -28,17 +28,17 @@ _MOST_FPS = 50  # browsers slow a .gif with shorter frames down
 _LONGEST = 600  # seconds
 
 
-def walk(
+def animate(
     land: Landscape,
     paths: Paths,
-    file: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     *,
-    seconds: float = 8.0,
-    fps: int = 20,
-    kind: str = "filled",
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    kind: str = "filled",
+    seconds: float = 8.0,
+    fps: int = 20,
 ) -> Path:
     """Write an animation of paths being walked over a plane, and return its path.
 
@@ -49,14 +49,14 @@ def walk(
     Args:
         land: a landscape with dims ("y", "x").
         paths: one path over this plane, or several: what ``ls.paths.project`` returned.
-        file: a file that ends in .gif or .mp4; folders are made as needed. A .gif is repeated for
+        path: a file that ends in .gif or .mp4; folders are made as needed. A .gif is repeated for
             ever. An .mp4 is made by ffmpeg, from the PATH or from ``landscope[video]``.
-        seconds: from start to end; the last picture then stands for two more.
-        fps: pictures a second, 1 to 50. Default: 20, smooth to the eye.
-        kind: "contour", "filled" or "heatmap", or "surface" for paths at their true loss.
         quantity: name of a variable of the landscape. Default: ``land.quantity``.
         scale: "log" or "linear", of that quantity. Default: as for ``contour``.
         labels: a name for each path. Default: their own.
+        kind: "contour", "filled" or "heatmap", or "surface" for paths at their true loss.
+        seconds: from start to end; the last picture then stands for two more.
+        fps: pictures a second, 1 to 50. Default: 20, smooth to the eye.
 
     Returns:
         The path of the file, which appears whole or not at all.
@@ -69,9 +69,9 @@ def walk(
     Cost: about 20 ms a picture; a .gif of 8 seconds takes about 1 MB.
 
     Example:
-        >>> ls.draw.walk(land, [sgd, adam], "walk.gif")  # doctest: +SKIP
+        >>> ls.draw.animate(land, [sgd, adam], "path.gif")  # doctest: +SKIP
     """
-    path = checked(file, SUFFIXES, "an animation")
+    path = checked(path, SUFFIXES, "an animation")
     _check_pace(seconds, fps)
     ffmpeg = find_ffmpeg() if path.suffix == ".mp4" else ""
     trails = trails_of(paths, labels, land)

@@ -24,8 +24,8 @@ from landscope.errors import DrawError
 _FALL: dict[str, Any] = {"lw": 1.0, "alpha": 0.45}
 
 
-def path_errors(
-    paths: Paths, *, labels: Sequence[str] | None = None, ax: Sequence[Axes] | None = None
+def path_errors_figure(
+    paths: Paths, *, labels: Sequence[str] | None = None, axes: Sequence[Axes] | None = None
 ) -> Figure:
     """Return a figure that says how far paths run off their plane, and what that does to heights.
 
@@ -36,24 +36,24 @@ def path_errors(
     Args:
         paths: one path over a plane, or several: what ``ls.paths.project`` returned.
         labels: a name for each path. Default: their own.
-        ax: the axes for distances and for losses. Default: a new figure.
+        axes: those for distances and for losses. Default: a new figure.
 
     Raises:
         DrawError: when there is no path, one is not over a plane, or labels or axes do not fit.
 
     Example:
-        >>> figure = ls.draw.path_errors(walked)  # doctest: +SKIP
+        >>> figure = ls.draw.path_errors_figure(walked)  # doctest: +SKIP
     """
     trails = trails_of(paths, labels)
     rows = 1 + any(trail.has_losses for trail in trails)
-    own = ax is None
-    if ax is None:
+    own = axes is None
+    if axes is None:
         figure = Figure(figsize=(6.4, 0.6 + 2.9 * rows), layout="constrained")
-        ax = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
-    if len(ax) < rows:
-        raise DrawError(f"ax has {len(ax)} axes; these paths need {rows}: distances, then losses.")
-    paint_errors(trails, ax)
-    drawn = ax[0].get_figure(root=True)
+        axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+    if len(axes) < rows:
+        raise DrawError(f"axes has {len(axes)}; these paths need {rows}: distances, then losses.")
+    paint_errors(trails, axes)
+    drawn = axes[0].get_figure(root=True)
     assert drawn is not None
     if own:
         room_for_legends(drawn)

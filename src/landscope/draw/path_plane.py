@@ -52,10 +52,10 @@ def path(
     land: Landscape,
     paths: Paths,
     *,
-    kind: str = "contour",
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    kind: str = "contour",
     color: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -68,10 +68,10 @@ def path(
     Args:
         land: a landscape with dims ("y", "x").
         paths: one path over this plane, or several: what ``ls.paths.project`` returned.
-        kind: "contour", "filled" or "heatmap".
         quantity: name of a variable of the landscape. Default: ``land.quantity``.
         scale: "log" or "linear", of that quantity. Default: as for ``contour``.
         labels: a name for each path. Default: their own.
+        kind: "contour", "filled" or "heatmap".
         color: what colors a lone path: "epoch", "step", "learning_rate", "loss",
             "projected_loss", "distance" or "relative_distance". Default: epoch where it is known,
             else step.
@@ -104,17 +104,17 @@ def path(
     return ax
 
 
-def trajectory(
+def path_figure(
     land: Landscape,
     paths: Paths,
     *,
-    kind: str = "contour",
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    kind: str = "contour",
     color: str | None = None,
 ) -> Figure:
-    """Return a figure with ``path`` at the left and ``path_errors`` at the right.
+    """Return a figure with ``path`` at the left and ``path_errors_figure`` at the right.
 
     The arguments are those of ``path``.
 
@@ -122,8 +122,8 @@ def trajectory(
         DrawError: when landscape, paths, labels, kind or color cannot be drawn so.
 
     Example:
-        >>> figure = ls.draw.trajectory(land, walked)  # doctest: +SKIP
-        >>> ls.draw.save(figure, "trajectory.pdf")  # doctest: +SKIP
+        >>> figure = ls.draw.path_figure(land, walked)  # doctest: +SKIP
+        >>> ls.draw.save(figure, "path.pdf")  # doctest: +SKIP
     """
     scene = build_plane_scene(land, quantity=quantity, scale=scale)
     trails = trails_of(paths, labels, land)

@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 from landscope.draw.levels import FloatArray
 from landscope.draw.scales import limits_of, paintable, resolve_scale
-from landscope.draw.values import texts_of
+from landscope.draw.values import as_list, texts_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -175,11 +175,7 @@ def trails_of(
         >>> [trail.time_label for trail in trails_of([first, second])]  # doctest: +SKIP
         ['epoch', 'epoch']
     """
-    listed = list(paths) if isinstance(paths, Sequence) else [paths]
-    if not listed:
-        raise DrawError(
-            "No path was given: give what ls.paths.project returned, or several of these in a list."
-        )
+    listed = as_list(paths, "path")
     odd = next((one for one in listed if not _is_path(one)), listed)
     if odd is not listed:
         raise DrawError(

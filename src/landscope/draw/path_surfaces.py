@@ -49,8 +49,8 @@ def path_surface(
     *,
     quantity: str | None = None,
     scale: str | None = None,
-    clip: float | None = None,
     labels: Sequence[str] | None = None,
+    clip: float | None = None,
     color: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -64,8 +64,8 @@ def path_surface(
             these, and the metrics, where it is given an objective.
         quantity: name of a variable of the landscape and of the paths. Default: ``land.quantity``.
         scale: "log" or "linear", of heights and colors. Default: as for ``surface``.
-        clip: heights above it are drawn at it, and the picture says so. Default: none.
         labels: a name for each path. Default: their own.
+        clip: heights above it are drawn at it, and the picture says so. Default: none.
         color: what colors a lone path, as for ``path``.
         ax: where to draw; made with ``projection="3d"``. Default: a new figure.
 

@@ -25,6 +25,7 @@ from landscope.draw.scales import (
 )
 from landscope.draw.values import (
     axis_values,
+    check_landscape,
     is_percent,
     label_of,
     plane_values,
@@ -129,7 +130,7 @@ def build_plane_scene(
         >>> scene.limits, scene.holes  # doctest: +SKIP
         ((0.01, 1000.0), 0)
     """
-    _check_landscape(land)
+    check_landscape(land)
     name = quantity or land.quantity
     lands = [land, *beside]
     fields = [plane_values(one, name) for one in lands]
@@ -156,14 +157,6 @@ def build_plane_scene(
         center_value=_at_zero(fields[0], y, x),
         lowest=_lowest(fields[0], x, y),
     )
-
-
-def _check_landscape(land: Landscape) -> None:
-    if not isinstance(land, Landscape):
-        raise DrawError(
-            f"land is a {type(land).__name__}; expected a Landscape, as ls.scan and ls.load return"
-            " it."
-        )
 
 
 def need_area(scene: PlaneScene, what: str) -> None:

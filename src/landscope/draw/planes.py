@@ -47,21 +47,21 @@ def contour(
     land: Landscape,
     *,
     quantity: str | None = None,
-    ax: Axes | None = None,
     scale: str | None = None,
     levels: int | Sequence[float] | None = None,
     limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with labeled contour lines of a plane, colored by their level.
 
     Args:
         land: a landscape with dims ("y", "x").
         quantity: name of a variable. Default: ``land.quantity``.
-        ax: where to draw. Default: a new figure.
         scale: "log" or "linear". Default: log when all finite values are positive, are no
             percentages, and the largest is more than 20 times the smallest.
         levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
         limits: ends of the color scale. Default: smallest and largest value shown.
+        ax: where to draw. Default: a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
@@ -81,10 +81,10 @@ def filled(
     land: Landscape,
     *,
     quantity: str | None = None,
-    ax: Axes | None = None,
     scale: str | None = None,
     levels: int | Sequence[float] | None = None,
     limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with filled contours of a plane; the arguments are those of ``contour``.
 
@@ -102,9 +102,9 @@ def heatmap(
     land: Landscape,
     *,
     quantity: str | None = None,
-    ax: Axes | None = None,
     scale: str | None = None,
     limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with one colored cell for each value of a plane, centered on its coordinates.
 
@@ -123,19 +123,19 @@ def heatmap(
     )
 
 
-def errors(land: Landscape, *, ax: Axes | None = None, scale: str | None = None) -> Axes:
+def error_map(land: Landscape, *, scale: str | None = None, ax: Axes | None = None) -> Axes:
     """Return axes with the estimated error of each cell, and a dot where it was evaluated.
 
     Args:
         land: a plane of an adaptive scan, or of one on drawn samples.
-        ax: where to draw. Default: a new figure.
         scale: "log" or "linear", of the colors. Default: what suits the values.
+        ax: where to draw. Default: a new figure.
 
     Raises:
         DrawError: when the landscape has no estimated errors: its values are exact.
 
     Example:
-        >>> axes = ls.draw.errors(land)  # doctest: +SKIP
+        >>> axes = ls.draw.error_map(land)  # doctest: +SKIP
     """
     name = f"{land.quantity}_error"
     if name not in land.data or len(land.dims) != 2:

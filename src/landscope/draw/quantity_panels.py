@@ -8,19 +8,19 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from landscope.draw.lines import common, line
-from landscope.draw.panels import side_by_side
+from landscope.draw.panels import side_by_side_figure
 from landscope.draw.values import label_of, names_of, text_of, texts_of, title_of, unit_of
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
 
-def quantities(
+def quantities_figure(
     land: Landscape,
-    names: Sequence[str],
+    quantities: Sequence[str],
     *,
-    kind: str = "filled",
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    kind: str = "filled",
 ) -> Figure:
     """Return a figure with several quantities of one landscape, all on one scale.
 
@@ -29,11 +29,12 @@ def quantities(
 
     Args:
         land: a plane or a line.
-        names: of variables, such as ("loss", "averaged_loss"); of one unit if they are of a plane.
-        kind: of a plane: "filled", "contour", "heatmap" or "surface".
+        quantities: names of variables, such as ("loss", "averaged_loss"); of a plane all of one
+            unit.
         scale: "log" or "linear". Default: log when all finite values are positive, are no
             percentages, and the largest is more than 20 times the smallest.
         labels: a text for each. Default: their long names, with units.
+        kind: "filled", "contour", "heatmap" or "surface", of a plane.
 
     Returns:
         The figure.
@@ -43,18 +44,19 @@ def quantities(
             landscape cannot be drawn so; the text says what to do.
 
     Example:
-        >>> figure = ls.draw.quantities(land, ("loss", "averaged_loss"))  # doctest: +SKIP
+        >>> figure = ls.draw.quantities_figure(land, ("loss", "averaged_loss"))  # doctest: +SKIP
     """
+    names = quantities
     _check(land, names)
     land = _labeled(land, names, labels)
     if land.dims == ("x",):
-        figure = line(land, quantities=list(names), scale=scale).get_figure(root=True)
+        figure = line(land, quantity=list(names), scale=scale).get_figure(root=True)
         assert figure is not None
         return figure
     shared = common([label_of(land, name) for name in names])
     titles = [text_of(land, name) for name in names]
     alike = [_alone(land, name, shared) for name in names]
-    figure = side_by_side(alike, kind=kind, scale=scale, labels=titles)
+    figure = side_by_side_figure(alike, kind=kind, scale=scale, labels=titles)
     if title_of(land):
         figure.suptitle(title_of(land))
     return figure
@@ -84,7 +86,7 @@ def _alone(land: Landscape, name: str, label: str) -> Landscape:
 def _check(land: Landscape, names: Sequence[str]) -> None:
     if isinstance(names, str) or not names:
         raise DrawError(
-            f"names={names!r} are no quantities: give several in a list, such as"
+            f"quantities={names!r} does not name several: give them in a list, such as"
             " ('loss', 'averaged_loss')."
         )
     missing = [name for name in names if name not in names_of(land)]

@@ -7,6 +7,7 @@ and the picture ends a decade below it: what is lower is the foot of a hump, not
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from landscope.draw.labels import tick
 from landscope.draw.levels import FloatArray, round_numbers
 from landscope.draw.lines import CYCLE
 from landscope.draw.scales import LOG_RATIO, SCALES, paintable
+from landscope.draw.values import as_list, texts_of
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:
@@ -33,26 +35,26 @@ _TICK: dict[str, Any] = {"ls": "none", "marker": "|", "clip_on": False}
 
 
 def spectrum(
-    spectrum: Spectrum,
+    spectra: Spectrum | Sequence[Spectrum],
     *,
-    ax: Axes | None = None,
-    label: str | None = None,
     scale: str | None = None,
+    labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with the density of eigenvalues over curvature, on a log axis upwards.
 
     The ticks at the top are the eigenvalues that were found singly, between the smallest and the
     largest of all. The dotted line is the height that the smoothing gives to one eigenvalue.
-    Several spectra go into one picture by calls with the same ``ax``, each with its label.
+    A spectrum is added to a picture by a call with the same ``ax``.
 
     Args:
-        spectrum: what ``ls.curvature.spectrum`` returned.
-        ax: where to draw. Default: a new figure.
-        label: a name for the legend. Default: how many parameters there are.
+        spectra: what ``ls.curvature.spectrum`` returned, once or several times.
         scale: of the curvature: "linear", or "log": logarithmic both ways from 0, and linear near
             it, within a fiftieth of the range, where the smoothing is what one would see. Default:
             log when the largest is more than 20 times the median of those found singly, or when
             the axes have it already.
+        labels: a name for each spectrum. Default: how many parameters there are.
+        ax: where to draw. Default: a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
@@ -61,30 +63,37 @@ def spectrum(
         DrawError: when the scale is unknown, or the density is nowhere finite and positive.
 
     Example:
-        >>> ax = ls.draw.spectrum(a, label="skips")  # doctest: +SKIP
-        >>> ax = ls.draw.spectrum(b, ax=ax, label="no skips")  # doctest: +SKIP
+        >>> ax = ls.draw.spectrum([a, b], labels=["skips", "no skips"])  # doctest: +SKIP
     """
     if scale not in (None, *SCALES):
         raise DrawError(
             f"scale={scale!r} is not known; expected 'log' or 'linear', or None to let the values"
             " decide."
         )
-    shown = paintable(spectrum.density, "log")
-    if np.isnan(shown).all():
+    spectra = as_list(spectra, "spectrum")
+    names = [f"{each.size:,} eigenvalues" for each in spectra]
+    names = names if labels is None else texts_of(labels, len(spectra), "spectra")
+    densities = [paintable(each.density, "log") for each in spectra]
+    if any(np.isnan(density).all() for density in densities):
         raise DrawError("The density is nowhere finite and positive: look at spectrum.nodes.")
     if ax is None:
         ax = new_axes((6.8, 4.4))
+    for each, density, name in zip(spectra, densities, names, strict=True):
+        _paint(each, density, ax, name)
+        _frame(ax, scale or _scale(each, ax))
+    _legend(ax)
+    return ax
+
+
+def _paint(spectrum: Spectrum, shown: FloatArray, ax: Axes, name: str) -> None:
+    """Draw one density, the height of one eigenvalue and a row of ticks."""
     row = len(_drawn(ax, "density"))
     color = CYCLE[row % len(CYCLE)]
-    name = f"{spectrum.size:,} eigenvalues" if label is None else label
     name = f"{name} (smoothing width {tick(spectrum.width, 2)})"
     ax.plot(spectrum.grid, shown, color=color, lw=1.4, gid="density", label=name)
     one = 1 / (spectrum.size * spectrum.width * math.sqrt(2 * math.pi))
     ax.axhline(one, color=color, lw=0.8, ls=":", gid="one")
     _mark_ends(spectrum, ax, color, row=row)
-    _frame(ax, scale or _scale(spectrum, ax))
-    _legend(ax)
-    return ax
 
 
 def _scale(spectrum: Spectrum, ax: Axes) -> str:

@@ -34,21 +34,21 @@ def surface(
     land: Landscape,
     *,
     quantity: str | None = None,
-    ax: Axes | None = None,
     scale: str | None = None,
-    clip: float | None = None,
     limits: tuple[float, float] | None = None,
+    clip: float | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return 3-D axes with a plane as a lit surface.
 
     Args:
         land: a landscape with dims ("y", "x").
         quantity: name of a variable. Default: ``land.quantity``.
-        ax: where to draw; made with ``projection="3d"``. Default: a new figure.
         scale: "log" or "linear", of heights and colors. Default: log when all finite values are
             positive, are no percentages, and the largest is more than 20 times the smallest.
-        clip: values above it are drawn at its height, and the picture says so. Default: none.
         limits: ends of the color scale. Default: smallest and largest value, at most the clip.
+        clip: values above it are drawn at its height, and the picture says so. Default: none.
+        ax: where to draw; made with ``projection="3d"``. Default: a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.

@@ -5,7 +5,8 @@ Rows and columns come in rising order of their coordinates; values are never tou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,17 +14,47 @@ from landscope.draw.levels import FloatArray
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
+Landscapes = Landscape | Sequence[Landscape]
+T = TypeVar("T")
 
-def several(land_or_lands: Landscape | Sequence[Landscape]) -> list[Landscape]:
-    """Return a list of landscapes, also for a single one.
+
+def as_list(values: T | Sequence[T], noun: str) -> list[T]:
+    """Return one value, or several, as a list.
 
     Raises:
         DrawError: when there is none.
     """
-    lands = [land_or_lands] if isinstance(land_or_lands, Landscape) else list(land_or_lands)
-    if not lands:
-        raise DrawError("No landscape was given: give one Landscape, or several in a list.")
-    return lands
+    given: Any = values
+    several = isinstance(given, Collection | Iterator) and not isinstance(given, Mapping)
+    listed = list(given) if several else [given]
+    if not listed:
+        raise DrawError(f"No {noun} was given: give one, or several in a list.")
+    return listed
+
+
+def list_landscapes(lands: Landscapes) -> list[Landscape]:
+    """Return one landscape, or several, as a list.
+
+    Raises:
+        DrawError: when there is none, or one is no landscape.
+    """
+    listed = as_list(lands, "landscape")
+    for land in listed:
+        check_landscape(land)
+    return listed
+
+
+def check_landscape(land: object) -> None:
+    """Refuse what is no landscape.
+
+    Raises:
+        DrawError: when it is none.
+    """
+    if not isinstance(land, Landscape):
+        raise DrawError(
+            f"land is a {type(land).__name__}; expected a Landscape, as ls.scan and ls.load return"
+            " it."
+        )
 
 
 def named(lands: Sequence[Landscape], labels: Sequence[str] | None) -> list[str]:

@@ -31,15 +31,16 @@ from landscope.draw.plane_scene import build_plane_scene, need_area
 from landscope.draw.saving import checked, written
 from landscope.draw.scales import resolve_scale
 from landscope.draw.values import (
+    Landscapes,
     axis_values,
     curves_of,
     is_percent,
     label_of,
     line_values,
+    list_landscapes,
     named,
     names_of,
     plane_values,
-    several,
     title_of,
 )
 from landscope.errors import DrawError
@@ -51,13 +52,13 @@ _MODULE_SYNTAX = re.compile(r"^(?:import [^;]*;\n|export )", re.MULTILINE)
 
 
 def page(
-    land_or_lands: Landscape | Sequence[Landscape],
+    lands: Landscapes,
     path: str | os.PathLike[str],
     *,
-    paths: Paths | Sequence[Paths | None] | None = None,
     quantity: str | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
+    paths: Paths | Sequence[Paths | None] | None = None,
 ) -> Path:
     """Write an interactive page that works without a network, and return its path.
 
@@ -70,14 +71,14 @@ def page(
     and what the loss is there and at their projections.
 
     Args:
-        land_or_lands: one to six planes, or any number of lines.
+        lands: one to six planes, or any number of lines.
         path: a file that ends in .html; folders are made as needed.
-        paths: for one plane, one path over it or several: what ``ls.paths.project`` returned. For
-            a list of planes a list that holds, for each, a path, several, or None.
         quantity: what to show first. Default: that of the first landscape; for lines, every loss
             and every percentage.
         labels: a name for each landscape. Default: their titles.
         title: of the page. Default: the title of a single landscape, else "Loss landscapes".
+        paths: for one plane, one path over it or several: what ``ls.paths.project`` returned. For
+            a list of planes a list that holds, for each, a path, several, or None.
 
     Returns:
         The path. The file takes about 5 MB, nearly all of it plotly.js.
@@ -88,10 +89,10 @@ def page(
     Example:
         >>> ls.draw.page([a, b], "skips.html", labels=["skip", "no skip"])  # doctest: +SKIP
     """
-    path, lands = checked(path, SUFFIXES, "a page"), several(land_or_lands)
+    alone = isinstance(lands, Landscape)
+    path, lands = checked(path, SUFFIXES, "a page"), list_landscapes(lands)
     heading = title or (title_of(lands[0]) if len(lands) == 1 else "") or "Loss landscapes"
     content = _content(lands, quantity, named(lands, labels), heading)
-    alone = isinstance(land_or_lands, Landscape)
     _add_paths(content, lands, [paths] if alone else paths)
     text = _render(content)
     with written(path) as part:
@@ -160,7 +161,7 @@ def _check_planes(lands: Sequence[Landscape], quantity: str | None) -> str:
 def _check_lines(lands: Sequence[Landscape], quantity: str | None) -> str:
     """Let the scene refuse what cannot be drawn; return the quantity to show first, or "all"."""
     for land in lands:
-        build_line_scene(land, quantities=quantity or curves_of(lands[0]), beside=lands)
+        build_line_scene(land, quantity=quantity or curves_of(lands[0]), beside=lands)
     return quantity or ""
 
 
