@@ -45,12 +45,12 @@ class Case:
 
 
 def whole_digits() -> tuple[Tensor, Tensor]:
-    parts = digits.data(), digits.data(train=False)
+    parts = digits.load_data(), digits.load_data(train=False)
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
 def digits_case(name: str) -> Case:
-    return Case(name, digits.trained(name), *whole_digits())
+    return Case(name, digits.load_trained(name), *whole_digits())
 
 
 def resnet20_32(images: int = 512) -> Case:

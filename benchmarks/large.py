@@ -26,7 +26,7 @@ GRID = ls.Grid(51)
 def main() -> None:
     rows = []
     for name in sys.argv[1:] or ("digits_resnet20", "digits_resnet56"):
-        rows.append(measure(Case(name, digits.trained(name), *enlarged(SAMPLES))))
+        rows.append(measure(Case(name, digits.load_trained(name), *enlarged(SAMPLES))))
         print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
         write("large", rows)
 

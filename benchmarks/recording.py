@@ -56,7 +56,7 @@ def epochs(name: str) -> dict[str, Any]:
 def train(name: str, every: Any) -> tuple[float, float]:
     """Seconds of an epoch of a short training: by the clock, and of the CPU."""
     model = digits.initial(name).train()
-    inputs, targets = digits.data()
+    inputs, targets = digits.load_data()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
     order = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -136,7 +136,7 @@ def ray() -> None:
     torch.manual_seed(0)
     for name, count in (("digits_resnet56", 120), ("digits_mlp", 4000)):
         objective = ls.Objective(
-            CATALOG[name].build().eval(), torch.nn.CrossEntropyLoss(), digits.data()
+            CATALOG[name].build().eval(), torch.nn.CrossEntropyLoss(), digits.load_data()
         )
         dx, dy = ls.directions.random(objective.center)
         plane = ls.Plane(objective.center, dx, dy)

@@ -78,7 +78,7 @@ def trained(
 def objective_of(model: torch.nn.Module) -> ls.Objective:
     """Return the loss on the digits; far from where training ends batch norm needs statistics."""
     return ls.Objective(
-        model, torch.nn.CrossEntropyLoss(), digits.data(), buffers="recompute",
+        model, torch.nn.CrossEntropyLoss(), digits.load_data(), buffers="recompute",
         metrics={"accuracy": ls.losses.accuracy},
     )  # fmt: skip
 

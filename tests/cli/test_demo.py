@@ -59,7 +59,7 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
 def _untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequence models as they begin, on few short windows, and coarse maps of convexity."""
     monkeypatch.setattr(text_networks, "_train", lambda *_, **__: None)
-    monkeypatch.setattr(text_networks, "EVALUATED", 3)
+    monkeypatch.setattr(text_networks, "SURFACE_ROWS", 3)
     monkeypatch.setattr(text_networks, "LENGTH", 8)
     monkeypatch.setattr(demo, "_SAMPLES", 2)
     monkeypatch.setattr(demo, "SEQUENCES", replace(demo.SEQUENCES, convexity=3))

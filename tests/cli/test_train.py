@@ -42,12 +42,12 @@ def test_it_trains_a_network_of_the_zoo_and_writes_its_path(
     assert path.drops == [1, 2]
     initial = digits.initial("digits_mlp", seed=3)
     assert all(torch.equal(path[0].states()[n], p) for n, p in initial.named_parameters())
-    objective = ls.Objective(initial, torch.nn.CrossEntropyLoss(), digits.data())
+    objective = ls.Objective(initial, torch.nn.CrossEntropyLoss(), digits.load_data())
     course = Course(epochs=3, batch_size=400, drops=(1, 2), factor=0.5, seed=3)
     expected = train(objective, course).model
     assert all(torch.equal(path[3].states()[n], p) for n, p in expected.named_parameters())
     values = path[3].values
-    inputs, targets = digits.data(train=False)
+    inputs, targets = digits.load_data(train=False)
     with torch.no_grad():
         loss = F.cross_entropy(expected(inputs), targets)
     assert values["test_loss"] == pytest.approx(float(loss), rel=1e-5)
@@ -90,7 +90,7 @@ def test_a_share_of_the_labels_may_be_wrong(command: Command, tmp_path: Path) ->
     answer = command("train", MLP, *SHORT, *words)
     assert answer.code == 0, answer.err
     clean = ls.Objective(
-        digits.initial("digits_mlp", seed=2), torch.nn.CrossEntropyLoss(), digits.data()
+        digits.initial("digits_mlp", seed=2), torch.nn.CrossEntropyLoss(), digits.load_data()
     )
     expected = train(
         corrupt_labels(clean, 0.5, seed=2), Course(epochs=3, batch_size=400, seed=2)
@@ -113,7 +113,7 @@ def test_cifar_10_is_shifted_mirrored_and_read_from_its_files(
     model = cifar_networks.NETWORKS["resnet20"]().eval()
     model.load_state_dict(path[1].states(), strict=False)
     for prefix, is_train in (("", True), ("test_", False)):
-        inputs, targets = cifar_data.tensors(folder, train=is_train)
+        inputs, targets = cifar_data.load_tensors(folder, train=is_train)
         with torch.no_grad():
             loss = F.cross_entropy(model(inputs), targets)
         assert path[1].values[f"{prefix}loss"] == pytest.approx(float(loss), rel=1e-4)
@@ -141,12 +141,12 @@ def test_text_is_trained_on_whole_and_by_adamw(
 ) -> None:
     from landscope.zoo import text_networks
 
-    whole = text_networks.data
+    whole = text_networks.load_data
 
     def fewer(name: str, *, train: bool = True, count: int | None = None) -> Any:
         return whole(name, train=train, count=96 if count is None else count)
 
-    monkeypatch.setattr(text_networks, "data", fewer)
+    monkeypatch.setattr(text_networks, "load_data", fewer)
     words = ("--epochs", 1, "--batch-size", 32, "--record", tmp_path / "run")
     answer = command("train", "zoo:text_gpt", *words)
     assert answer.code == 0, answer.err

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.engines.fused import Fused
-from landscope.zoo.cifar_networks import residual
+from landscope.zoo.cifar_networks import build_residual
 from tests.cases import seeded
 
 INPUTS = torch.randn(5, 3, 8, 8, generator=seeded(0))
@@ -56,8 +56,8 @@ def _stirred(model: nn.Module) -> nn.Module:
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "with skips": lambda: residual((2, 2, 2), 4, inputs=3, image=8),
-    "without skips": lambda: residual((2, 2, 2), 4, shortcut=False, inputs=3, image=8),
+    "with skips": lambda: build_residual((2, 2, 2), 4, inputs=3, image=8),
+    "without skips": lambda: build_residual((2, 2, 2), 4, shortcut=False, inputs=3, image=8),
     "branching": Branching,
     "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 7), nn.ReLU(), nn.Linear(7, 2)),
     "biases before batch norm": lambda: nn.Sequential(

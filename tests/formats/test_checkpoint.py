@@ -57,7 +57,7 @@ def assert_same(given: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def test_a_checkpoint_of_the_2018_scripts_loads_bit_for_bit() -> None:
-    network = cifar_networks.tiny()
+    network = cifar_networks.build_tiny()
     checkpoint.load(network, REAL)
     stored = {}
     with zipfile.ZipFile(REAL) as file:

@@ -19,7 +19,7 @@ import landscope as ls
 from landscope.errors import FormatError
 from landscope.formats import checkpoint, reference_h5
 from landscope.params import Params
-from landscope.zoo.cifar_networks import tiny
+from landscope.zoo.cifar_networks import build_tiny
 
 FOLDER = Path(__file__).parents[1] / "data" / "reference"
 A = FOLDER / "tiny_a"
@@ -52,7 +52,7 @@ def objective() -> ls.Objective:
 
 
 def _model(path: Path) -> nn.Module:
-    model = tiny()
+    model = build_tiny()
     checkpoint.load(model, path)
     return model.eval()
 

@@ -59,8 +59,8 @@ def test_on_cifar_10_it_is_the_corruption_of_the_zoo(tmp_path: Path) -> None:
     every = [[(EACH * batch + k) % 10 for k in range(EACH)] for batch in range(5)]  # label occurs
     batches = {f"data_batch_{k + 1}": pickled(known(k + 1)[0], every[k]) for k in range(len(every))}
     folder = extracted(tmp_path, batches)
-    clean = objective(cifar_data.tensors(folder))
-    corrupt = cifar_data.tensors(folder, corrupt=0.5, seed=3)[1]
+    clean = objective(cifar_data.load_tensors(folder))
+    corrupt = cifar_data.load_tensors(folder, corrupt=0.5, seed=3)[1]
     assert torch.equal(labels(corrupt_labels(clean, 0.5, seed=3)), corrupt)
     assert not torch.equal(corrupt, labels(clean))
 
@@ -98,7 +98,7 @@ def test_what_is_no_share_or_has_no_labels_gets_a_sentence() -> None:
 
 
 def test_images_are_shifted_by_whole_pixels_and_every_other_one_is_mirrored() -> None:
-    images = digits.data()[0][:200].repeat(1, 3, 1, 1) + torch.arange(3.0).reshape(1, 3, 1, 1)
+    images = digits.load_data()[0][:200].repeat(1, 3, 1, 1) + torch.arange(3.0).reshape(1, 3, 1, 1)
     fill, padding = (7.0, 8.0, 9.0), 2
     torch.manual_seed(0)
     shown = crop_and_flip(images, fill=fill, padding=padding)

@@ -38,10 +38,10 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights_come_back_bit_for_bit_and_tied_ones_stay_tied(tmp_path: Path) -> None:
-    first = cache.trained("a_net", Tied(), _train, "recipe")
+    first = cache.load_or_train("a_net", Tied(), _train, "recipe")
     (file,) = (tmp_path / "kept").iterdir()
     assert file.name.startswith("a_net-")
-    again = cache.trained("a_net", Tied(), _never, "recipe")
+    again = cache.load_or_train("a_net", Tied(), _never, "recipe")
     assert not first.training
     assert not again.training
     assert isinstance(again, Tied)
@@ -57,17 +57,17 @@ def test_weights_come_back_bit_for_bit_and_tied_ones_stay_tied(tmp_path: Path) -
 def test_another_network_or_recipe_is_trained_for_itself(
     name: str, model: nn.Module, recipe: str
 ) -> None:
-    cache.trained("a_net", Tied(), _train, "recipe")
+    cache.load_or_train("a_net", Tied(), _train, "recipe")
     with pytest.raises(AssertionError, match="trained again"):
-        cache.trained(name, model, _never, recipe)
+        cache.load_or_train(name, model, _never, recipe)
 
 
 def test_without_a_cache_nothing_is_written_or_taken(tmp_path: Path) -> None:
-    cache.trained("a_net", Tied(), _train, "recipe", cache=False)
+    cache.load_or_train("a_net", Tied(), _train, "recipe", cache=False)
     assert not (tmp_path / "kept").exists()
-    cache.trained("a_net", Tied(), _train, "recipe")
+    cache.load_or_train("a_net", Tied(), _train, "recipe")
     with pytest.raises(AssertionError, match="trained again"):
-        cache.trained("a_net", Tied(), _never, "recipe", cache=False)
+        cache.load_or_train("a_net", Tied(), _never, "recipe", cache=False)
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_sentence_before_the_work(
@@ -75,8 +75,8 @@ def test_a_folder_that_cannot_be_written_to_is_a_sentence_before_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file" / "kept"))
-    with pytest.raises(TargetError, match=r"cannot be kept in .*set LANDSCOPE_CACHE"):
-        cache.trained("a_net", Tied(), _never, "recipe")
+    with pytest.raises(TargetError, match=r"cannot be saved in .*set LANDSCOPE_CACHE"):
+        cache.load_or_train("a_net", Tied(), _never, "recipe")
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path: Path) ->
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # a file cannot be larger
     try:
         with pytest.raises(
-            TargetError, match=r"cannot be kept in .*too large.*set LANDSCOPE_CACHE"
+            TargetError, match=r"cannot be saved in .*too large.*set LANDSCOPE_CACHE"
         ):
-            cache.trained("a_net", Tied(), _train, "recipe")
+            cache.load_or_train("a_net", Tied(), _train, "recipe")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "kept").iterdir()) == []
@@ -96,14 +96,14 @@ def test_training_leaves_the_random_state_alone() -> None:
     before = torch.get_rng_state()
     model = Tied()
     torch.set_rng_state(before)
-    cache.trained("a_net", model, _train, "recipe", cache=False)
+    cache.load_or_train("a_net", model, _train, "recipe", cache=False)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
-    cache.trained("a_net", Tied(), _train, "recipe")
+    cache.load_or_train("a_net", Tied(), _train, "recipe")
     (file,) = (tmp_path / "kept").iterdir()
     file.write_bytes(file.read_bytes()[:-5])
-    again = cache.trained("a_net", Tied(), _train, "recipe")
-    kept = cache.trained("a_net", Tied(), _never, "recipe")
+    again = cache.load_or_train("a_net", Tied(), _train, "recipe")
+    kept = cache.load_or_train("a_net", Tied(), _never, "recipe")
     assert torch.equal(*(model.state_dict()["head.weight"] for model in (again, kept)))

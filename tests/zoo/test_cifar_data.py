@@ -315,7 +315,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_inputs_are_normalized_with_the_constants_of_the_2018_scripts(data: Path) -> None:
     images, labels = cifar_data.read(data)
-    inputs, targets = cifar_data.tensors(data)
+    inputs, targets = cifar_data.load_tensors(data)
     mean, std = np.array([125.3, 123.0, 113.9]), np.array([63.0, 62.1, 66.7])
     expected = ((images.astype(np.float64) - mean) / std).transpose(0, 3, 1, 2)
     assert (inputs.dtype, targets.dtype) == (torch.float32, torch.int64)
@@ -326,7 +326,7 @@ def test_inputs_are_normalized_with_the_constants_of_the_2018_scripts(data: Path
 
 def test_raw_inputs_lie_in_0_to_1(data: Path) -> None:
     images, _ = cifar_data.read(data, train=False)
-    inputs, _ = cifar_data.tensors(data, train=False, normalize=False)
+    inputs, _ = cifar_data.load_tensors(data, train=False, normalize=False)
     np.testing.assert_allclose(inputs.numpy(), images.transpose(0, 3, 1, 2) / 255.0, atol=1e-7)
 
 
@@ -357,15 +357,15 @@ def test_what_is_no_image_is_a_sentence(images: np.ndarray, given: str) -> None:
 
 
 def test_a_split_keeps_a_random_part_in_file_order(data: Path) -> None:
-    inputs, targets = cifar_data.tensors(data)
-    part, labels = cifar_data.tensors(data, split=3, seed=1)
+    inputs, targets = cifar_data.load_tensors(data)
+    part, labels = cifar_data.load_tensors(data, split=3, seed=1)
     assert len(part) == len(labels) == 20 // 3
     places = [int((inputs == each).flatten(1).all(1).nonzero()) for each in part]
     assert places == sorted(set(places))
     assert labels.tolist() == targets[places].tolist()
-    other, _ = cifar_data.tensors(data, split=3, seed=2)
+    other, _ = cifar_data.load_tensors(data, split=3, seed=2)
     assert not torch.equal(part, other)
-    again, _ = cifar_data.tensors(data, split=3, seed=1)
+    again, _ = cifar_data.load_tensors(data, split=3, seed=1)
     assert torch.equal(part, again)
 
 
@@ -376,27 +376,27 @@ def large(tmp_path: Path) -> Path:
 
 def test_corruption_replaces_a_share_of_the_labels_by_uniform_ones(tmp_path: Path) -> None:
     data = large(tmp_path)
-    _, targets = cifar_data.tensors(data, train=False, corrupt=1.0, seed=4)
+    _, targets = cifar_data.load_tensors(data, train=False, corrupt=1.0, seed=4)
     counts = torch.bincount(targets, minlength=10)
     assert ((counts - 300).abs() < 6 * (3000 * 0.1 * 0.9) ** 0.5).all()
-    _, half = cifar_data.tensors(data, train=False, corrupt=0.5, seed=4)
+    _, half = cifar_data.load_tensors(data, train=False, corrupt=0.5, seed=4)
     assert abs(int((half != 0).sum()) - 1350) < 6 * (1500 * 0.9 * 0.1) ** 0.5
     assert torch.equal(half[half != 0], targets[half != 0])  # a larger share contains a smaller one
 
 
 def test_corruption_does_not_depend_on_the_split(tmp_path: Path, data: Path) -> None:
-    inputs, targets = cifar_data.tensors(data, corrupt=0.5, seed=4)
-    part, labels = cifar_data.tensors(data, corrupt=0.5, seed=4, split=2)
+    inputs, targets = cifar_data.load_tensors(data, corrupt=0.5, seed=4)
+    part, labels = cifar_data.load_tensors(data, corrupt=0.5, seed=4, split=2)
     for each, label in zip(part, labels, strict=True):
         place = int((inputs == each).flatten(1).all(1).nonzero())
         assert targets[place] == label
-    _, half = cifar_data.tensors(large(tmp_path), train=False, corrupt=0.5, split=2)
+    _, half = cifar_data.load_tensors(large(tmp_path), train=False, corrupt=0.5, split=2)
     assert abs(int((half != 0).sum()) - 675) < 6 * (1500 * 0.45 * 0.55) ** 0.5
 
 
 def test_the_global_random_state_stays_as_it_was(data: Path) -> None:
     before = torch.get_rng_state()
-    cifar_data.tensors(data, split=2, corrupt=0.3)
+    cifar_data.load_tensors(data, split=2, corrupt=0.3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -405,7 +405,7 @@ def test_the_global_random_state_stays_as_it_was(data: Path) -> None:
     [
         ({"split": 0}, "split=0 keeps 1/split"),
         ({"split": 1.5}, r"split=1\.5 keeps 1/split"),
-        ({"split": 21}, "split=21 leaves nothing of 20 images"),
+        ({"split": 21}, "split=21 leaves none of the 20 images"),
         ({"corrupt": -0.1}, r"corrupt=-0\.1 is not a share"),
         ({"corrupt": 1.1}, r"corrupt=1\.1 is not a share"),
         ({"corrupt": float("nan")}, "corrupt=nan is not a share"),
@@ -415,4 +415,4 @@ def test_shares_out_of_range_are_a_sentence(
     data: Path, options: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(FormatError, match=sentence):
-        cifar_data.tensors(data, **options)
+        cifar_data.load_tensors(data, **options)

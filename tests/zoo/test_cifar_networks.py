@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from landscope.formats import checkpoint
 from landscope.zoo import cifar_data, cifar_networks
 
-BUILDERS = {"tiny": cifar_networks.tiny, **cifar_networks.NETWORKS}
+BUILDERS = {"tiny": cifar_networks.build_tiny, **cifar_networks.NETWORKS}
 DATA = Path(__file__).parents[1] / "data"
 REFERENCE = DATA / "reference"
 RECORD: dict[str, list[list[object]]] = json.loads(
@@ -168,7 +168,7 @@ def test_a_network_computes_what_the_paper_states(
 
 
 def test_the_tiny_network_gives_the_loss_that_the_2018_scripts_stored_for_it() -> None:
-    model = cifar_networks.tiny().eval()
+    model = cifar_networks.build_tiny().eval()
     checkpoint.load(model, REFERENCE / "tiny_a" / "model_10.t7")
     with np.load(REFERENCE / "data.npz") as data:
         x = cifar_data.preprocess(data["train_images"])

@@ -29,12 +29,12 @@ def _some(count: int = 3, length: int = 20) -> Tensor:
 @pytest.fixture
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train on a sixth of the data."""
-    whole = text_networks.data
+    whole = text_networks.load_data
 
     def data(name: str, *, train: bool = True, count: int | None = None) -> tuple[Tensor, Tensor]:
         return whole(name, train=train, count=count or 750)
 
-    monkeypatch.setattr(text_networks, "data", data)
+    monkeypatch.setattr(text_networks, "load_data", data)
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
@@ -61,7 +61,7 @@ def test_the_encoder_sees_every_character_and_no_padding() -> None:
     rows = [tokens[0], tokens[1, :9], tokens[2, :1]]
     with torch.no_grad():
         alone = torch.cat([model(row[None]) for row in rows])
-        together = model(text_data.padded(rows, text_networks.LENGTH))
+        together = model(text_data.pad(rows, text_networks.LENGTH))
         last = model(torch.cat([tokens[:1, :-1], tokens[:1, -1:] % 90 + 1], dim=1))
         first = model(torch.cat([tokens[:1, :1] % 90 + 1, tokens[:1, 1:]], dim=1))
     assert alone.shape == (3, len(text_data.MODULES))
@@ -117,7 +117,7 @@ def test_the_head_of_the_decoder_is_its_embedding_unless_asked_otherwise() -> No
 
 @pytest.mark.parametrize("name", text_networks.NETWORKS)
 def test_second_derivatives_are_those_of_differences_of_gradients(name: str) -> None:
-    inputs, targets = text_networks.data(name, count=2)
+    inputs, targets = text_networks.load_data(name, count=2)
     loss = nn.CrossEntropyLoss() if name == "text_encoder" else ls.losses.tokens()
     model = text_networks.initial(name).double()
     objective = ls.Objective(model, loss, (inputs, targets), precision="float64")
@@ -135,9 +135,9 @@ def test_second_derivatives_are_those_of_differences_of_gradients(name: str) -> 
 @pytest.mark.usefixtures("_few")
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_a_short_training_finds_more_than_how_often_each_character_occurs(name: str) -> None:
-    model = text_networks.trained(name, epochs=1, cache=False)
-    inputs, targets = text_networks.evaluated(name, train=False)
-    shares = np.bincount(text_data.windows(64, train=False)[1].numpy().ravel()).astype(float)
+    model = text_networks.load_trained(name, epochs=1, cache=False)
+    inputs, targets = text_networks.load_surface_data(name, train=False)
+    shares = np.bincount(text_data.cut_windows(64, train=False)[1].numpy().ravel()).astype(float)
     shares = shares[shares > 0] / shares.sum()
     unigram = -float((shares * np.log(shares)).sum())
     with torch.no_grad():
@@ -148,8 +148,8 @@ def test_a_short_training_finds_more_than_how_often_each_character_occurs(name: 
 
 @pytest.mark.usefixtures("_few")
 def test_a_short_training_tells_modules_apart_better_than_chance() -> None:
-    model = text_networks.trained("text_encoder", epochs=2, cache=False)
-    inputs, labels = text_networks.data("text_encoder", train=False)
+    model = text_networks.load_trained("text_encoder", epochs=2, cache=False)
+    inputs, labels = text_networks.load_data("text_encoder", train=False)
     with torch.no_grad():
         right = float((model(inputs).argmax(dim=1) == labels).float().mean())
     assert right > 1.5 / len(text_data.MODULES)
@@ -159,7 +159,8 @@ def test_a_short_training_tells_modules_apart_better_than_chance() -> None:
 def test_training_is_deterministic_and_begins_with_the_initial_network() -> None:
     before = torch.get_rng_state()
     a, b = (
-        text_networks.trained("text_lstm", epochs=1, cache=False).state_dict() for _ in range(2)
+        text_networks.load_trained("text_lstm", epochs=1, cache=False).state_dict()
+        for _ in range(2)
     )
     assert torch.equal(torch.get_rng_state(), before)
     start = text_networks.initial("text_lstm").state_dict()
@@ -172,8 +173,8 @@ def test_training_is_deterministic_and_begins_with_the_initial_network() -> None
 
 @pytest.mark.parametrize("name", ["text_lstm", "text_encoder"])
 def test_what_is_evaluated_is_some_of_the_data_from_all_over_the_text(name: str) -> None:
-    inputs, targets = text_networks.evaluated(name)
-    every, _ = text_networks.data(name)
+    inputs, targets = text_networks.load_surface_data(name)
+    every, _ = text_networks.load_data(name)
     rows = {row.numpy().tobytes(): k for k, row in enumerate(every)}
     places = [rows[row.numpy().tobytes()] for row in inputs]
     assert len(inputs) == len(targets) == {"text_lstm": 64, "text_encoder": 128}[name]
@@ -194,12 +195,12 @@ def test_trained_networks_are_kept_and_belong_to_their_text(
     calls: list[str] = []
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path))
     monkeypatch.setattr(text_networks, "_train", _pretended(calls))
-    first, again = (text_networks.trained("text_gpt") for _ in range(2))
+    first, again = (text_networks.load_trained("text_gpt") for _ in range(2))
     assert calls == ["text_gpt"]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
-    text_networks.trained("text_gpt", seed=1)
-    text_networks.trained("text_gpt", epochs=1)
+    text_networks.load_trained("text_gpt", seed=1)
+    text_networks.load_trained("text_gpt", epochs=1)
     monkeypatch.setattr(text_data, "identity", lambda: "another version of Python")
-    text_networks.trained("text_gpt")
+    text_networks.load_trained("text_gpt")
     assert len(calls) == 4

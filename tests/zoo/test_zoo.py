@@ -46,17 +46,17 @@ def test_layers_of_sequence_models_are_recurrent_and_linear_ones(name: str, expe
 
 def test_an_objective_of_the_zoo_is_the_mean_loss_of_the_trained_network() -> None:
     objective = zoo.objective("digits_mlp", epochs=1, test=True)
-    inputs, targets = digits.data()
+    inputs, targets = digits.load_data()
     with torch.no_grad():
-        expected = F.cross_entropy(digits.trained("digits_mlp", epochs=1)(inputs), targets)
+        expected = F.cross_entropy(digits.load_trained("digits_mlp", epochs=1)(inputs), targets)
     assert objective.loss() == pytest.approx(float(expected), rel=1e-5)
     assert set(objective.problem.batches) >= {"data"} or len(objective.problem.batches) == 2
 
 
 def test_the_mean_squared_error_of_the_softmax_is_a_loss_of_the_zoo() -> None:
-    inputs, targets = digits.data()
+    inputs, targets = digits.load_data()
     with torch.no_grad():
-        shares = digits.trained("digits_mlp", epochs=1)(inputs).softmax(1)
+        shares = digits.load_trained("digits_mlp", epochs=1)(inputs).softmax(1)
     expected = F.mse_loss(shares, F.one_hot(targets, 10).float())
     found = zoo.objective("digits_mlp", epochs=1, loss="mse").loss()
     assert found == pytest.approx(float(expected), rel=1e-5)
@@ -67,7 +67,7 @@ def _untrained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Sequence models as they begin, on four windows."""
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(text_networks, "_train", lambda *_, **__: None)
-    monkeypatch.setattr(text_networks, "EVALUATED", 4)
+    monkeypatch.setattr(text_networks, "SURFACE_ROWS", 4)
 
 
 @pytest.mark.usefixtures("_untrained")
@@ -80,7 +80,7 @@ def test_a_language_model_is_measured_by_the_character_over_a_plane(name: str) -
     start = zoo.initial(name)
     assert start is not None
     for part, train in (("train", True), ("test", False)):
-        inputs, targets = text_networks.evaluated(name, train=train)
+        inputs, targets = text_networks.load_surface_data(name, train=train)
         with torch.no_grad():
             logits = start(inputs)
         loss = float(F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
@@ -95,7 +95,7 @@ def test_a_language_model_is_measured_by_the_character_over_a_plane(name: str) -
 @pytest.mark.usefixtures("_untrained")
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_encoder_is_measured_by_the_passage(loss: str) -> None:
-    inputs, labels = text_networks.evaluated("text_encoder")
+    inputs, labels = text_networks.load_surface_data("text_encoder")
     with torch.no_grad():
         logits = text_networks.initial("text_encoder")(inputs)
     expected = float(F.cross_entropy(logits, labels))
@@ -113,7 +113,7 @@ def test_given_weights_are_used_instead_of_training(
 ) -> None:
     model = digits.NETWORKS["digits_mlp"]()
     torch.save(model.state_dict(), tmp_path / "w.pt")
-    monkeypatch.setattr(digits, "trained", None)
+    monkeypatch.setattr(digits, "load_trained", None)
     objective = zoo.objective("digits_mlp", checkpoint=tmp_path / "w.pt")
     for name, tensor in model.named_parameters():
         assert torch.equal(objective.center[name], tensor.detach())
@@ -123,17 +123,17 @@ def test_given_weights_are_used_instead_of_training(
     ("name", "words", "text"),
     [
         ("resnet57", {}, "zoo:resnet57 is not in the zoo"),
-        ("text_gpt", {"loss": "mse"}, "loss='mse' is for classifiers, and zoo:text_gpt predicts"),
+        ("text_gpt", {"loss": "mse"}, "loss='mse' is for classifiers, but zoo:text_gpt predicts"),
         ("digits_mlp", {"loss": "hinge"}, "loss='hinge'; expected one of cross_entropy, mse"),
         ("resnet56", {}, "needs CIFAR-10"),
         ("resnet56", {"data": "x"}, "needs trained weights"),
-        ("digits_mlp", {"data": "x"}, "data= is for CIFAR-10, and the data of zoo:digits_mlp are"),
+        ("digits_mlp", {"data": "x"}, "data= is for CIFAR-10, but the data of zoo:digits_mlp are"),
         ("text_gru", {"normalize": False}, "normalize= is for CIFAR-10"),
         ("text_gru", {"split": 2}, "split= is for CIFAR-10"),
         (
             "digits_mlp",
             {"corrupt": 0.5},
-            "corrupt= is for CIFAR-10, and the data of zoo:digits_mlp",
+            "corrupt= is for CIFAR-10, but the data of zoo:digits_mlp",
         ),
     ],
 )

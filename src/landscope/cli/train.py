@@ -208,8 +208,8 @@ def _objective(
     if name not in text_networks.NETWORKS:
         return made
     return Objective(  # a surface of it is made of some of the text
-        made.model, made.problem.loss, text_networks.data(name), metrics=made.problem.metrics,
-        test_data=text_networks.data(name, train=False),
+        made.model, made.problem.loss, text_networks.load_data(name), metrics=made.problem.metrics,
+        test_data=text_networks.load_data(name, train=False),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Models and data to try things on; ``landscope zoo`` lists them.
+"""Networks and data sets to try things on; ``landscope zoo`` lists them.
 
 digits_*    small networks on scikit-learn's digits, trained in seconds and cached
 text_*      sequence models on Python's own sources, trained in less than a minute and cached
-the others  the 29 CIFAR-10 networks of the 2018 scripts; their data and weights are yours
+the others  the 29 CIFAR-10 networks of the 2018 scripts; you provide the data and the weights
 """
 
 import lazy_loader

@@ -1,8 +1,7 @@
-"""Trained networks: taken from the cache folder, or trained and kept there for the next time."""
+"""Trained networks: loaded from the cache folder, or trained and saved there for the next time."""
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from landscope.files import cache_folder, write_atomically
 from landscope.objective.borrowing import undisturbed
 
 
-def trained(
+def load_or_train(
     name: str,
     model: nn.Module,
     train: Callable[[nn.Module], None],
@@ -23,52 +22,68 @@ def trained(
     *,
     cache: bool = True,
 ) -> nn.Module:
-    """Return the network with its trained weights, in evaluation mode.
+    """Return a network with its trained weights, in evaluation mode.
 
     Args:
-        name: of the network.
-        model: untrained; it is changed.
-        train: trains it in place; called when there is no file of it.
-        recipe: whose text tells apart what trains to different weights; the structure of the
-            network is told apart without it.
-        cache: keep the weights in :func:`cache_folder` and take them from there.
+        name: The name of the network.
+        model: The untrained network; it is modified.
+        train: A function that trains the network in place; called if the cache has no file.
+        recipe: Any object whose text differs when the trained weights differ. The structure of
+            the network need not be part of it.
+        cache: Whether the weights are loaded from and saved in :func:`cache_folder`.
 
     Raises:
-        TargetError: when that folder cannot be written to.
+        TargetError: When that folder cannot be written to.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model, save_model
-
     key = fingerprint.of_text(fingerprint.of_module(model), recipe)
     path = cache_folder() / f"{name}-{key}.safetensors"
-    if cache and path.exists():
-        with contextlib.suppress(SafetensorError):  # a damaged file is made again
-            load_model(model, path)
-            return model.eval()
+    if cache and _load(model, path):
+        return model.eval()
     if cache:
-        _check_writable(path.parent)  # before the work, which would be lost
+        _check_writable(path.parent)  # before the training, whose result would be lost
     with undisturbed():
         train(model.train())
     if cache:
-        try:
-            with write_atomically(path) as part:
-                save_model(model, str(part))  # tied tensors once, which save_file refuses
-        except (OSError, SafetensorError) as error:  # such as a disk that is full
-            raise _unkept(path.parent, error) from error
+        _save(model, path)
     return model.eval()
 
 
+def _load(model: nn.Module, path: Path) -> bool:
+    """Load the weights of a file, and return whether it was there and not damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    if not path.exists():
+        return False
+    try:
+        load_model(model, path)
+    except SafetensorError:
+        return False
+    return True
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_model
+
+    try:
+        with write_atomically(path) as part:
+            save_model(model, str(part))  # it saves tied tensors once; save_file refuses them
+    except (OSError, SafetensorError) as error:  # for example, the disk is full
+        raise _not_saved(path.parent, error) from error
+
+
 def _check_writable(folder: Path) -> None:
-    """Make a folder, and raise a sentence when nothing can be written there."""
+    """Create a folder, and raise a sentence if no file can be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise _unkept(folder, error) from error
+        raise _not_saved(folder, error) from error
 
 
-def _unkept(folder: Path, error: Exception) -> TargetError:
+def _not_saved(folder: Path, error: Exception) -> TargetError:
     return TargetError(
-        f"a trained network cannot be kept in {folder} ({error}): set LANDSCOPE_CACHE to a"
+        f"a trained network cannot be saved in {folder} ({error}): set LANDSCOPE_CACHE to a"
         " folder that can be written to."
     )

@@ -1,9 +1,4 @@
-"""Models, data and recipes to try things on: ``landscope zoo`` lists them.
-
-digits_*    small networks on scikit-learn's digits, trained in seconds and cached
-text_*      sequence models on Python's own sources, trained in less than a minute and cached
-the others  the 29 CIFAR-10 networks of the 2018 scripts; their data and weights are yours
-"""
+"""The catalog of the zoo: every network by its name, and an objective for each."""
 
 from __future__ import annotations
 
@@ -30,9 +25,9 @@ class Entry:
     """A network of the zoo.
 
     Args:
-        name: that ``zoo:NAME`` takes.
-        build: makes it, untrained.
-        data: what it is trained on.
+        name: The NAME in ``zoo:NAME``.
+        build: Builds the untrained network.
+        data: The data that it is trained on, in a few words.
     """
 
     name: str
@@ -40,16 +35,17 @@ class Entry:
     data: str
 
     def size(self) -> tuple[int, int]:
-        """Return its (trainable parameters, layers of weights), without using memory for it.
+        """Return the numbers of trainable parameters and of layers with weights.
 
-        An embedding, which only looks up, is no layer; nor is a projection in a shortcut.
+        Embeddings and the projections of shortcuts are not counted as layers. The network is
+        built without allocating memory.
         """
         with torch.device("meta"):
             model = self.build()
-        layers = [m for n, m in model.named_modules() if "shortcut" not in n]
-        count = sum(isinstance(m, _LAYERS) for m in layers)
-        count += sum(m.num_layers for m in layers if isinstance(m, nn.RNNBase))
-        return sum(p.numel() for p in model.parameters()), count
+        modules = [m for n, m in model.named_modules() if "shortcut" not in n]
+        layers = sum(isinstance(m, _LAYERS) for m in modules)
+        layers += sum(m.num_layers for m in modules if isinstance(m, nn.RNNBase))
+        return sum(p.numel() for p in model.parameters()), layers
 
 
 CATALOG: dict[str, Entry] = {
@@ -78,54 +74,56 @@ def objective(
     """Return the objective of a network of the zoo.
 
     Args:
-        name: of the network.
-        checkpoint: weights to load; the digits and text networks are trained when none are given.
-        data: for the CIFAR-10 networks: the archive, or the folder that it was unpacked to.
-        loss: "cross_entropy" (of language models: a character, with the perplexity as a metric)
-            or "mse" (of the softmax against one-hot targets; of classifiers only).
-        normalize: CIFAR-10 with the 2018 mean and standard deviation, or raw in [0, 1].
-        split: a random 1/split of CIFAR-10.
-        corrupt: share of CIFAR-10's labels replaced by random ones.
-        test: evaluate the test data beside the training data.
-        seed: of training, of the split and of the corruption.
-        epochs: of training a digits or text network; as many as suit it if None.
+        name: The name of the network, a key of ``CATALOG``.
+        checkpoint: The file of its weights. If None, the digits and text networks are trained.
+        data: The archive of CIFAR-10 or its extracted folder, for the CIFAR-10 networks only.
+        loss: "cross_entropy" (of language models per character, with the perplexity as a metric)
+            or "mse" (between softmax and one-hot targets, for classifiers only).
+        normalize: Whether CIFAR-10 is standardized with the mean and standard deviation of the
+            2018 scripts; otherwise its values are in [0, 1].
+        split: The inverse of the share of CIFAR-10 that is used, chosen at random.
+        corrupt: The share of labels of CIFAR-10 that are replaced by random ones.
+        test: Whether the test data are evaluated as well.
+        seed: The seed of the training, the split and the corruption.
+        epochs: The number of epochs of training a digits or text network; its default if None.
 
     Raises:
-        TargetError: for an unknown name or loss, a seed or epochs out of range, or when a CIFAR-10
-            network lacks its data or its weights, or another is given what is for CIFAR-10.
+        TargetError: When the name or loss is unknown, the seed or the number of epochs is out of
+            range, a CIFAR-10 network lacks its data or weights, or another network is given an
+            option of CIFAR-10.
     """
     if name not in CATALOG:
-        raise TargetError(f"zoo:{name} is not in the zoo: `landscope zoo` lists what is.")
+        raise TargetError(f"zoo:{name} is not in the zoo: `landscope zoo` lists its networks.")
     _check_loss(name, loss)
     _check_numbers(seed, epochs)
     if name not in cifar_networks.NETWORKS:
-        _check_left_out(
+        _check_defaults(
             name, data=data is None, normalize=normalize, split=split == 1, corrupt=corrupt == 0
         )
-    model = _network(name, checkpoint, data, seed, epochs)
+    model = _load_network(name, checkpoint, data, seed, epochs)
 
-    def of(*, train: bool) -> tuple[Tensor, Tensor]:
+    def load_data(*, train: bool) -> tuple[Tensor, Tensor]:
         if name in digits.NETWORKS:
-            return digits.data(train=train)
+            return digits.load_data(train=train)
         if name in text_networks.NETWORKS:
-            return text_networks.evaluated(name, train=train)
-        return cifar_data.tensors(
+            return text_networks.load_surface_data(name, train=train)
+        return cifar_data.load_tensors(
             str(data), train=train, normalize=normalize, split=split, seed=seed,
             corrupt=corrupt if train else 0.0,
         )  # fmt: skip
 
-    term, metrics = _measures(name, loss)
+    loss_function, metrics = _loss_and_metrics(name, loss)
     return Objective(
         model.eval(),
-        term,
-        of(train=True),
+        loss_function,
+        load_data(train=True),
         metrics=metrics,
-        test_data=of(train=False) if test else None,
+        test_data=load_data(train=False) if test else None,
     )
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module | None:
-    """Return the network with the weights that its training begins with; None where unknown."""
+    """Return a network with the initial weights of its training; None for CIFAR-10 networks."""
     if name in text_networks.NETWORKS:
         return text_networks.initial(name, seed=seed)
     return digits.initial(name, seed=seed) if name in digits.NETWORKS else None
@@ -136,7 +134,7 @@ def _check_loss(name: str, loss: str) -> None:
         raise TargetError(f"loss={loss!r}; expected one of {', '.join(_LOSSES)}.")
     if loss != "cross_entropy" and _is_language_model(name):
         raise TargetError(
-            f"loss={loss!r} is for classifiers, and zoo:{name} predicts characters: use"
+            f"loss={loss!r} is for classifiers, but zoo:{name} predicts characters: use"
             " loss='cross_entropy'."
         )
 
@@ -148,12 +146,13 @@ def _check_numbers(seed: int, epochs: int | None) -> None:
         raise TargetError(f"epochs={epochs!r}; expected a whole number from 1, or None.")
 
 
-def _check_left_out(name: str, **left_out: bool) -> None:
-    given = next((argument for argument, is_out in left_out.items() if not is_out), None)
-    if given is not None:
+def _check_defaults(name: str, **is_default: bool) -> None:
+    """Check that a network without CIFAR-10 got no argument that is for CIFAR-10."""
+    argument = next((argument for argument, default in is_default.items() if not default), None)
+    if argument is not None:
         raise TargetError(
-            f"{given}= is for CIFAR-10, and the data of zoo:{name} are {CATALOG[name].data}: leave"
-            " it out."
+            f"{argument}= is for CIFAR-10, but the data of zoo:{name} are {CATALOG[name].data}:"
+            " leave it out."
         )
 
 
@@ -161,8 +160,8 @@ def _is_language_model(name: str) -> bool:
     return name in text_networks.NETWORKS and not text_networks.RECIPES[name].classifies
 
 
-def _measures(name: str, loss: str) -> tuple[Any, dict[str, Any]]:
-    """Return the loss of a network and its metrics."""
+def _loss_and_metrics(name: str, loss: str) -> tuple[Any, dict[str, Any]]:
+    """Return the loss of a network, and its metrics by name."""
     if not _is_language_model(name):
         return _LOSSES[loss], {"accuracy": metrics.accuracy}
     tokens = replace(sequence_losses.tokens(), units="nat per character")
@@ -170,30 +169,30 @@ def _measures(name: str, loss: str) -> tuple[Any, dict[str, Any]]:
     return tokens, {"accuracy": sequence_losses.token_accuracy(), "perplexity": perplexity}
 
 
-def _network(
+def _load_network(
     name: str,
     checkpoint: str | os.PathLike[str] | None,
     data: str | os.PathLike[str] | None,
     seed: int,
     epochs: int | None,
 ) -> nn.Module:
-    """Return a network with the weights of a checkpoint, or trained."""
+    """Return a network with the weights of a checkpoint, or trained if there is none."""
     if name in cifar_networks.NETWORKS:
-        _check_given(name, checkpoint, data)
+        _check_files(name, checkpoint, data)
     if checkpoint is not None:
         model = CATALOG[name].build()
         checkpoint_.load(model, checkpoint)
         return model
     if name in text_networks.NETWORKS:
-        return text_networks.trained(name, seed=seed, epochs=epochs)
-    return digits.trained(name, seed=seed, epochs=digits.EPOCHS if epochs is None else epochs)
+        return text_networks.load_trained(name, seed=seed, epochs=epochs)
+    return digits.load_trained(name, seed=seed, epochs=digits.EPOCHS if epochs is None else epochs)
 
 
-def _check_given(name: str, checkpoint: object, data: object) -> None:
+def _check_files(name: str, checkpoint: object, data: object) -> None:
     if data is None:
         raise TargetError(
-            f"zoo:{name} needs CIFAR-10: pass --set data=cifar-10-python.tar.gz (or the folder that"
-            " it was unpacked to)."
+            f"zoo:{name} needs CIFAR-10: pass --set data=cifar-10-python.tar.gz, or its extracted"
+            " folder."
         )
     if checkpoint is None:
         raise TargetError(f"zoo:{name} needs trained weights: pass --checkpoint FILE.t7.")

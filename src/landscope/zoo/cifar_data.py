@@ -1,9 +1,9 @@
-"""CIFAR-10 as it is published, read without torchvision and without trusting a pickle.
+"""CIFAR-10 in its published files, read without torchvision and without trusting pickles.
 
-The data set comes in two kinds: Python batches (a pickled dictionary each) and binary batches
-(records of one label byte and 3,072 pixel bytes). Both are read in memory, out of the archive or
-out of a folder. A pickle may build nothing but dictionaries, lists, numbers, text, bytes and
-arrays of numbers, and arrays are built by this module, not by what the file names.
+The data set exists in two formats: Python batches (one pickled dictionary each) and binary batches
+(records of one label byte and 3,072 pixel bytes). Both are read into memory, from the archive or
+from a folder. Unpickling creates nothing but dictionaries, lists, numbers, text, bytes and arrays
+of numbers; arrays are created by this module and not by the functions that the file names.
 
 Source: Krizhevsky, 2009, Learning Multiple Layers of Features from Tiny Images;
 https://www.cs.toronto.edu/~kriz/cifar.html for the layout.
@@ -16,7 +16,7 @@ import os
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn, cast
 
@@ -33,7 +33,7 @@ _CLASSES = 10
 _PIXELS = 3 * 32 * 32
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 _TEST = ("test_batch",)
-_PLACES = (  # where a folder may keep the data, most direct first
+_PLACES = (  # where the data can be inside a folder, in order of preference
     "cifar-10-batches-py",
     "cifar-10-batches-bin",
     "cifar-10-python.tar.gz",
@@ -42,7 +42,7 @@ _PLACES = (  # where a folder may keep the data, most direct first
 _DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
 
-def tensors(
+def load_tensors(
     path: str | os.PathLike[str],
     *,
     train: bool = True,
@@ -51,25 +51,26 @@ def tensors(
     seed: int = 0,
     corrupt: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return CIFAR-10 as inputs and targets, prepared as the 2018 scripts prepared it.
+    """Return CIFAR-10 as inputs and targets, prepared as in the 2018 scripts.
 
-    The same seed replaces the labels of the same images whatever the split, and a larger share of
-    corrupted labels contains a smaller one.
+    A seed replaces the labels of the same images for every split, and those of a smaller share
+    are among those of a larger one.
 
     Args:
-        path: what :func:`read` takes.
-        train: the 50,000 training images rather than the 10,000 test images.
-        normalize: subtract MEAN and divide by STD; otherwise the inputs are in 0..1.
-        split: keep a random 1/split of the images, in file order; at least 1.
-        seed: of a generator of its own, which draws the corruption and the split.
-        corrupt: share in [0, 1] of the images whose label is replaced by a label drawn uniformly
-            (which is the right one in a tenth of the cases).
+        path: The archive or the folder, as for :func:`read`.
+        train: Whether to return the 50,000 training images instead of the 10,000 test images.
+        normalize: Whether to subtract MEAN and divide by STD; otherwise the inputs are in [0, 1].
+        split: The inverse of the share of images that is used, at least 1. The images are chosen
+            at random and stay in file order.
+        seed: The seed of the corruption and the split.
+        corrupt: The share in [0, 1] of images whose label is replaced by a uniformly random label
+            (which is the correct one in a tenth of the cases).
 
     Returns:
-        inputs float32 [n, 3, 32, 32] and targets int64 [n].
+        The inputs, float32 [n, 3, 32, 32], and the targets, int64 [n].
 
     Raises:
-        FormatError: when the data cannot be read, or split or corrupt are out of range.
+        FormatError: When the data cannot be read, or split or corrupt is out of range.
 
     Source: Li et al., 2018, arXiv 1712.09913; corrupted labels: Zhang et al., 2016,
     arXiv 1611.03530, section 2.
@@ -81,29 +82,29 @@ def tensors(
     images, labels = read(path, train=train)
     if split > len(images):
         raise FormatError(
-            f"split={split} leaves nothing of {len(images)} images: give a smaller split."
+            f"split={split} leaves none of the {len(images)} images: give a smaller split."
         )
     generator = torch.Generator().manual_seed(seed)
     targets = torch.from_numpy(labels)
     count = len(targets)
     replaced = torch.randperm(count, generator=generator)[: round(corrupt * count)]
     targets[replaced] = torch.randint(_CLASSES, (count,), generator=generator)[: len(replaced)]
-    kept = torch.randperm(count, generator=generator)[: count // int(split)].sort().values
-    return preprocess(images[kept.numpy()], normalize=normalize), targets[kept]
+    rows = torch.randperm(count, generator=generator)[: count // int(split)].sort().values
+    return preprocess(images[rows.numpy()], normalize=normalize), targets[rows]
 
 
 def preprocess(images: np.ndarray, *, normalize: bool = True) -> Tensor:
-    """Return images as a network takes them: scaled to 0..1, then (x - MEAN) / STD per channel.
+    """Return images as inputs of a network: scaled to [0, 1], then (x - MEAN) / STD per channel.
 
     Args:
-        images: uint8 [n, h, w, 3].
-        normalize: False leaves them in 0..1.
+        images: The images, uint8 [n, h, w, 3].
+        normalize: Whether to standardize the channels; otherwise the inputs are in [0, 1].
 
     Returns:
-        float32 [n, 3, h, w].
+        The inputs, float32 [n, 3, h, w].
 
     Raises:
-        FormatError: when the images are not uint8 or have another shape.
+        FormatError: When the images are not uint8 or have another shape.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise FormatError(
@@ -121,16 +122,16 @@ def read(path: str | os.PathLike[str], *, train: bool = True) -> tuple[np.ndarra
     """Return the images and labels of CIFAR-10 in file order.
 
     Args:
-        path: cifar-10-python.tar.gz, cifar-10-binary.tar.gz, an extracted folder of either kind,
-            or a folder that contains one of these.
-        train: the five training batches rather than the test batch.
+        path: The path of cifar-10-python.tar.gz or cifar-10-binary.tar.gz, of the folder that one
+            of them was extracted to, or of a folder that contains one of these.
+        train: Whether to read the five training batches instead of the test batch.
 
     Returns:
-        images uint8 [n, 32, 32, 3] and labels int64 [n], from 0 to 9.
+        The images, uint8 [n, 32, 32, 3], and the labels, int64 [n], from 0 to 9.
 
     Raises:
-        FormatError: when nothing is there, a batch is missing or damaged, a label is out of range,
-            or a batch tries to load anything but numbers, text and arrays.
+        FormatError: When the path does not exist, a batch is missing or damaged, a label is out of
+            range, or a batch tries to load anything but numbers, text and arrays.
     """
     path = Path(path)
     if not path.exists():
@@ -139,7 +140,7 @@ def read(path: str | os.PathLike[str], *, train: bool = True) -> tuple[np.ndarra
             " cifar-10-binary.tar.gz, or the folder that it was extracted to."
         )
     names = _TRAIN if train else _TEST
-    parts = dict(_batches(path, names))
+    parts = dict(_read_batches(path, names))
     missing = [name for name in names if name not in parts]
     if missing:
         raise FormatError(
@@ -151,23 +152,23 @@ def read(path: str | os.PathLike[str], *, train: bool = True) -> tuple[np.ndarra
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
 
 
-def _batches(
+def _read_batches(
     path: Path, names: tuple[str, ...]
 ) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
     """Yield the name and the content (planes uint8 [n, 3072], labels int64 [n]) of each batch."""
-    wanted = {**{f"{name}.bin": name for name in names}, **{name: name for name in names}}
+    names_of_files = {**{f"{name}.bin": name for name in names}, **{name: name for name in names}}
     try:
-        for name, content in _files(path, wanted):
-            parse = _binary if name.endswith(".bin") else _pickled
-            yield wanted[name], parse(content, f"{path}: {name}")
+        for name, content in _read_files(path, names_of_files):
+            parse = _parse_binary if name.endswith(".bin") else _parse_pickle
+            yield names_of_files[name], parse(content, f"{path}: {name}")
     except _DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise FormatError(
-            f"{path} cannot be read ({reason}): it is damaged or not the whole file; get it again."
+            f"{path} cannot be read ({reason}): it is damaged or incomplete; get it again."
         ) from error
 
 
-def _files(path: Path, wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+def _read_files(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the wanted files in an archive, in a folder, or in the first place inside a folder."""
     if path.is_file():
         with tarfile.open(path) as archive:
@@ -182,24 +183,24 @@ def _files(path: Path, wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
     if here:
         yield from ((file.name, file.read_bytes()) for file in here)
     elif inside:
-        yield from _files(inside[0], wanted)
+        yield from _read_files(inside[0], wanted)
 
 
-def _binary(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_binary(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     if not content or len(content) % (1 + _PIXELS):
         raise FormatError(
             f"{where} is truncated: {len(content)} bytes are not a whole number of records of"
             f" {1 + _PIXELS} bytes; get it again."
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, 1 + _PIXELS)
-    return records[:, 1:], _checked(records[:, 0].astype(np.int64), where)
+    return records[:, 1:], _check_labels(records[:, 0].astype(np.int64), where)
 
 
-def _pickled(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_pickle(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         batch = _Reader(io.BytesIO(content), where).load()
-        fields = {_text(name): value for name, value in batch.items()}
-        planes, labels = _values(fields["data"]), _values(fields["labels"])
+        fields = {_to_text(name): value for name, value in batch.items()}
+        planes, labels = _to_array(fields["data"]), _to_array(fields["labels"])
     except FormatError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -213,10 +214,11 @@ def _pickled(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
             f" {planes.shape} with {labels.size} labels; expected uint8 of shape (n, {_PIXELS})"
             " with n labels."
         )
-    return planes, _checked(labels, where)
+    return planes, _check_labels(labels, where)
 
 
-def _checked(labels: np.ndarray, where: str) -> np.ndarray:
+def _check_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    """Return the labels as int64 if they are whole numbers from 0 to 9; raise a sentence if not."""
     wrong = labels[~np.isin(labels, np.arange(_CLASSES))]
     if wrong.size or labels.dtype.kind not in "iu":
         raise FormatError(
@@ -227,33 +229,33 @@ def _checked(labels: np.ndarray, where: str) -> np.ndarray:
 
 
 class _Reader(pickle.Unpickler):
-    """Loads plain values and arrays of numbers; whatever else a file names is refused."""
+    """Loads plain values and arrays of numbers, and refuses everything else that a file names."""
 
     def __init__(self, file: io.BytesIO, where: str) -> None:
         super().__init__(file, encoding="bytes")
         self.where = where
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {
+        allowed = {
             ("numpy.core.multiarray", "_reconstruct"): _Array,
             ("numpy._core.multiarray", "_reconstruct"): _Array,
             ("numpy", "ndarray"): _Array,
             ("numpy", "dtype"): _Dtype,
             ("_codecs", "encode"): _encode,
-            ("__builtin__", "bytes"): _nothing,
+            ("__builtin__", "bytes"): _create_empty_bytes,
         }
-        return known.get((module, name)) or self._refuse(module, name)
+        return allowed.get((module, name)) or self._refuse(module, name)
 
     def _refuse(self, module: str, name: str) -> NoReturn:
         raise FormatError(
             f"{self.where} tries to load {module}.{name}; a batch of CIFAR-10 needs nothing but"
-            " arrays and bytes, so the file is not what it should be: get it again from"
+            " arrays and bytes, so this is not the published file: get it again from"
             " https://www.cs.toronto.edu/~kriz/cifar.html."
         )
 
 
 class _Array:
-    """An array as its pickle describes it, made into a real one when it is asked for."""
+    """An array as its pickle describes it; ``numpy`` creates the real one."""
 
     def __init__(self, *_: object) -> None:
         self.state: tuple[Any, ...] = ()
@@ -268,34 +270,34 @@ class _Array:
 
 
 class _Dtype:
-    """The type of an array as its pickle describes it: a letter with a size, then a byte order."""
+    """A dtype as its pickle describes it: a letter with a size, then a byte order."""
 
     def __init__(self, code: str | bytes, *_: object) -> None:
-        self.code = _text(code)
+        self.code = _to_text(code)
         self.order = "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = _text(state[1])
+        self.order = _to_text(state[1])
 
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.order + self.code)
 
 
-def _values(value: object) -> np.ndarray:
+def _to_array(value: object) -> np.ndarray:
     return value.numpy() if isinstance(value, _Array) else np.asarray(value)
 
 
-def _text(value: str | bytes) -> str:
+def _to_text(value: str | bytes) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else value
 
 
 def _encode(text: str, encoding: str | bytes) -> bytes:
-    """Return bytes that Python 3 wrote as text, as it does in pickles of protocol 2."""
-    if _text(encoding) != "latin1":
+    """Return bytes that were pickled as text, as Python 3 does in protocol 2."""
+    if _to_text(encoding) != "latin1":
         raise ValueError(f"bytes were written as {encoding!r}")
     return text.encode("latin1")
 
 
-def _nothing() -> bytes:
-    """Return no bytes, which Python 3 wrote as a call in pickles of protocol 2."""
+def _create_empty_bytes() -> bytes:
+    """Return empty bytes, which Python 3 pickles as a call in protocol 2."""
     return b""

@@ -1,13 +1,13 @@
 """The CIFAR-10 networks of the 2018 scripts: the same function, the same ``state_dict``.
 
-Checkpoints that were published with the paper load into these networks strictly. A network is a
-Sequential whose named parts are called in the order of the paper; only the two kinds of block need
-a class of their own, because their data does not flow in a straight line. Nothing works in place,
-so that every network can be differentiated twice and used with ``torch.func``.
+Checkpoints that were published with the paper load strictly into these networks. A network is a
+Sequential with the part names of the scripts; only the two kinds of block need their own class,
+because they are not sequential. No operation works in place, so that every network can be
+differentiated twice and used with ``torch.func``.
 
-The layouts differ from the usual ones in three places: the ImageNet ones have a 3x3 stem without
-pooling for images of 32x32; a bottleneck block without its shortcut does not end in a ReLU;
-the wide networks widen the stem as well.
+Three details differ from the usual architectures: the ImageNet ones have a 3x3 stem without
+pooling, for images of 32x32; a bottleneck block without its shortcut does not end in a ReLU; the
+wide networks have a wider stem, too.
 
 Source: Li, Xu, Taylor, Studer, Goldstein, 2018, arXiv 1712.09913, section 5; He et al., 2015,
 arXiv 1512.03385, sections 4.1 and 4.2; Huang et al., 2016, arXiv 1608.06993, table 1; Simonyan and
@@ -25,20 +25,20 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 _CLASSES = 10
-_IMAGENET = {  # depth: blocks a stage (He et al., table 1)
+_IMAGENET = {  # depth: blocks per stage (He et al., table 1)
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-_VGG9 = (64, 64, None, 128, 128, None, 256, 256, 256, None)  # channels; None: halve the image
-_DENSENET121 = (6, 12, 24, 16)  # blocks a stage (Huang et al., table 1)
+_VGG9 = (64, 64, None, 128, 128, None, 256, 256, 256, None)  # channels; None halves the image
+_DENSENET121 = (6, 12, 24, 16)  # blocks per stage (Huang et al., table 1)
 _GROWTH = 32  # channels that each block of the DenseNet adds
 
 
-def tiny() -> nn.Module:
-    """Return the small network that wrote the reference files: 1,342 weights and biases.
+def build_tiny() -> nn.Module:
+    """Return the small network of the reference files, with 1,342 weights and biases.
 
     Returns:
         A module from images [b, 3, 32, 32] to logits [b, 10].
@@ -57,7 +57,7 @@ def tiny() -> nn.Module:
     )
 
 
-def _vgg9() -> nn.Module:
+def _build_vgg9() -> nn.Module:
     layers: list[nn.Module] = []
     channels = 3
     for width in _VGG9:
@@ -76,12 +76,12 @@ def _vgg9() -> nn.Module:
     )
 
 
-def _densenet121() -> nn.Module:
+def _build_densenet121() -> nn.Module:
     channels = 2 * _GROWTH
     parts: dict[str, nn.Module] = {"conv1": _conv(3, channels, 3)}
     for stage, count in enumerate(_DENSENET121, start=1):
         if stage > 1:
-            parts[f"trans{stage - 1}"] = _transition(channels)
+            parts[f"trans{stage - 1}"] = _build_transition(channels)
             channels //= 2
         widths = range(channels, channels + count * _GROWTH, _GROWTH)
         parts[f"dense{stage}"] = nn.Sequential(*map(_DenseBlock, widths))
@@ -96,7 +96,7 @@ def _densenet121() -> nn.Module:
     )
 
 
-def _transition(channels: int) -> nn.Module:
+def _build_transition(channels: int) -> nn.Module:
     return _chain(
         bn=nn.BatchNorm2d(channels),
         relu=nn.ReLU(),
@@ -105,15 +105,15 @@ def _transition(channels: int) -> nn.Module:
     )
 
 
-def _imagenet(depth: int, *, shortcut: bool = True) -> nn.Module:
-    return residual(_IMAGENET[depth], 64, bottleneck=depth >= 50, shortcut=shortcut)
+def _build_imagenet(depth: int, *, shortcut: bool = True) -> nn.Module:
+    return build_residual(_IMAGENET[depth], 64, bottleneck=depth >= 50, shortcut=shortcut)
 
 
-def _cifar(depth: int, *, widen: int = 1, shortcut: bool = True) -> nn.Module:
-    return residual(((depth - 2) // 6,) * 3, 16 * widen, shortcut=shortcut)
+def _build_cifar(depth: int, *, widen: int = 1, shortcut: bool = True) -> nn.Module:
+    return build_residual(((depth - 2) // 6,) * 3, 16 * widen, shortcut=shortcut)
 
 
-def residual(
+def build_residual(
     counts: Sequence[int],
     width: int,
     *,
@@ -125,12 +125,14 @@ def residual(
     """Return a residual network, or the same network without its shortcuts.
 
     Args:
-        counts: blocks a stage; stages after the first double the width and halve the image.
-        width: channels of the stem and of the first stage.
-        bottleneck: blocks of 1x1, 3x3, 1x1 convolutions, four times as wide at their end.
-        shortcut: False leaves the way around each block out.
-        inputs: channels of an image.
-        image: height and width of an image.
+        counts: The number of blocks of each stage. Every stage but the first doubles the width
+            and halves the image.
+        width: The number of channels of the stem and of the first stage.
+        bottleneck: Whether blocks have 1x1, 3x3 and 1x1 convolutions and four times as many
+            output channels; otherwise they have two 3x3 convolutions.
+        shortcut: Whether blocks have shortcuts.
+        inputs: The number of channels of an image.
+        image: The height and width of an image.
 
     Returns:
         A module from images [b, inputs, image, image] to logits [b, 10].
@@ -159,7 +161,7 @@ def residual(
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3, 1x1, with or without the way around."""
+    """Two 3x3 convolutions, or a bottleneck of 1x1, 3x3, 1x1, with or without a shortcut."""
 
     def __init__(
         self, inputs: int, width: int, stride: int, *, bottleneck: bool, shortcut: bool
@@ -200,7 +202,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class _DenseBlock(nn.Module):
-    """A bottleneck that puts its new channels in front of those it was given."""
+    """A bottleneck that puts its new channels in front of its input channels."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -227,33 +229,33 @@ def _chain(**parts: nn.Module) -> nn.Sequential:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "vgg9": _vgg9,
-    "densenet121": _densenet121,
-    "resnet18": partial(_imagenet, 18),
-    "resnet18_noshort": partial(_imagenet, 18, shortcut=False),
-    "resnet34": partial(_imagenet, 34),
-    "resnet34_noshort": partial(_imagenet, 34, shortcut=False),
-    "resnet50": partial(_imagenet, 50),
-    "resnet50_noshort": partial(_imagenet, 50, shortcut=False),
-    "resnet101": partial(_imagenet, 101),
-    "resnet101_noshort": partial(_imagenet, 101, shortcut=False),
-    "resnet152": partial(_imagenet, 152),
-    "resnet152_noshort": partial(_imagenet, 152, shortcut=False),
-    "resnet20": partial(_cifar, 20),
-    "resnet20_noshort": partial(_cifar, 20, shortcut=False),
-    "resnet32_noshort": partial(_cifar, 32, shortcut=False),
-    "resnet44_noshort": partial(_cifar, 44, shortcut=False),
-    "resnet50_16_noshort": partial(_cifar, 50, shortcut=False),
-    "resnet56": partial(_cifar, 56),
-    "resnet56_noshort": partial(_cifar, 56, shortcut=False),
-    "resnet110": partial(_cifar, 110),
-    "resnet110_noshort": partial(_cifar, 110, shortcut=False),
-    "wrn56_2": partial(_cifar, 56, widen=2),
-    "wrn56_2_noshort": partial(_cifar, 56, widen=2, shortcut=False),
-    "wrn56_4": partial(_cifar, 56, widen=4),
-    "wrn56_4_noshort": partial(_cifar, 56, widen=4, shortcut=False),
-    "wrn56_8": partial(_cifar, 56, widen=8),
-    "wrn56_8_noshort": partial(_cifar, 56, widen=8, shortcut=False),
-    "wrn110_2_noshort": partial(_cifar, 110, widen=2, shortcut=False),
-    "wrn110_4_noshort": partial(_cifar, 110, widen=4, shortcut=False),
+    "vgg9": _build_vgg9,
+    "densenet121": _build_densenet121,
+    "resnet18": partial(_build_imagenet, 18),
+    "resnet18_noshort": partial(_build_imagenet, 18, shortcut=False),
+    "resnet34": partial(_build_imagenet, 34),
+    "resnet34_noshort": partial(_build_imagenet, 34, shortcut=False),
+    "resnet50": partial(_build_imagenet, 50),
+    "resnet50_noshort": partial(_build_imagenet, 50, shortcut=False),
+    "resnet101": partial(_build_imagenet, 101),
+    "resnet101_noshort": partial(_build_imagenet, 101, shortcut=False),
+    "resnet152": partial(_build_imagenet, 152),
+    "resnet152_noshort": partial(_build_imagenet, 152, shortcut=False),
+    "resnet20": partial(_build_cifar, 20),
+    "resnet20_noshort": partial(_build_cifar, 20, shortcut=False),
+    "resnet32_noshort": partial(_build_cifar, 32, shortcut=False),
+    "resnet44_noshort": partial(_build_cifar, 44, shortcut=False),
+    "resnet50_16_noshort": partial(_build_cifar, 50, shortcut=False),
+    "resnet56": partial(_build_cifar, 56),
+    "resnet56_noshort": partial(_build_cifar, 56, shortcut=False),
+    "resnet110": partial(_build_cifar, 110),
+    "resnet110_noshort": partial(_build_cifar, 110, shortcut=False),
+    "wrn56_2": partial(_build_cifar, 56, widen=2),
+    "wrn56_2_noshort": partial(_build_cifar, 56, widen=2, shortcut=False),
+    "wrn56_4": partial(_build_cifar, 56, widen=4),
+    "wrn56_4_noshort": partial(_build_cifar, 56, widen=4, shortcut=False),
+    "wrn56_8": partial(_build_cifar, 56, widen=8),
+    "wrn56_8_noshort": partial(_build_cifar, 56, widen=8, shortcut=False),
+    "wrn110_2_noshort": partial(_build_cifar, 110, widen=2, shortcut=False),
+    "wrn110_4_noshort": partial(_build_cifar, 110, widen=4, shortcut=False),
 }

@@ -1,6 +1,6 @@
-"""Networks for the handwritten digits that scikit-learn ships: trained in seconds, then cached.
+"""Networks for the handwritten digits of scikit-learn: trained in seconds, then cached.
 
-The residual networks are the CIFAR ones of the paper with half their width, on images of 8x8.
+The residual networks are the CIFAR-10 ones of the paper with half their width, for 8x8 images.
 Data: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI, 1998.
 """
 
@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.objective.borrowing import undisturbed
-from landscope.zoo import cache as caching_
-from landscope.zoo.cifar_networks import residual
+from landscope.zoo.cache import load_or_train
+from landscope.zoo.cifar_networks import build_residual
 
 EPOCHS = 25
-_TRAINING = 1437  # of 1797 images; the rest are test images
-_LEARNING_RATE = 0.1  # at its highest; the schedule of L. Smith, N. Topin, arXiv 1708.07120
+_TRAINING = 1437  # of the 1797 images; the others are test images
+_LEARNING_RATE = 0.1  # the maximum of the schedule of L. Smith, N. Topin, arXiv 1708.07120
 _BATCH = 128
 _WEIGHT_DECAY = 5e-4  # as in the paper
 
 
-def _mlp() -> nn.Module:
+def _build_mlp() -> nn.Module:
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(64, 128), nn.ReLU(),
@@ -33,15 +33,15 @@ def _mlp() -> nn.Module:
     )  # fmt: skip
 
 
-def _resnet(depth: int, *, shortcut: bool = True) -> nn.Module:
-    return residual(((depth - 2) // 6,) * 3, 8, shortcut=shortcut, inputs=1, image=8)
+def _build_resnet(depth: int, *, shortcut: bool = True) -> nn.Module:
+    return build_residual(((depth - 2) // 6,) * 3, 8, shortcut=shortcut, inputs=1, image=8)
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "digits_mlp": _mlp,
+    "digits_mlp": _build_mlp,
     **{
         f"digits_resnet{depth}{'' if shortcut else '_noshort'}": partial(
-            _resnet, depth, shortcut=shortcut
+            _build_resnet, depth, shortcut=shortcut
         )
         for depth in (8, 20, 32, 56)
         for shortcut in (True, False)
@@ -50,7 +50,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @lru_cache(maxsize=1)
-def _split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _load_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -62,37 +62,39 @@ def _split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[train], labels[train], images[test], labels[test]
 
 
-def data(*, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Return standardized images [n, 1, 8, 8] and labels [n]: 1437 to train, 360 to test."""
-    parts = _split()
+def load_data(*, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Return standardized images [n, 1, 8, 8] and labels [n]: 1437 for training, 360 for tests."""
+    parts = _load_split()
     return parts[:2] if train else parts[2:]
 
 
-def trained(name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = True) -> nn.Module:
+def load_trained(
+    name: str, *, epochs: int = EPOCHS, seed: int = 0, cache: bool = True
+) -> nn.Module:
     """Return a network of :data:`NETWORKS` trained on the digits, in evaluation mode.
 
     Args:
-        name: of the network.
-        epochs: of training.
-        seed: of the initial weights and of the order of the data.
-        cache: keep the weights in :func:`cache_folder` and take them from there.
+        name: The name of the network.
+        epochs: The number of epochs of training.
+        seed: The seed of the initial weights and of the order of the data.
+        cache: Whether the weights are loaded from and saved in :func:`cache_folder`.
 
     Cost: 2 to 20 seconds on two cores, once.
     """
     recipe = epochs, seed, _LEARNING_RATE, _BATCH, _WEIGHT_DECAY
     train = partial(_train, epochs=epochs, seed=seed)
-    return caching_.trained(name, initial(name, seed=seed), train, recipe, cache=cache)
+    return load_or_train(name, initial(name, seed=seed), train, recipe, cache=cache)
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module:
-    """Return a network of :data:`NETWORKS` as its training with this seed begins."""
+    """Return a network of :data:`NETWORKS` with the initial weights of its training."""
     with undisturbed():
         torch.manual_seed(seed)
         return NETWORKS[name]().eval()
 
 
 def _train(model: nn.Module, epochs: int, seed: int) -> None:
-    inputs, targets = data()
+    inputs, targets = load_data()
     order = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(
         model.parameters(), _LEARNING_RATE, 0.9, weight_decay=_WEIGHT_DECAY, nesterov=True

@@ -1,8 +1,8 @@
-"""Sequence models that read Python's own sources: trained in less than a minute, then cached.
+"""Sequence models on Python's own sources: trained in less than a minute, then cached.
 
-text_lstm, text_gru  one recurrent layer of 128 units     which character comes next
-text_gpt             a decoder of two blocks, 64 wide     which character comes next
-text_encoder         an encoder of two blocks, 64 wide    which module a passage is from
+text_lstm, text_gru  one recurrent layer of 128 units     predict the next character
+text_gpt             a decoder of two blocks, 64 wide     predicts the next character
+text_encoder         an encoder of two blocks, 64 wide    tells which module a passage is from
 
 Sources: S. Hochreiter, J. Schmidhuber, *Long short-term memory*, 1997. K. Cho et al., arXiv
 1406.1078 (GRU). A. Vaswani et al., arXiv 1706.03762 (attention), with the norms before each branch
@@ -21,28 +21,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscope.objective.borrowing import undisturbed
-from landscope.zoo import cache as caching_
 from landscope.zoo import text_data
+from landscope.zoo.cache import load_or_train
 
-LENGTH = 64  # characters that a model reads at once
-EVALUATED = 64  # windows, or twice as many passages, at each point of a surface
+LENGTH = 64  # of an input, in characters
+SURFACE_ROWS = 64  # windows that a point of a surface evaluates; of passages, twice as many
 
 _TOKENS = len(text_data.ALPHABET)
 _WIDTH, _HEADS, _BLOCKS = 64, 4, 2
 _UNITS = 128  # of a recurrent layer
-# GPT-2 takes 0.02 for a width of 768 and more. For 64 that is so little that after four epochs the
-# loss was 2.0 nat a character, and 1.7 with this.
-_SPREAD = 0.08
+# GPT-2 uses 0.02 for a width of at least 768. For a width of 64 that is too small: after four
+# epochs the loss was 2.0 nat per character, and 1.7 with this value.
+_INIT_STD = 0.08
 _BATCH = 32
 _WEIGHT_DECAY = 0.01
-_LONGEST_GRADIENT = 1.0  # R. Pascanu et al., arXiv 1211.5063: recurrent gradients explode
+_MAX_GRADIENT_NORM = 1.0  # R. Pascanu et al., arXiv 1211.5063: recurrent gradients explode
 
 
 class Recurrent(nn.Module):
-    """Characters before a place -> logits of the character at it, by an LSTM or a GRU.
+    """An LSTM or a GRU that predicts each character from those before it.
 
     Args:
-        kind: nn.LSTM or nn.GRU.
+        kind: The class of the recurrent layer, nn.LSTM or nn.GRU.
     """
 
     def __init__(self, kind: type[nn.LSTM | nn.GRU]) -> None:
@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network, each added to what it reads through a LayerNorm."""
+    """Attention and a two-layer network, each in a residual branch after a LayerNorm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Characters -> logits: a decoder, or an encoder that classifies passages.
+    """A decoder that predicts the next characters, or an encoder that classifies passages.
 
     Args:
-        classes: of passages; None makes a decoder, which predicts the next characters.
-        tied: the head of a decoder has the weights of the embedding.
+        classes: The number of classes of passages; None for a decoder.
+        tied: Whether the head of a decoder shares the weights of the embedding.
     """
 
     def __init__(self, classes: int | None = None, *, tied: bool = True) -> None:
@@ -98,7 +98,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(_WIDTH, classes or _TOKENS, bias=classes is not None)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=_SPREAD)
+                nn.init.normal_(module.weight, std=_INIT_STD)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         if tied and classes is None:
@@ -120,13 +120,13 @@ class Transformer(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is made and trained.
+    """How a network is built and trained.
 
     Args:
-        build: makes it, untrained.
-        epochs: of training, unless it is asked for otherwise.
-        learning_rate: at its highest, of AdamW.
-        classifies: whole passages, or else it predicts next characters.
+        build: Builds the untrained network.
+        epochs: The default number of epochs of training.
+        learning_rate: The maximal learning rate of AdamW.
+        classifies: Whether it classifies passages; otherwise it predicts the next characters.
     """
 
     build: Callable[[], nn.Module]
@@ -136,7 +136,7 @@ class Recipe:
 
     @property
     def task(self) -> str:
-        """What it learns, in two words."""
+        """What the network learns, in two words."""
         return "which module" if self.classifies else "next character"
 
 
@@ -149,65 +149,66 @@ RECIPES: dict[str, Recipe] = {
 NETWORKS = {name: recipe.build for name, recipe in RECIPES.items()}
 
 
-def data(name: str, *, train: bool = True, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the inputs [n, t] and targets of a network: [n, t], or classes [n] of an encoder.
+def load_data(name: str, *, train: bool = True, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the inputs [n, t] and targets [n, t] of a network; of an encoder, the classes [n].
 
     Args:
-        name: of the network.
-        train: the training text or the test text.
-        count: so many rows, evenly spaced over the text; all if None.
+        name: The name of the network.
+        train: Whether to return the training text instead of the test text.
+        count: The number of rows, evenly spaced over the text; all if None.
     """
-    cut = text_data.passages if RECIPES[name].classifies else text_data.windows
+    cut = text_data.cut_passages if RECIPES[name].classifies else text_data.cut_windows
     inputs, targets = cut(LENGTH, train=train)
-    rows = text_data.spaced(len(inputs), len(inputs) if count is None else count)
+    rows = text_data.space_evenly(len(inputs), len(inputs) if count is None else count)
     return inputs[rows], targets[rows]
 
 
-def evaluated(name: str, *, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Return the rows of :func:`data` that the surfaces of a network are made of.
+def load_surface_data(name: str, *, train: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the few rows of :func:`load_data` on which surfaces of a network are computed.
 
-    They are few, so that a point takes less than 60 ms on one core: 4,096 characters of a language
-    model, 128 passages of an encoder.
+    A point takes less than 60 ms on one core: a language model evaluates 4,096 characters, an
+    encoder 128 passages.
     """
-    return data(name, train=train, count=EVALUATED * (2 if RECIPES[name].classifies else 1))
+    count = SURFACE_ROWS * (2 if RECIPES[name].classifies else 1)
+    return load_data(name, train=train, count=count)
 
 
-def trained(
+def load_trained(
     name: str, *, epochs: int | None = None, seed: int = 0, cache: bool = True
 ) -> nn.Module:
     """Return a network of :data:`NETWORKS` trained on the text, in evaluation mode.
 
     Args:
-        name: of the network.
-        epochs: of training; the network's own number if None.
-        seed: of the initial weights and of the order of the data.
-        cache: keep the weights in :func:`cache_folder` and take them from there. Another version
-            of Python has another text, and weights of its own.
+        name: The name of the network.
+        epochs: The number of epochs of training; that of its recipe if None.
+        seed: The seed of the initial weights and of the order of the data.
+        cache: Whether the weights are loaded from and saved in :func:`cache_folder`. Another
+            version of Python has another text, and so other weights.
 
     Raises:
-        TargetError: when there is nowhere to keep the weights.
+        TargetError: When the weights cannot be saved.
 
     Cost: 10 to 40 seconds on one core, once.
     """
     recipe = RECIPES[name]
     epochs = recipe.epochs if epochs is None else epochs
-    asked = (
-        epochs, seed, recipe.learning_rate, _BATCH, _WEIGHT_DECAY, _LONGEST_GRADIENT, LENGTH,
+    settings = (
+        epochs, seed, recipe.learning_rate, _BATCH, _WEIGHT_DECAY, _MAX_GRADIENT_NORM, LENGTH,
         text_data.identity(),
     )  # fmt: skip
     train = partial(_train, name=name, epochs=epochs, seed=seed)
-    return caching_.trained(name, initial(name, seed=seed), train, asked, cache=cache)
+    return load_or_train(name, initial(name, seed=seed), train, settings, cache=cache)
 
 
 def initial(name: str, *, seed: int = 0) -> nn.Module:
-    """Return a network of :data:`NETWORKS` as its training with this seed begins."""
+    """Return a network of :data:`NETWORKS` with the initial weights of its training."""
     with undisturbed():
         torch.manual_seed(seed)
         return NETWORKS[name]().eval()
 
 
 def _train(model: nn.Module, *, name: str, epochs: int, seed: int) -> None:
-    inputs, targets = data(name)
+    inputs, targets = load_data(name)
     rate, order = RECIPES[name].learning_rate, torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=_WEIGHT_DECAY)
     steps = epochs * -(-len(inputs) // _BATCH)
@@ -217,6 +218,6 @@ def _train(model: nn.Module, *, name: str, epochs: int, seed: int) -> None:
             optimizer.zero_grad()
             logits = model(inputs[rows]).flatten(0, -2)
             F.cross_entropy(logits, targets[rows].flatten()).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), _LONGEST_GRADIENT)
+            nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRADIENT_NORM)
             optimizer.step()
             schedule.step()
