@@ -222,7 +222,8 @@ def test_what_cannot_be_looked_into_is_known_by_its_kind() -> None:
 SCRIPT = """
 import functools, torch
 from torch import nn
-from landscope import fingerprint, losses
+from landscope import fingerprint
+from landscope.objective.torch_losses import as_loss
 def terms(model, batch, *, kinds=frozenset("abcdef")):
     return [k for k in batch if k in {"x", "y", "z", "w"} or k in kinds]
 class Held:
@@ -230,8 +231,8 @@ class Held:
 held = Held()
 print(fingerprint.of_function(terms))
 print(fingerprint.of_function(functools.partial(terms, held, kinds={"p", "q", "r", "s"})))
-print(losses.of(nn.CrossEntropyLoss(weight=torch.ones(3))).identity)
-print(losses.of(lambda o, t: (o, t, held)).identity)
+print(as_loss(nn.CrossEntropyLoss(weight=torch.ones(3))).identity)
+print(as_loss(lambda o, t: (o, t, held)).identity)
 print(fingerprint.of_tensors({"a": torch.arange(5.0)}))
 """
 

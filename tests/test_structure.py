@@ -48,8 +48,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "engines.ray",
     "engines.serialization",
     "engines.tuning",
-    "objective.batches",
-    "objective.evaluation",
     "sampling.calibrated",
 }
 KNOWN_LONG_BODIES: set[str] = {
@@ -60,7 +58,6 @@ KNOWN_LONG_BODIES: set[str] = {
     "cli.trajectory.trajectory",
     "engines.serialization.pack",
     "integrations.transformers.objective",
-    "objective.objective.__init__",
 }
 
 PARTICIPLES_AT_MOST = 158

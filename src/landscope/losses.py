@@ -1,17 +1,14 @@
-"""Losses and metrics, as ``ls.losses``: names only."""
+"""Losses, metrics and penalties, as ``ls.losses``: names only."""
 
 from __future__ import annotations
 
-from landscope.objective.metrics import WeightDecay, accuracy, softmax_mse, weight_decay
+from landscope.objective.metrics import accuracy, softmax_mse, weight_decay
 from landscope.objective.sequence_losses import perplexity, token_accuracy, tokens
-from landscope.objective.torch_losses import Custom, custom, of
+from landscope.objective.torch_losses import custom
 
 __all__ = [
-    "Custom",
-    "WeightDecay",
     "accuracy",
     "custom",
-    "of",
     "perplexity",
     "softmax_mse",
     "token_accuracy",

@@ -44,7 +44,7 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
     def never(*_: object) -> None:
         raise AssertionError("a point was computed again")
 
-    monkeypatch.setattr("landscope.objective.evaluation.Session.values", never)
+    monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     again = demo.demo(tmp_path / "demo", resolution=5)
     told = capsys.readouterr()
     assert told.out + told.err == ""  # silent as a library
@@ -95,7 +95,7 @@ def test_the_demo_of_sequence_models_also_maps_where_their_loss_is_convex(
     def never(*_: object) -> None:
         raise AssertionError("a point was computed again")
 
-    monkeypatch.setattr("landscope.objective.evaluation.Session.values", never)
+    monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     monkeypatch.setattr("landscope.curvature.convexity_map.extremes", never)
     monkeypatch.setattr(demo, "_pictures", lambda *_: [])  # they take longer than all else
     assert demo.demo(tmp_path / "demo", sequence=True, resolution=5).shapes == first.shapes

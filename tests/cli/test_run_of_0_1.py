@@ -49,7 +49,7 @@ def test_a_finished_run_is_complete_and_its_request_is_recorded_as_before(
     def never(*_: object) -> None:
         raise AssertionError("a point was computed again")
 
-    monkeypatch.setattr("landscope.objective.evaluation.Session.values", never)
+    monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     answer = command(*WORDS, "--out", "run")
     assert answer.code == 0, answer.err
     before, after = ls.load(STORED / "run").data["loss"], ls.load(run).data["loss"]

@@ -109,7 +109,7 @@ def test_the_same_command_again_computes_nothing_and_gives_the_same_file(
     def never(*_: object) -> None:
         raise AssertionError("a point was computed again")
 
-    monkeypatch.setattr("landscope.objective.evaluation.Session.values", never)
+    monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     assert command("scan", target, *SMALL, "--out", plane).code == 0
     assert (plane / "landscape.nc").read_bytes() == before
 

@@ -331,7 +331,11 @@ def test_named_vectors_that_do_not_fit_are_refused() -> None:
         ({"select": nn.Linear(2, 2)}, ParamsError, "chooses no trainable parameter"),
         ({"select": lambda name, tensor: False}, ParamsError, "a function .name, tensor."),
         ({"params": 3}, ParamsError, "params is a int; expected a dict of named tensors"),
-        ({"params": {"w": torch.ones(2)}}, ParamsError, "params has 'w', which the model has not"),
+        (
+            {"params": {"w": torch.ones(2)}},
+            ParamsError,
+            "params has 'w', which the model does not have",
+        ),
         ({"params": {"0.bias": torch.ones(2)}}, ParamsError, "has the shape"),
     ],
 )
@@ -351,7 +355,7 @@ def test_objectives_without_second_derivatives_are_refused() -> None:
     ):
         Hessian(case.model)  # type: ignore[arg-type]
     with pytest.raises(ObjectiveError, match=r"calibrated subset \(samples=Calibrated\(...\)\)"):
-        Hessian(ls.Objective.of(case.objective().problem.sampled([0, 1], torch.ones(1, 2))))
+        Hessian(ls.Objective.of(case.objective().problem.select_samples([0, 1], torch.ones(1, 2))))
     with pytest.raises(ObjectiveError, match="kind='ggn' needs a loss of outputs and targets"):
         Hessian(cases.curved(torch.eye(2)), kind="ggn")
     two = case.objective(test_data=case.data)

@@ -21,6 +21,7 @@ from landscope.engines.remote_worker import Failure, Order
 from landscope.engines.serialization import pack
 from landscope.engines.tuning import Plan
 from landscope.errors import EngineError, ObjectiveError
+from landscope.objective.torch_losses import as_loss
 from tests import cases
 from tests.engines import distant
 
@@ -110,7 +111,7 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
 
 def test_an_error_of_landscope_stays_what_it_is(pool: ProcessPoolExecutor) -> None:
     job = distant.line_job(distant.Fragile(-1.0))
-    problem = replace(job.objective.problem, loss=ls.losses.of(_text))
+    problem = replace(job.objective.problem, loss=as_loss(_text))
     job = replace(job, objective=ls.Objective.of(problem))
     with (
         Executor(pool).open(job) as team,

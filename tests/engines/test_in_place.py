@@ -219,7 +219,7 @@ def test_low_precision_weights_are_moved_in_float32_and_come_back(model: Model, 
     model = model.to(torch.bfloat16)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     objective = _objective(model, in_place=True)
-    assert objective.problem.half is torch.bfloat16
+    assert objective.problem.low_precision is torch.bfloat16
     plane = _plane(objective, kind)
     at: dict[str, Tensor] = {}
 

@@ -48,7 +48,7 @@ def test_the_body_shares_every_tensor_with_the_model_which_may_be_trained_on() -
         model.transformer.wte.weight.mul_(1.5)
     assert found.loss() == before
     expected = own_loss(model, padded(TEXT))
-    assert ls.Objective.of(found.problem.recentered()).loss() == pytest.approx(expected, rel=1e-6)
+    assert ls.Objective.of(found.problem.recenter()).loss() == pytest.approx(expected, rel=1e-6)
     assert expected != pytest.approx(before, rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Forms of data: each gives the same loss, and walking it leaves no trace.
+"""Forms of data: each gives the same loss, and reading it leaves no trace.
 
 Witness: torch's own cross-entropy over all rows in one batch, in float64.
 """
@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import landscope as ls
 from landscope.errors import ObjectiveError
-from landscope.objective.batches import Batches, same, split
+from landscope.objective.batches import Batches
 from tests import cases
 
 CPU = torch.device("cpu")
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Rows of a case, with noise on the inputs when asked for."""
+    """Rows of a case, optionally with noise on the inputs."""
 
     def __init__(self, case: cases.Case, noise: float = 0.0) -> None:
         self.case, self.noise = case, noise
@@ -37,14 +37,14 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return row + self.noise * torch.randn(row.shape), self.case.targets[index]
 
 
-class Anew:
-    """An iterable of batches that starts anew each time."""
+class Repeatable:
+    """An iterable of batches that starts again from the first each time."""
 
     def __init__(self, batches: list[Any]) -> None:
-        self.batches, self.walks = batches, 0
+        self.batches, self.passes = batches, 0
 
     def __iter__(self) -> Iterator[Any]:
-        self.walks += 1
+        self.passes += 1
         return iter(self.batches)
 
 
@@ -60,7 +60,7 @@ def forms() -> dict[str, Any]:
         "list of lists": [list(pair) for pair in pairs],
         "dicts": [{"x": a, "labels": b} for a, b in pairs],
         "numpy batches": [(a.numpy(), b.numpy()) for a, b in pairs],
-        "iterable": Anew(pairs),
+        "iterable": Repeatable(pairs),
         "loader": DataLoader(TensorDataset(x, y), batch_size=4),
         "shuffling loader": DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True),
         "loader of a dataset": DataLoader(Pairs(case), batch_size=6, shuffle=True),
@@ -80,7 +80,7 @@ def test_every_form_of_data_gives_the_same_loss_and_terms(form: str, cache: Any)
     torch.testing.assert_close(objective.terms(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_shuffling_loader_is_walked_in_order_and_its_generator_is_untouched() -> None:
+def test_a_shuffling_loader_is_read_in_order_and_its_generator_is_untouched() -> None:
     case = cases.mlp()
     generator = cases.seeded(3)
     loader = DataLoader(TensorDataset(*case.data), batch_size=4, shuffle=True, generator=generator)
@@ -105,7 +105,7 @@ def test_streamed_data_equal_cached_data_bit_for_bit() -> None:
     assert lands[0].data.attrs["notes"] == ""
 
 
-def test_data_that_change_from_walk_to_walk_are_frozen_and_noted() -> None:
+def test_data_that_change_from_pass_to_pass_are_frozen_and_noted() -> None:
     case = cases.mlp()
     lands = []
     for seed in (1, 2):
@@ -113,11 +113,11 @@ def test_data_that_change_from_walk_to_walk_are_frozen_and_noted() -> None:
         loader = DataLoader(Pairs(case, noise=0.3), batch_size=4)
         objective = ls.Objective(case.model, nn.CrossEntropyLoss(), loader)
         lands.append(ls.scan(objective, cases.plane(objective), ls.Grid(2)))
-        assert "changes from one walk to the next" in lands[-1].data.attrs["notes"]
+        assert "changes from pass to pass" in lands[-1].data.attrs["notes"]
     assert lands[0].data.identical(lands[1].data)
 
 
-def test_data_are_kept_only_when_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_are_cached_only_when_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases.mlp()
     size = sum(t.nbytes for t in case.data)
     for free, streamed in ((2 * size, False), (2 * size - 2, True)):
@@ -133,8 +133,8 @@ def test_data_are_kept_only_when_they_fit(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ([], "data is empty"),
         ((torch.zeros(0, 4), torch.zeros(0)), "data is empty"),
-        (iter([(torch.zeros(1, 4), torch.zeros(1).long())]), "walked only once"),
-        ((x for x in [(torch.zeros(1, 4), torch.zeros(1).long())]), "walked only once"),
+        (iter([(torch.zeros(1, 4), torch.zeros(1).long())]), "iterated only once"),
+        ((x for x in [(torch.zeros(1, 4), torch.zeros(1).long())]), "iterated only once"),
         (torch.zeros(3, 4), "data is a Tensor"),
         (7, "data is a int"),
         ((torch.zeros(3, 4), torch.zeros(2).long()), "the same number of rows"),
@@ -147,7 +147,7 @@ def test_data_that_cannot_be_used_get_a_sentence(data: Any, sentence: str) -> No
         ls.Objective(cases.mlp().model, nn.CrossEntropyLoss(), data).loss()
 
 
-def test_an_iterable_that_runs_dry_is_found_out() -> None:
+def test_an_iterable_that_can_be_iterated_only_once_is_noticed() -> None:
     class Dry:
         def __init__(self) -> None:
             self.once = iter([(torch.zeros(1, 4), torch.zeros(1).long())])
@@ -156,7 +156,7 @@ def test_an_iterable_that_runs_dry_is_found_out() -> None:
             return self.once
 
     for cache in (True, False):
-        with pytest.raises(ObjectiveError, match="walked a second time"):
+        with pytest.raises(ObjectiveError, match="iterated a second time"):
             ls.Objective(cases.mlp().model, nn.CrossEntropyLoss(), Dry(), cache=cache).loss()
 
 
@@ -185,13 +185,3 @@ def test_the_identity_changes_with_any_value_and_with_nothing_else() -> None:
     assert identity(x, y) == identity(x.clone(), y.clone())
     assert identity(x, y) != identity(changed, y)
     assert identity(x, y) != identity(x, y.flip(0))
-
-
-def test_same_takes_nan_for_nan_and_tells_all_else_apart() -> None:
-    nan = torch.tensor([1.0, float("nan")])
-    assert same(nan, nan.clone())
-    assert not same(nan, torch.tensor([1.0, 0.5]))  # whatever NaN is replaced by
-    assert not same(nan, [1.0])
-    assert same({"a": nan, "b": ["text"]}, {"a": nan, "b": ["other"]})
-    assert not same((nan,), (nan, nan))
-    assert split({"x": nan, "y": 3}) == (nan, 3)

@@ -177,7 +177,7 @@ def test_the_center_is_a_copy_that_later_training_does_not_move() -> None:
     with torch.no_grad():
         next(case.model.parameters()).add_(1.0)
     assert objective.loss() == before
-    assert ls.Objective.of(objective.problem.recentered()).loss() == pytest.approx(
+    assert ls.Objective.of(objective.problem.recenter()).loss() == pytest.approx(
         cases.plain_loss(case, {}, double=True), rel=1e-6
     )
 
@@ -204,7 +204,7 @@ def test_parts_that_do_not_fit_get_a_sentence() -> None:
         ls.Objective(case.model, nn.CrossEntropyLoss(), (case.inputs[:, :3], case.targets)).loss()
     with pytest.raises(ObjectiveError, match="model has no trainable parameters"):
         ls.Objective(nn.ReLU(), nn.CrossEntropyLoss(), case.data)
-    with pytest.raises(ParamsError, match="'other', which the model has not"):
+    with pytest.raises(ParamsError, match="'other', which the model does not have"):
         case.objective().loss({"other": torch.zeros(1)})
     ignoring = nn.CrossEntropyLoss(ignore_index=1)
     ones = torch.ones(len(case.inputs), dtype=torch.long)
@@ -215,7 +215,7 @@ def test_parts_that_do_not_fit_get_a_sentence() -> None:
 def test_a_metric_that_is_no_mean_is_not_taken_for_a_loss() -> None:
     perplexity = ls.losses.perplexity(ls.losses.tokens())
     data = torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.long)
-    with pytest.raises(ObjectiveError, match=r"'perplexity' is no mean.*in metrics"):
+    with pytest.raises(ObjectiveError, match=r"'perplexity' is not a mean.*in metrics"):
         ls.Objective(nn.Linear(3, 4), perplexity, data)
 
 

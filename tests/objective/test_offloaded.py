@@ -136,8 +136,8 @@ def test_a_moved_model_computes_what_the_whole_model_with_the_same_change_does(
 ) -> None:
     logits(model)  # hooks write some of their fields in their first pass
     before, values = footprint(model), logits(model)
-    names = offloaded.names(model)
-    with offloaded.moved(model, add_noise):
+    names = offloaded.list_names(model)
+    with offloaded.change_when_loaded(model, add_noise):
         for _ in range(2):
             assert torch.equal(logits(model), logits(changed(names)))
     assert footprint(model) == before
@@ -147,12 +147,12 @@ def test_a_moved_model_computes_what_the_whole_model_with_the_same_change_does(
 
 def test_the_originals_are_the_parameters_of_the_whole_model(model: Model) -> None:
     whole = dict(gpt2().named_parameters())
-    names = offloaded.names(model)
+    names = offloaded.list_names(model)
     assert names
-    with offloaded.moved(model, add_noise):
+    with offloaded.change_when_loaded(model, add_noise):
         logits(model)
         for name in names:
-            assert torch.equal(offloaded.original(model, name), whole[name])
+            assert torch.equal(offloaded.read_stored(model, name), whole[name])
 
 
 def test_an_exception_inside_a_module_leaves_no_weight_in_memory(model: Model) -> None:
@@ -163,7 +163,10 @@ def test_an_exception_inside_a_module_leaves_no_weight_in_memory(model: Model) -
         raise RuntimeError("in the middle")
 
     handle = model.transformer.ln_f.register_forward_hook(refuse)
-    with pytest.raises(RuntimeError, match="in the middle"), offloaded.moved(model, add_noise):
+    with (
+        pytest.raises(RuntimeError, match="in the middle"),
+        offloaded.change_when_loaded(model, add_noise),
+    ):
         logits(model)
     handle.remove()
     assert footprint(model) == before
@@ -178,7 +181,10 @@ def test_an_exception_inside_the_change_leaves_no_weight_in_memory(model: Model)
         tensor.zero_()
         raise RuntimeError("in the change")
 
-    with pytest.raises(RuntimeError, match="in the change"), offloaded.moved(model, refuse):
+    with (
+        pytest.raises(RuntimeError, match="in the change"),
+        offloaded.change_when_loaded(model, refuse),
+    ):
         logits(model)
     assert footprint(model) == before
     assert torch.equal(logits(model), values)
@@ -189,11 +195,11 @@ def test_names_are_those_of_a_whole_model_with_tied_ones_once(tmp_path: Path) ->
     for way in ("cpu", "disk", "whole model"):
         model = gpt2()
         WAYS[way](model, tmp_path)
-        assert offloaded.names(model) == whole
+        assert offloaded.list_names(model) == whole
     some = gpt2()
     WAYS["some blocks on disk"](some, tmp_path / "some")
     expected = [n for n in whole if n.startswith(("transformer.h.1", "transformer.ln_f"))]
-    assert offloaded.names(some) == expected
+    assert offloaded.list_names(some) == expected
 
 
 def test_ties_of_a_plain_module_are_seen_where_the_stored_values_share_memory() -> None:
@@ -201,13 +207,19 @@ def test_ties_of_a_plain_module_are_seen_where_the_stored_values_share_memory() 
     model[2].weight = model[0].weight
     names = [name for name, _ in model.named_parameters()]
     accelerate.cpu_offload(model, execution_device=CPU)
-    assert offloaded.names(model) == names == ["0.weight", "0.bias", "1.weight", "1.bias", "2.bias"]
-    assert torch.equal(offloaded.original(model, "2.weight"), offloaded.original(model, "0.weight"))
+    assert (
+        offloaded.list_names(model)
+        == names
+        == ["0.weight", "0.bias", "1.weight", "1.bias", "2.bias"]
+    )
+    assert torch.equal(
+        offloaded.read_stored(model, "2.weight"), offloaded.read_stored(model, "0.weight")
+    )
 
 
 def test_the_device_is_where_weights_are_used(model: Model) -> None:
-    assert offloaded.device(model) == CPU
-    assert offloaded.device(gpt2()) is None
+    assert offloaded.find_device(model) == CPU
+    assert offloaded.find_device(gpt2()) is None
 
 
 def stores(model: nn.Module) -> list[int]:
@@ -219,18 +231,18 @@ def stores(model: nn.Module) -> list[int]:
 def test_a_body_of_an_offloaded_model_reads_the_same_store(model: Model) -> None:
     body = body_of(model)
     assert stores(body) == stores(model)
-    names = offloaded.names(body)
-    assert names == offloaded.names(model)
+    names = offloaded.list_names(body)
+    assert names == offloaded.list_names(model)
     values, before = logits(model), footprint(model)
-    with offloaded.moved(body, add_noise):
+    with offloaded.change_when_loaded(body, add_noise):
         assert torch.equal(logits(body), logits(changed(names)))
         assert torch.equal(logits(model), values)
     assert footprint(model) == before
 
 
 def test_a_model_that_is_not_offloaded_has_no_such_names() -> None:
-    assert offloaded.names(gpt2()) == []
-    with offloaded.moved(gpt2(), add_noise):
+    assert offloaded.list_names(gpt2()) == []
+    with offloaded.change_when_loaded(gpt2(), add_noise):
         pass
 
 
@@ -238,9 +250,9 @@ def test_a_model_that_is_not_offloaded_has_no_such_names() -> None:
 def test_ties_that_are_offloaded_in_part_are_a_sentence(part: str, tmp_path: Path) -> None:
     model = gpt2()
     _dispatch(BLOCKS | {part: "disk"})(model, tmp_path)
-    text = "transformer.wte.weight, lm_head.weight are one tensor, of which a part is offloaded"
+    text = "transformer.wte.weight, lm_head.weight are one tensor, which is offloaded under some"
     with pytest.raises(ParamsError, match=text):
-        offloaded.names(model)
+        offloaded.list_names(model)
 
 
 @pytest.mark.parametrize("whole", [[], ["Sequential"]])
@@ -251,11 +263,11 @@ def test_statistics_that_are_offloaded_are_a_sentence(whole: list[str]) -> None:
         accelerate.cpu_offload(model, CPU, buffers, preload_module_classes=whole)
         if buffers:
             with pytest.raises(ParamsError, match=r"statistics of a BatchNorm1d in it are offload"):
-                offloaded.names(model)
+                offloaded.list_names(model)
         else:
-            assert len(offloaded.names(model)) == 4
+            assert len(offloaded.list_names(model)) == 4
 
 
 def test_a_name_that_is_not_offloaded_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"'nothing' is no offloaded parameter of this GPT2LMHe"):
-        offloaded.original(gpt2(), "nothing")
+        offloaded.read_stored(gpt2(), "nothing")

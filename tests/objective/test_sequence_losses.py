@@ -142,12 +142,12 @@ def test_what_is_no_whole_number_is_named(drawn: tuple[Tensor, Tensor]) -> None:
         ls.losses.tokens(ignore_index=None, padding=0)  # type: ignore[arg-type] # on purpose
 
 
-def test_large_vocabularies_are_taken_piece_by_piece_to_the_same_values(
+def test_large_vocabularies_are_evaluated_in_parts_to_the_same_values(
     drawn: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits, targets = drawn
     whole = ls.losses.tokens()(logits, targets).values
-    monkeypatch.setattr(sequence_losses, "_PIECE", 3 * CLASSES)
+    monkeypatch.setattr(sequence_losses, "_MAX_LOGITS", 3 * CLASSES)
     assert torch.equal(ls.losses.tokens()(logits, targets).values, whole)
     asked = logits.clone().requires_grad_()
     ls.losses.tokens()(asked, targets).values.sum().backward()
@@ -156,10 +156,10 @@ def test_large_vocabularies_are_taken_piece_by_piece_to_the_same_values(
     assert torch.allclose(asked.grad, soft, atol=1e-6)
 
 
-def test_narrow_vocabularies_are_taken_the_quick_way_to_the_same_values() -> None:
+def test_small_vocabularies_are_evaluated_the_fast_way_to_the_same_values() -> None:
     logits = torch.randn(40, 5, CLASSES, generator=torch.Generator().manual_seed(2))
     targets = torch.randint(CLASSES, (40, 5), generator=torch.Generator().manual_seed(3))
-    assert terms.narrow(logits.reshape(-1, CLASSES), targets.reshape(-1))
+    assert terms.has_few_classes(logits.reshape(-1, CLASSES), targets.reshape(-1))
     found = ls.losses.tokens()(logits, targets).values.tolist()
     assert found == pytest.approx(_by_hand(logits, targets, set()), rel=1e-5)
 
@@ -186,7 +186,7 @@ def test_perplexity_is_the_exponential_of_the_mean_over_all_tokens() -> None:
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
-    assert ls.losses.perplexity(ls.losses.tokens()).finish(1e4) == math.inf
+    assert ls.losses.perplexity(ls.losses.tokens()).transform(1e4) == math.inf
 
 
 def test_perplexity_is_of_a_loss() -> None:

@@ -15,6 +15,7 @@ from landscope import losses
 from landscope.errors import ObjectiveError
 from landscope.objective import torch_losses
 from landscope.objective.terms import Loss, Terms
+from landscope.objective.torch_losses import as_loss
 from landscope.params import Params
 
 torch_rng = torch.Generator().manual_seed(11)
@@ -115,37 +116,37 @@ def test_the_mean_over_uneven_batches_is_torchs_mean_over_all_rows(
 ) -> None:
     expected = given(outputs, targets)
     expected = float(expected.mean())  # one number but for the lambda that gives one a sample
-    found = mean_over(losses.of(given), outputs, targets, *sizes)
+    found = mean_over(as_loss(given), outputs, targets, *sizes)
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("module", [nn.MSELoss, nn.L1Loss])
 def test_a_sum_is_summed_in_a_sample_and_averaged_over_samples(module: Any) -> None:
     expected = float(module(reduction="sum")(REAL, OTHER)) / 8
-    assert mean_over(losses.of(module(reduction="sum")), REAL, OTHER, 5, 3) == pytest.approx(
+    assert mean_over(as_loss(module(reduction="sum")), REAL, OTHER, 5, 3) == pytest.approx(
         expected, rel=1e-12
     )
-    whole = losses.of(nn.CrossEntropyLoss(reduction="sum"))
+    whole = as_loss(nn.CrossEntropyLoss(reduction="sum"))
     expected = float(F.cross_entropy(LOGITS, CLASSES, reduction="sum")) / 8
     assert mean_over(whole, LOGITS, CLASSES, 5, 3) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_loss_module_is_left_as_it_was() -> None:
     module = nn.CrossEntropyLoss()
-    losses.of(module)(LOGITS, CLASSES)
+    as_loss(module)(LOGITS, CLASSES)
     assert module.reduction == "mean"
 
 
 def test_a_term_of_a_batch_of_ignored_targets_counts_nothing() -> None:
-    terms = losses.of(nn.CrossEntropyLoss())(LOGITS[:2], torch.tensor([-100, -100]))
+    terms = as_loss(nn.CrossEntropyLoss())(LOGITS[:2], torch.tensor([-100, -100]))
     assert terms.values.tolist() == [0.0, 0.0]
     assert terms.weights.tolist() == [0.0, 0.0]
 
 
 def test_a_single_sample_without_a_batch_axis_is_one_term() -> None:
-    terms = losses.of(nn.CrossEntropyLoss())(LOGITS[0], CLASSES[0])
+    terms = as_loss(nn.CrossEntropyLoss())(LOGITS[0], CLASSES[0])
     assert terms.values.item() == pytest.approx(float(F.cross_entropy(LOGITS[:1], CLASSES[:1])))
-    assert losses.of(nn.MSELoss())(LOGITS[0, 0], LOGITS[1, 1]).weights.tolist() == [1.0]
+    assert as_loss(nn.MSELoss())(LOGITS[0, 0], LOGITS[1, 1]).weights.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -160,11 +161,11 @@ def test_a_single_sample_without_a_batch_axis_is_one_term() -> None:
     ],
 )
 def test_a_loss_has_a_name_and_units(given: Any, name: str, units: str, per_batch: bool) -> None:
-    loss = losses.of(given)
+    loss = as_loss(given)
     assert (loss.name, loss.units, loss.per_batch) == (name, units, per_batch)
-    assert losses.of(given, "mine").name == "mine"
-    assert losses.of(loss) is loss
-    assert losses.of(loss, "mine").name == "mine"
+    assert as_loss(given, "mine").name == "mine"
+    assert as_loss(loss) is loss
+    assert as_loss(loss, "mine").name == "mine"
 
 
 def test_losses_that_differ_in_a_setting_have_different_identities() -> None:
@@ -181,7 +182,7 @@ def test_losses_that_differ_in_a_setting_have_different_identities() -> None:
         partial(F.cross_entropy, weight=WEIGHT),
         partial(F.cross_entropy, weight=WEIGHT + 1e-12),
     ]
-    assert len({losses.of(loss).identity for loss in given}) == len(given)
+    assert len({as_loss(loss).identity for loss in given}) == len(given)
 
 
 def test_an_object_that_cannot_be_hashed_may_be_a_loss() -> None:
@@ -193,7 +194,7 @@ def test_an_object_that_cannot_be_hashed_may_be_a_loss() -> None:
             return self.factor * (outputs - targets).abs().mean()
 
     expected = 3 * float((REAL - OTHER).abs().mean())
-    loss = losses.of(Scaled(3.0))
+    loss = as_loss(Scaled(3.0))
     assert loss.name == "Scaled"
     assert mean_over(loss, REAL, OTHER, 5, 3) == pytest.approx(expected, rel=1e-12)
 
@@ -201,13 +202,13 @@ def test_an_object_that_cannot_be_hashed_may_be_a_loss() -> None:
 @pytest.mark.parametrize("given", ["mse", None, 3.0, torch.zeros(2)])
 def test_a_loss_that_cannot_be_called_is_refused(given: Any) -> None:
     with pytest.raises(ObjectiveError, match="expected a torch loss such as"):
-        losses.of(given)
+        as_loss(given)
 
 
 @pytest.mark.parametrize("given", ["text", None, (1.0, 2.0), torch.zeros(2, dtype=torch.complex64)])
 def test_what_is_no_number_is_refused(given: Any) -> None:
     with pytest.raises(ObjectiveError, match=r"loss 'odd' returned a .*; expected a number"):
-        losses.of(lambda o, t: given, "odd")(LOGITS, CLASSES)
+        as_loss(lambda o, t: given, "odd")(LOGITS, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_what_is_no_number_is_refused(given: Any) -> None:
 @pytest.mark.parametrize("outputs", [{"logits": LOGITS}, (LOGITS, None)])
 def test_outputs_in_which_a_loss_finds_no_tensor_are_named(loss: Any, outputs: Any) -> None:
     with pytest.raises(ObjectiveError, match=r"returned a (dict|tuple), .*ls\.losses\.tokens\(\)"):
-        losses.of(loss)(outputs, CLASSES)
+        as_loss(loss)(outputs, CLASSES)
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")  # torch sees it too, and goes on
@@ -225,17 +226,17 @@ def test_rows_that_torch_would_compare_with_all_others_are_refused(loss: Any) ->
     """The mean would depend on the batches: [n, 1] against [n] is n x n differences."""
     outputs, targets = normal(6, 1), normal(6)
     with pytest.raises(ObjectiveError, match=r"outputs have the shape \(6, 1\) and targets \(6,\)"):
-        losses.of(loss)(outputs, targets)
-    found = losses.of(loss)(outputs, targets[:, None])
+        as_loss(loss)(outputs, targets)
+    found = as_loss(loss)(outputs, targets[:, None])
     assert float(found.values.sum() / found.weights.sum()) == pytest.approx(
         float(loss(outputs[:, 0], targets))
     )
 
 
 def test_a_plain_number_or_whole_numbers_are_taken() -> None:
-    terms = losses.of(lambda o, t: 2.5)(LOGITS, CLASSES)
+    terms = as_loss(lambda o, t: 2.5)(LOGITS, CLASSES)
     assert (terms.values.tolist(), terms.weights.tolist()) == ([20.0], [8.0])
-    counts = losses.of(lambda o, t: o.argmax(dim=1) != t)(LOGITS, CLASSES)
+    counts = as_loss(lambda o, t: o.argmax(dim=1) != t)(LOGITS, CLASSES)
     assert float(counts.values.mean()) == float((LOGITS.argmax(1) != CLASSES).double().mean())
 
 
@@ -245,13 +246,13 @@ def test_a_plain_number_or_whole_numbers_are_taken() -> None:
     ids=["tensor", "mapping", "tuple", "nested"],
 )
 def test_samples_are_counted_in_the_first_tensor(outputs: Any) -> None:
-    assert torch_losses.samples(outputs) == 8
+    assert torch_losses.count_samples(outputs) == 8
 
 
 def test_samples_of_a_single_number_are_one_and_of_an_object_unknown() -> None:
-    assert torch_losses.samples(torch.tensor(3.0)) == 1
+    assert torch_losses.count_samples(torch.tensor(3.0)) == 1
     with pytest.raises(ObjectiveError, match="the model returned a SimpleNamespace, in which"):
-        torch_losses.samples(SimpleNamespace(logits=LOGITS))
+        torch_losses.count_samples(SimpleNamespace(logits=LOGITS))
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ignore_index": 2}])
@@ -262,7 +263,7 @@ def test_many_rows_of_few_classes_have_the_terms_of_torch(
     outputs, targets = 3 * normal(100, 5), torch.arange(100) % 5
     weight = torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64) if weighted else None
     loss = nn.CrossEntropyLoss(weight=weight, **options)
-    terms = losses.of(loss)(outputs, targets)
+    terms = as_loss(loss)(outputs, targets)
     expected = F.cross_entropy(outputs, targets, weight, reduction="none", **options)
     torch.testing.assert_close(terms.values, expected)
     if not (weighted and options.get("label_smoothing")):
@@ -364,18 +365,18 @@ def test_a_custom_loss_that_gives_one_number_is_refused() -> None:
 # --------------------------------------------------------------------------- means of batches
 
 
-def test_a_mean_of_a_batch_is_taken_apart_row_by_row() -> None:
-    loss = losses.of(lambda o, t: (o - t).square().mean())
-    found = torch_losses.one_by_one(loss, REAL, OTHER)
+def test_a_mean_of_a_batch_is_separated_row_by_row() -> None:
+    loss = as_loss(lambda o, t: (o - t).square().mean())
+    found = torch_losses.evaluate_by_sample(loss, REAL, OTHER)
     expected = (REAL - OTHER).square().flatten(1).mean(dim=1)
     torch.testing.assert_close(found.values, expected, rtol=1e-13, atol=0)
     assert found.weights.tolist() == [1.0] * 8
 
 
-def test_outputs_that_are_no_tensor_cannot_be_taken_apart() -> None:
-    loss = losses.of(lambda o, t: o[0].mean(), "paired")
-    with pytest.raises(ObjectiveError, match="'paired' gives one number a batch, and its single"):
-        torch_losses.one_by_one(loss, (REAL, REAL), OTHER)
+def test_outputs_that_are_no_tensor_cannot_be_separated() -> None:
+    loss = as_loss(lambda o, t: o[0].mean(), "paired")
+    with pytest.raises(ObjectiveError, match="'paired' gives one number for each batch, which"):
+        torch_losses.evaluate_by_sample(loss, (REAL, REAL), OTHER)
     assert torch_losses.note_unless_mean(loss, (REAL, REAL), OTHER) is None
 
 
@@ -392,17 +393,17 @@ def test_outputs_that_are_no_tensor_cannot_be_taken_apart() -> None:
 def test_a_remark_is_made_when_a_number_is_not_the_mean_over_samples(
     function: Callable[[Tensor, Tensor], Tensor], is_mean: bool
 ) -> None:
-    note = torch_losses.note_unless_mean(losses.of(function, "odd"), REAL, OTHER)
+    note = torch_losses.note_unless_mean(as_loss(function, "odd"), REAL, OTHER)
     assert (note is None) == is_mean
     if note is not None:
         assert note.startswith("loss 'odd' is not the mean over the samples of a batch")
 
 
 def test_no_remark_can_be_made_about_one_sample() -> None:
-    loss = losses.of(lambda o, t: (o - t).square().sum())
+    loss = as_loss(lambda o, t: (o - t).square().sum())
     assert torch_losses.note_unless_mean(loss, REAL[:1], OTHER[:1]) is None
 
 
 def test_even_terms_count_one_each() -> None:
-    found = Terms.even(torch.ones(2, 3))
+    found = Terms.from_values(torch.ones(2, 3))
     assert found.values.shape == found.weights.shape == (6,)

@@ -249,7 +249,7 @@ def test_drawn_rows_of_unequal_lengths_stand_for_all_tokens(widths: str) -> None
         data.append({"input": text, "labels": text})
     objective = ls.Objective(model, ls.losses.tokens(shift=True, padding=0), data)
     picked, weights = [0, 3, 11, 12, 40, 89], torch.tensor([[1.0, 2.0, 0.5, 3.0, 1.0, 4.0]])
-    found = ls.Objective.of(objective.problem.sampled(picked, weights)).loss()
+    found = ls.Objective.of(objective.problem.select_samples(picked, weights)).loss()
     model, sums, counts = model.double(), 0.0, 0.0
     for row, weight in zip(picked, weights[0].tolist(), strict=True):
         logits = model(rows[row])[:-1]

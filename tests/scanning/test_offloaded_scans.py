@@ -74,7 +74,7 @@ def _values(objective: ls.Objective) -> dict[str, Tensor]:
 
 
 def test_a_scan_gives_the_values_of_the_whole_model(away: nn.Module) -> None:
-    assert offloaded.names(away)
+    assert offloaded.list_names(away)
     objective = _objective(away, in_place=True)
     before = _values(objective)
     dx, dy = ls.directions.seeded(objective.center, seed=1)

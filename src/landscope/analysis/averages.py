@@ -38,7 +38,7 @@ class NeighborhoodAverage:
                 both = []
                 for sign in (self.sigma, -self.sigma):
                     moved = {n: params[n] + sign * noise[n] for n in noise}
-                    values = session.values(like(params, {**params, **moved}))
+                    values = session.evaluate(like(params, {**params, **moved}))
                     both.append(values["loss" if "loss" in values else "train_loss"])
                 pairs.append(sum(both) / 2)
         stderr = float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) * _widened(len(pairs))

@@ -241,8 +241,8 @@ def _evaluate(
     if session.recompute:
         kept = {n: t for n, t in params.items() if n.rpartition(".")[2] not in _STATISTICS}
         params = like(recorded, kept)
-    at_checkpoint = session.values(params)
-    at_projection = session.values(slice_.at(placement.coordinates))
+    at_checkpoint = session.evaluate(params)
+    at_projection = session.evaluate(slice_.at(placement.coordinates))
     return {
         **{_name_in_path(n): value for n, value in at_checkpoint.items()},
         **{f"projected_{_name_in_path(n)}": value for n, value in at_projection.items()},

@@ -79,7 +79,7 @@ def initialization(
     if path is not None:
         copy = made.problem.clone()
         checkpoint_.load(copy.model, path)
-        return copy.recentered().center
+        return copy.recenter().center
     place, _, name = target.rpartition(":")
     if place != "zoo" or checkpoint is not None:
         return None
@@ -91,7 +91,7 @@ def initialization(
 def reloaded(made: Objective, checkpoint: str | os.PathLike[str]) -> Objective:
     """Return the objective with weights from a checkpoint in its model."""
     checkpoint_.load(made.model, checkpoint)
-    return Objective.of(made.problem.recentered())
+    return Objective.of(made.problem.recenter())
 
 
 def _argument(text: str) -> tuple[str, Any]:

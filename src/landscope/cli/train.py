@@ -223,9 +223,9 @@ def _random_weights(name: str, seed: int, file: Path) -> Path:
     from safetensors.torch import save_model
 
     from landscope import zoo
-    from landscope.objective.borrowing import undisturbed
+    from landscope.objective.global_state import preserve_global_state
 
-    with undisturbed():
+    with preserve_global_state():
         torch.manual_seed(seed)
         save_model(zoo.CATALOG[name].build(), str(file))
     return file

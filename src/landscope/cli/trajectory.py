@@ -271,7 +271,7 @@ def _standing(objective: Objective, checkpoint: Checkpoint) -> Objective:
     with torch.no_grad():
         for name, tensor in kept.items():
             alive[name].copy_(tensor)
-    return Objective.of(objective.problem.recentered())
+    return Objective.of(objective.problem.recenter())
 
 
 def _with_own_statistics(objective: Objective) -> Objective:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from landscope import params as params_
 from landscope.curvature import products as routes_
 from landscope.errors import ObjectiveError, ParamsError
-from landscope.objective import batches as batches_
+from landscope.objective import nested
 from landscope.objective.memory import free_memory
 from landscope.objective.objective import Objective
 from landscope.objective.problem import Problem
@@ -217,12 +217,14 @@ class Hessian:
         whole = getattr(self.objective.problem.loss, "per_batch", False)
         if whole or self.objective.problem.buffers == "recompute":
             return self._passes
-        rows = sum(batches_.count_rows(batch) or 0 for batch in held)
-        together = batches_.rebatched(held, rows)
+        rows = sum(nested.count_rows(batch) or 0 for batch in held)
+        together = nested.rebatch_evenly(held, rows)
         if together is None or len(held) >= _CLUSTERS:
             return self._passes
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
-        finer = batches_.rebatched(_mixed(together, order), max(rows // _CLUSTERS, 1)) or together
+        finer = (
+            nested.rebatch_evenly(_mixed(together, order), max(rows // _CLUSTERS, 1)) or together
+        )
         names = list(self.template)
         passes = routes_.Passes(
             _clone(self.objective).lasting_session({name: finer}), names, self.kind, 0.0
@@ -388,11 +390,11 @@ def _drawn(
             f" to {total - 1}."
         )
     ((name, batches),) = objective.problem.batches.items()
-    drawn = batches_.taken(batches, rows)
+    drawn = nested.select_rows(batches, rows)
     if len(drawn) > 1:  # of unequal shapes, which cannot be mixed
         return len(rows), {name: drawn}
     mixed = _mixed(drawn, torch.randperm(len(rows), generator=generator))
-    return len(rows), {name: batches_.rebatched(mixed, _ROWS) or mixed}
+    return len(rows), {name: nested.rebatch_evenly(mixed, _ROWS) or mixed}
 
 
 def _mixed(batches: Sequence[Any], order: Tensor) -> list[Any]:
@@ -400,7 +402,7 @@ def _mixed(batches: Sequence[Any], order: Tensor) -> list[Any]:
 
     Batches are clusters of an error bar: of data in order (by class, say) each must have some.
     """
-    return [batches_.mapped(lambda t: t[order.to(t.device)], batch) for batch in batches]
+    return [nested.index_rows(batch, order) for batch in batches]
 
 
 def _listed(value: Any, kind: type) -> list[Any]:

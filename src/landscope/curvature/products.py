@@ -22,8 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from landscope.curvature.derivatives import Map, again, hessian_of, jacobian, joined, transposed
 from landscope.errors import ObjectiveError
-from landscope.objective import batches as batches_
-from landscope.objective import kernels
+from landscope.objective import kernels, nested
 from landscope.objective.evaluation import Session
 from landscope.objective.memory import is_out_of_memory
 from landscope.objective.terms import Loss
@@ -61,7 +60,7 @@ class Passes:
     @property
     def leaves(self) -> list[Tensor]:
         """The parameters in the model."""
-        return [self.session.loan.tensors[n] for n in self.names]
+        return [self.session.borrowed.tensors[n] for n in self.names]
 
     def move(self, params: Params) -> None:
         """Go to another point."""
@@ -70,7 +69,7 @@ class Passes:
         self.params = params
         self._statistics = {}
         if self.session.recompute:  # they are constants, so a step of a difference keeps them
-            buffers = self.session.loan.model.named_buffers()
+            buffers = self.session.borrowed.model.named_buffers()
             self._statistics = {n: b.detach().clone() for n, b in buffers}
 
     def product(self, vectors: Sequence[Tensor]) -> list[Tensor]:
@@ -181,7 +180,7 @@ class Passes:
 
     def _gauss_newton(self, batch: Any) -> tuple[float, Map]:
         outputs, targets = self.session.outputs(batch)
-        flat = [t for t in batches_.tensors(outputs) if t.requires_grad]
+        flat = [t for t in nested.iter_tensors(outputs) if t.requires_grad]
         weight, curved = self._outer(outputs, targets)
         pushed, pulled = jacobian(flat, self.leaves)
         return weight, lambda v: pulled(curved(pushed(v)))
@@ -198,7 +197,7 @@ class Passes:
             nodes.append(tensor.detach().requires_grad_())
             return nodes[-1]
 
-        terms = loss(batches_.mapped(cut, outputs), targets)
+        terms = loss(nested.map_tensors(cut, outputs), targets)
         slopes = again(grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True))
         return float(terms.weights.sum()), lambda tangents: transposed(slopes, nodes, tangents)
 
@@ -244,7 +243,7 @@ class Passes:
                     self.leaves,
                 )
             outputs, targets = self.session.outputs(batch)
-            whole = [t for t in batches_.tensors(outputs) if t.is_floating_point()]
+            whole = [t for t in nested.iter_tensors(outputs) if t.is_floating_point()]
             pairs = zip(whole, pushed, strict=True)
             flat, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
             curved = self._outer(outputs, targets)[1](moved)
@@ -270,11 +269,11 @@ class Passes:
         for name, part in zip(self.names, unit.split(sizes), strict=True):
             base = self.params[name] if name in self.params else center[name]
             shifted[name] = base + step * part.reshape(base.shape)
-        self.session.loan.put(shifted)
+        self.session.borrowed.set_params(shifted)
 
     def _return(self) -> None:
         assert self.params is not None
-        self.session.loan.put({**self.params, **self._statistics})
+        self.session.borrowed.set_params({**self.params, **self._statistics})
 
     def _gradient(self, batch: Any, unit: Tensor, step: float) -> Tensor:
         self._shift(unit, step)
@@ -286,7 +285,7 @@ class Passes:
     def _outputs_of(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
         self._shift(unit, step)
         return [
-            t for t in batches_.tensors(self.session.outputs(batch)[0]) if t.is_floating_point()
+            t for t in nested.iter_tensors(self.session.outputs(batch)[0]) if t.is_floating_point()
         ]
 
     @torch.no_grad()
@@ -301,7 +300,7 @@ class _Sizes:
 
     def __init__(self, leaves: Sequence[Tensor], batch: Any) -> None:
         self.total = 0
-        there = [*leaves, *batches_.tensors(batch)]  # a batch may be a view of all the data
+        there = [*leaves, *nested.iter_tensors(batch)]  # a batch may be a view of all the data
         self._seen = {t.untyped_storage().data_ptr() for t in there}
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 

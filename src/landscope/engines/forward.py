@@ -11,8 +11,8 @@ from torch import Tensor
 
 from landscope.engines.fused import Fused
 from landscope.engines.tuning import Plan
-from landscope.objective.batches import mapped, tensors
 from landscope.objective.evaluation import Forward
+from landscope.objective.nested import iter_tensors, map_tensors
 
 
 def forward_pass(plan: Plan) -> Callable[[torch.nn.Module], Forward] | None:
@@ -45,7 +45,7 @@ class Pass:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return what the model returns."""
         if self.format is torch.channels_last:
-            inputs, named = mapped(self._placed, inputs), mapped(self._placed, named)
+            inputs, named = map_tensors(self._placed, inputs), map_tensors(self._placed, named)
         return self.forward(*inputs, **named)
 
     def _placed(self, tensor: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class _Graphed:
         self.records: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        leaves = list(tensors((inputs, named)))
+        leaves = list(iter_tensors((inputs, named)))
         key = tuple((t.shape, t.dtype, t.stride()) for t in leaves)
         if key not in self.records:
             self.records[key] = self._record(inputs, named)
@@ -74,7 +74,7 @@ class _Graphed:
         return outputs
 
     def _record(self, inputs: Any, named: Any) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Any]:
-        inputs, named = mapped(torch.clone, inputs), mapped(torch.clone, named)
+        inputs, named = map_tensors(torch.clone, inputs), map_tensors(torch.clone, named)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # kernels are chosen before they are recorded
@@ -84,4 +84,4 @@ class _Graphed:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             outputs = self.model(*inputs, **named)
-        return graph, list(tensors((inputs, named))), outputs
+        return graph, list(iter_tensors((inputs, named))), outputs

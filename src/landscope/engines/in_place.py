@@ -54,7 +54,7 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
             " moves its trainable parameters: use a slice over objective.center."
         )
     with ExitStack() as stack:
-        away = set(offloaded.names(model))
+        away = set(offloaded.list_names(model))
         here = [n for n in slice_.center if n not in away]
         _check_memory({n: alive[n] for n in here})
         originals = stack.enter_context(_Originals(alive, here))
@@ -65,7 +65,7 @@ def displaced(model: nn.Module, alive: Params, slice_: Slice) -> Iterator[Displa
         found = Displaced(alive, slice_, originals, pool)
         stack.callback(found.put_back)
         if away:
-            stack.enter_context(offloaded.moved(model, found.load))
+            stack.enter_context(offloaded.change_when_loaded(model, found.load))
         yield found
 
 

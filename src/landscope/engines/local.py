@@ -17,7 +17,7 @@ from landscope.engines.job import Job
 from landscope.engines.threads import Team, Worker
 from landscope.engines.tuning import Plan, choose
 from landscope.errors import EngineError
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.global_state import preserve_global_state
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained
 
@@ -76,7 +76,7 @@ class Local:
         if not names:
             return [objective]
         problem = objective.problem
-        found = [problem.on(torch.device(name)) for name in names]
+        found = [problem.to(torch.device(name)) for name in names]
         found = [p if p not in found[:k] else p.clone() for k, p in enumerate(found)]
         return [objective if p is problem else Objective.of(p) for p in found]
 
@@ -121,12 +121,12 @@ def _opened(
     """Lend a team that follows a plan; threads and global states are as before afterwards."""
     threads = torch.get_num_threads()
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(*job.objective.problem.sources.values()))
+        stack.enter_context(preserve_global_state(*job.objective.problem.sources.values()))
         stack.callback(torch.set_num_threads, threads)
         if plan.threads:
             torch.set_num_threads(plan.threads)
         problems = [objective.problem for objective in objectives]
-        batches = [p.in_rows(p.batches if data is None else data, plan.rows) for p in problems]
+        batches = [p.rebatch(p.batches if data is None else data, plan.rows) for p in problems]
         devices = len(objectives)
         clones = [  # of the model, for more workers than devices
             Objective.of(problems[k % devices].clone()) for k in range(devices, plan.workers)

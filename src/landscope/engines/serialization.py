@@ -33,7 +33,7 @@ from landscope.engines.job import Job
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_atomically
 from landscope.objective.batches import Batches
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.global_state import preserve_global_state
 from landscope.objective.objective import Objective
 from landscope.tensorfile import NAMES, Entry, encode_entries, encode_header
 
@@ -165,7 +165,7 @@ def unpack(parcel: Parcel, *, device: torch.device | None = None) -> Job:
     if question is not None:
         objective = _made(objective, question)
     if device is not None:
-        objective = Objective.of(objective.problem.on(device))
+        objective = Objective.of(objective.problem.to(device))
     quantities, axes = asked
     return Job(objective, slice_, quantities, axes=axes)
 
@@ -190,14 +190,14 @@ def _made(make: Make, expected: Mapping[str, str]) -> Objective:
 def _carried(objective: Objective) -> Objective:
     """Return an objective without what a worker does not need: data that are kept, once."""
     problem = objective.problem
-    with undisturbed(*problem.sources.values()):
+    with preserve_global_state(*problem.sources.values()):
         batches = {n: _carried_batches(b) for n, b in problem.batches.items()}
     sources = {n: b.source for n, b in batches.items()}
     return Objective.of(replace(problem, batches=batches, sources=sources))
 
 
 def _carried_batches(batches: Batches) -> Batches:
-    walked = batches.on(batches.device)
+    walked = batches.to(batches.device)
     if not walked.streamed:
         walked.source = ()  # the batches of the first walk are kept: the data are these
     return walked

@@ -203,7 +203,7 @@ class Worker:
         index, coordinates = point
         samples: list[Tensor] | None = [] if terms else None
         params = self._params(coordinates)
-        values = self.session.values(params, samples)
+        values = self.session.evaluate(params, samples)
         for k, quantity in enumerate(self.quantities):
             if k in self.chains:
                 values |= self.chains[k].values(self.objective, index)

@@ -23,7 +23,7 @@ import torch
 from landscope import _version, fingerprint
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
-from landscope.objective.batches import count_rows, tensors
+from landscope.objective.nested import count_rows, iter_tensors
 from landscope.slices.curves import ReusableSlice
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Trials:
             yield to(rows=middle, forward="fused"), _LIKELY
         else:
             yield to(rows=middle), _GAIN
-        if any(t.ndim == 4 for t in tensors(self.data)):
+        if any(t.ndim == 4 for t in iter_tensors(self.data)):
             yield to(layout="channels_last"), _GAIN
         for factor in (2, 0.5, 4):
             if 1 <= factor * middle < 2 * self._count():
@@ -236,16 +236,16 @@ class _Trials:
         widest = [1]
 
         def seen(_: object, __: object, outputs: object) -> None:
-            widest.append(sum(t.nbytes for t in tensors(outputs)))
+            widest.append(sum(t.nbytes for t in iter_tensors(outputs)))
 
         problem = self.job.objective.problem
         first = next(iter(next(iter(self.data.values()))))
         leaves = [m for m in problem.model.modules() if not list(m.children())]
         with problem.session(self.data) as session, torch.no_grad():
-            session.loan.put(session.center)
+            session.borrowed.set_params(session.center)
             hooks = [leaf.register_forward_hook(seen) for leaf in leaves]
             try:
-                session.values_of(first)
+                session.evaluate_batch(first)
             finally:
                 for hook in hooks:
                     hook.remove()
@@ -319,7 +319,7 @@ class _Trials:
             return False  # an iterable of the user's may hold the place where a walk stands
         with self.job.objective.problem.session(self.data) as session:
             before = torch.get_rng_state()
-            session.values(None)
+            session.evaluate(None)
             return bool(torch.equal(before, torch.get_rng_state()))
 
 

@@ -36,13 +36,13 @@ class Together:
         self.session, self.slice, self.points = session, slice_, points
         self.whole = _Whole(session)
         first = slice_.at([0.0] * len(slice_.dims))
-        loan = session.loan
+        loan = session.borrowed
         kinds = {n: loan.dtype if t.is_floating_point() else None for n, t in first.items()}
         self.stack = {
             n: t.to(loan.device, kinds[n]).repeat(points, *[1] * t.ndim) for n, t in first.items()
         }
         self.views = [like(first, {n: t[k] for n, t in self.stack.items()}) for k in range(points)]
-        session.values(first)  # the first batch is checked by the plain pass
+        session.evaluate(first)  # the first batch is checked by the plain pass
 
     def values(self, places: Sequence[Sequence[float]]) -> list[dict[str, float]]:
         """Return loss and metrics at so many places at most as there are points."""
@@ -55,7 +55,7 @@ class Together:
             for prefix, data in session.batches.items():
                 sums = torch.stack([self._sums(moved, batch) for batch in data]).sum(dim=0)
                 for values, point in zip(found, sums, strict=True):
-                    values.update(session.means(prefix, point))
+                    values.update(session.average(prefix, point))
             for values, view in zip(found, self.views, strict=False):
                 session.add_penalty(values, view)
         return found
@@ -78,8 +78,8 @@ class _Whole(nn.Module):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.model = session.loan.model
+        self.model = session.borrowed.model
         self._session = session
 
     def forward(self, batch: Any) -> Tensor:
-        return self._session.sums(batch)
+        return self._session.sum_terms(batch)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from landscope.errors import ObjectiveError
-from landscope.objective.batches import Batches, seed_all
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.batches import Batches
+from landscope.objective.global_state import preserve_global_state, seed_all
 
 Row = dict[str, Tensor]
 IGNORED = -100  # the label of what does not count, in all of transformers
@@ -68,7 +68,7 @@ class Reader:
         if not isinstance(size, int) or size < 1:
             raise ObjectiveError(f"batch_size={size!r}; expected 1 or more.")
         if isinstance(dataset, DataLoader):
-            with undisturbed(dataset):
+            with preserve_global_state(dataset):
                 walked = Batches(dataset, device=torch.device("cpu"), dtype=None, cache=True)
                 return [self._ready(batch) for batch in walked]
         entries = _entries(dataset)
@@ -76,7 +76,7 @@ class Reader:
             raise ObjectiveError("the dataset is empty: it has no rows.")
         if _is_batch(entries[0]):
             return [self._ready(entry) for entry in entries]
-        with undisturbed():
+        with preserve_global_state():
             seed_all(_SEED)  # of collators that draw masks: row by row, so whatever the batches
             rows = [self._row(entry, k) for k, entry in enumerate(entries)]
         return [self._padded(rows[k : k + size]) for k in range(0, len(rows), size)]

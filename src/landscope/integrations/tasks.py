@@ -116,11 +116,11 @@ def problem_type(labels: Tensor, config: Any) -> str:
 
 def _squares(outputs: Any, targets: Tensor) -> Terms:
     logits = logits_of(outputs)
-    return Terms.even((logits - targets.to(logits).reshape(logits.shape)).square())
+    return Terms.from_values((logits - targets.to(logits).reshape(logits.shape)).square())
 
 
 def _bits(outputs: Any, targets: Tensor) -> Terms:
     logits = logits_of(outputs)
-    return Terms.even(
+    return Terms.from_values(
         F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none")
     )

@@ -1,4 +1,4 @@
-"""Determinism is probed before a scan: the center is evaluated twice."""
+"""Determinism: before a scan the center is evaluated twice."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _DROPOUTS = (
 
 
 def check_determinism(problem: Problem) -> list[str]:
-    """Check that the values at the center come out the same twice.
+    """Check that two evaluations of the center give the same values.
 
     Returns:
-        Notes on the model and the loss that the passes gave.
+        The notes of the session on the model and the loss.
 
     Raises:
-        DeterminismError: When the values differ; the text names the suspects.
+        DeterminismError: When the values differ; the message names the suspects.
     """
     with problem.session() as session:
-        first, second = session.values(None), session.values(None)
+        first, second = session.evaluate(None), session.evaluate(None)
     for name, value in first.items():
-        again = second[name]
-        if value != again and not (math.isnan(value) and math.isnan(again)):
+        repeated = second[name]
+        if value != repeated and not (math.isnan(value) and math.isnan(repeated)):
             raise DeterminismError(
-                f"{name} at the center was {value!r} and then {again!r}: a surface of a random"
-                f" function means nothing. {_suspects(problem)}"
+                f"{name} at the center was {value!r} and then {repeated!r}: a surface of a random"
+                f" function means nothing. {_describe_suspects(problem)}"
             )
     return list(dict.fromkeys(session.notes))
 
 
-def _suspects(problem: Problem) -> str:
-    """Return a sentence that names what may have drawn random numbers."""
+def _describe_suspects(problem: Problem) -> str:
+    """Return a sentence that names what may have used random numbers."""
     training = [(n, m) for n, m in problem.model.named_modules() if m.training]
     suspects = [
         f"dropout in training mode ({n or 'the model'})"
@@ -57,8 +57,8 @@ def _suspects(problem: Problem) -> str:
     if problem.streamed:
         suspects.append("streamed data that change from pass to pass (shuffling, augmentation)")
     if not suspects:
-        suspects.append("random numbers in the model or the loss, or kernels that are not exact")
+        suspects.append("random numbers in the model or the loss, or nondeterministic kernels")
     return (
-        f"Suspects: {'; '.join(suspects)}. Call model.eval(), fix the seed of what draws random"
-        " numbers, or let the data be kept with cache=True."
+        f"Suspects: {'; '.join(suspects)}. Call model.eval(), fix the seed of the random"
+        " numbers, or cache the data with cache=True."
     )

@@ -6,28 +6,29 @@ Each point starts from the user's own buffers, so a value depends on the paramet
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscope import params as params_
-from landscope.errors import CallError, ObjectiveError, ParamsError
-from landscope.objective import batches, torch_losses
-from landscope.objective.borrowing import Borrowed, without
+from landscope.errors import CallError, ObjectiveError
+from landscope.objective import batch_norm, torch_losses
+from landscope.objective.batches import divide
+from landscope.objective.borrowing import BorrowedModel
+from landscope.objective.global_state import disable_backend
+from landscope.objective.nested import count_rows, iter_tensors, map_tensors, split
 from landscope.objective.terms import Loss, Terms
-from landscope.objective.torch_losses import Custom
+from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
 
 
 class Forward(Protocol):
-    """A forward pass of a model whose parameters are moved."""
+    """A forward pass of a model whose parameters change from point to point."""
 
     def refresh(self) -> None:
-        """Take over the parameters that the model has now."""
+        """Adopt the parameters that the model has now."""
         ...
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -36,7 +37,7 @@ class Forward(Protocol):
 
 
 @final
-class _Plain:
+class _PlainForward:
     """The model's own forward pass."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -54,23 +55,24 @@ class Session:
     """A borrowed model, ready to be evaluated at many points.
 
     Args:
-        loan: the model, borrowed.
-        center: the parameters where none are given; their names are those of gradients.
-        loss: the loss in terms.
-        metrics: name -> metric in terms.
+        borrowed: The model.
+        center: The parameters where none are given; their names are those of gradients.
+        loss: The loss in terms.
+        metrics: Name -> metric in terms.
         batches: Prefix of names ("" or "train_", "test_") -> batches; losses that have no prefix
             of their own (terms, gradients) are over the first.
-        penalty: added to the loss over the first data.
-        recompute: whether batch-norm statistics are computed anew at every point.
-        half: the precision of 16 bits in which the model computes (the loss never does), if so.
-        weights: of the rows of the data, shape (sets, rows); see ``Problem.sampled``.
-        forward: Makes the forward pass from the model; the model's own if not given. It is called
-            when the model has the center's parameters.
+        penalty: A function of the parameters that is added to the loss over the first data.
+        recompute: Whether batch-norm statistics are recomputed at every point.
+        low_precision: The 16-bit dtype of the model, if it has one; the loss is in float32.
+        weights: Weights of the rows of the data, shape (sets, rows); see
+            ``Problem.select_samples``.
+        forward: A function that makes the forward pass from the model; the model's own if None. It
+            is called when the model has the center's parameters.
     """
 
     def __init__(
         self,
-        loan: Borrowed,
+        borrowed: BorrowedModel,
         *,
         center: Params,
         loss: Loss | Custom,
@@ -78,85 +80,97 @@ class Session:
         batches: Mapping[str, Iterable[Any]],
         penalty: Callable[[Params], Tensor] | None,
         recompute: bool,
-        half: torch.dtype | None,
+        low_precision: torch.dtype | None,
         weights: Tensor | None = None,
         forward: Callable[[nn.Module], Forward] | None = None,
     ) -> None:
-        self.loan, self.center, self.loss, self.metrics = loan, center, loss, metrics
-        self.batches, self.penalty, self.recompute, self.half = batches, penalty, recompute, half
-        self.weights = weights
-        self.notes = _batch_norm_notes(loan.model) if not recompute else []
-        self._tried = False
-        self._fits: Mapping[str, Tensor] | None = None
-        self._forward: Forward = _Plain(loan.model)
+        self.borrowed, self.center, self.loss, self.metrics = borrowed, center, loss, metrics
+        self.batches, self.penalty, self.recompute = batches, penalty, recompute
+        self.low_precision, self.weights = low_precision, weights
+        self.notes = batch_norm.note_training_mode(borrowed.model) if not recompute else []
+        self._first_batch_passed = False
+        self._checked_params: Mapping[str, Tensor] | None = None
+        self._forward: Forward = _PlainForward(borrowed.model)
         if forward is not None:
-            loan.put(center)
-            self._forward = forward(loan.model)
+            borrowed.set_params(center)
+            self._forward = forward(borrowed.model)
 
-    def values(
+    def evaluate(
         self, params: Mapping[str, Tensor] | None, samples: list[Tensor] | None = None
     ) -> dict[str, float]:
-        """Return loss and metrics at one point.
+        """Return the loss and the metrics at one point.
 
         Args:
-            params: the point; the center if None.
-            samples: a list that is given, a batch each, what every row of the (first) data adds to
-                the loss and how much it counts, shape (2, rows), float64.
+            params: The point; the center if None.
+            samples: A list to which each batch of the (first) data appends the sums of values and
+                of weights of the loss over the terms of each row, shape (2, rows), float64.
         """
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         with torch.no_grad():
             self.move(params)
             if self.weights is not None:
-                return self._weighted(self.weights)
+                return self._evaluate_weighted(self.weights)
             for prefix, data in self.batches.items():
-                found |= self.means(
-                    prefix, torch.stack([self.sums(b, samples) for b in data]).sum(dim=0)
-                )
+                sums = torch.stack([self.sum_terms(b, samples) for b in data]).sum(dim=0)
+                values |= self.average(prefix, sums)
                 samples = None
-            self.add_penalty(found)
-        return found
+            self.add_penalty(values)
+        return values
 
-    def sums(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
-        """Return sums of values and of weights of loss and metrics, where the model stands now."""
-        found = self._loss(batch, metrics=True)
+    def evaluate_batch(self, batch: Any) -> None:
+        """Evaluate loss and metrics on one batch at the model's current point, for the cost."""
+        self._compute_terms(batch, metrics=True)
+
+    def sum_terms(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
+        """Return sums over the terms of a batch at the current point, shape (2 (1 + metrics),).
+
+        These are the sums of values and of weights, in turn, of the loss and of each metric.
+        """
+        terms = self._compute_terms(batch, metrics=True)
         if samples is not None:
-            samples.append(_by_row(found[0], batch))
-        return torch.stack([s for t in found for s in (_total(t.values), _total(t.weights))])
+            samples.append(terms[0].sum_by_row(count_rows(batch)))
+        return torch.stack([s for t in terms for s in (_total(t.values), _total(t.weights))])
 
-    def means(self, prefix: str, sums: Tensor) -> dict[str, float]:
-        """Return loss and metrics from what :meth:`sums` gave for all batches."""
+    def average(self, prefix: str, sums: Tensor) -> dict[str, float]:
+        """Return loss and metrics from the sums of :meth:`sum_terms` over all batches."""
         pairs = zip(("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True)
-        means = {name: _mean(value, weight, name) for name, (value, weight) in pairs}
-        return {prefix + name: self._told(name, mean) for name, mean in means.items()}
+        means = {name: _divide(value, weight, name) for name, (value, weight) in pairs}
+        return {prefix + name: self._transform(name, mean) for name, mean in means.items()}
 
-    def _told(self, name: str, mean: float) -> float:
-        """Return what a metric tells of the mean over its terms; a loss tells the mean."""
-        return self.metrics[name].finish(mean) if name in self.metrics else mean
+    def _transform(self, name: str, mean: float) -> float:
+        return self.metrics[name].transform(mean) if name in self.metrics else mean
 
-    def add_penalty(self, found: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
-        """Add the penalty to the loss, at a point (where it has no entry, where the model is)."""
+    def add_penalty(self, values: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
+        """Add the penalty to the loss, in place.
+
+        Args:
+            values: The loss and metrics of a point.
+            params: The point; the model's current parameters for names that it lacks.
+        """
         if self.penalty is not None:
             key = "loss" if "" in self.batches else "train_loss"
-            found[key] += float(self.penalty(self.current(params)))
+            values[key] += float(self.penalty(self.current(params)))
 
-    def _weighted(self, weights: Tensor) -> dict[str, float]:
+    def _evaluate_weighted(self, weights: Tensor) -> dict[str, float]:
         """Return weighted means over the rows: a loss for each set of weights."""
         (data,) = self.batches.values()
-        parts = [
-            torch.stack([_by_row(t, batch) for t in self._loss(batch, metrics=True)])
+        sums = [
+            torch.stack(
+                [t.sum_by_row(count_rows(batch)) for t in self._compute_terms(batch, metrics=True)]
+            )
             for batch in data
         ]
-        values, counts = torch.cat(parts, dim=2).unbind(dim=1)  # each (names, rows)
+        values, counts = torch.cat(sums, dim=2).unbind(dim=1)  # each (names, rows)
         first = weights[:1]
         means = ((values @ first.T) / (counts @ first.T)).flatten().tolist()
         pairs = zip(("loss", *self.metrics), means, strict=True)
-        found = {name: self._told(name, mean) for name, mean in pairs}
-        others = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
-        found |= {f"loss~{k}": value for k, value in enumerate(others, start=1)}
+        result = {name: self._transform(name, mean) for name, mean in pairs}
+        further = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
+        result |= {f"loss~{k}": value for k, value in enumerate(further, start=1)}
         if self.penalty is not None:
-            extra = float(self.penalty(self.current()))
-            found |= {n: v + extra for n, v in found.items() if n.startswith("loss")}
-        return found
+            penalty = float(self.penalty(self.current()))
+            result |= {n: v + penalty for n, v in result.items() if n.startswith("loss")}
+        return result
 
     def halve_batches(self, *, metrics: bool = True) -> int | None:
         """Divide every batch into halves, because memory ran out.
@@ -165,49 +179,46 @@ class Session:
             metrics: Whether metrics are evaluated too; some depend on the batches.
 
         Returns:
-            The new batch size; None when batches cannot get smaller without another result.
+            The new batch size; None when smaller batches are impossible or change the values.
         """
-        sizes = [batches.count_rows(b) or 1 for data in self.batches.values() for b in data]
+        sizes = [count_rows(b) or 1 for data in self.batches.values() for b in data]
         rows = max(sizes, default=1) // 2
         losses = [self.loss, *(self.metrics.values() if metrics else ())]
         if not rows or self.recompute or any(map(depends_on_batches, losses)):
             return None
-        halves = {name: batches.divide(data, rows) for name, data in self.batches.items()}
-        if any(half is None for half in halves.values()):
+        divided = {name: divide(data, rows) for name, data in self.batches.items()}
+        if any(data is None for data in divided.values()):
             return None
-        self.batches = {name: half for name, half in halves.items() if half is not None}
+        self.batches = {name: data for name, data in divided.items() if data is not None}
         return rows
 
-    def values_of(self, batch: Any) -> None:
-        """Evaluate loss and metrics on one batch, where the model stands now."""
-        self._loss(batch, metrics=True)
-
     def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
-        """Yield the terms of the loss, batch by batch."""
+        """Yield the terms of the loss at one point, batch by batch."""
         self.move(params)
         for batch in next(iter(self.batches.values())):
             yield self.single_terms(batch)
 
     def batch_terms(self, batch: Any) -> Terms:
-        """Return the terms of the loss on a batch, where the model stands now."""
-        return self._loss(batch)[0]
+        """Return the terms of the loss on a batch at the current point."""
+        return self._compute_terms(batch)[0]
 
     def single_terms(self, batch: Any) -> Terms:
-        """Return the same, one by one also where the loss gives the mean of a batch."""
-        whole = self._loss(batch)[0]
-        if isinstance(self.loss, Loss) and self.loss.per_batch and len(whole.values) == 1:
-            whole = torch_losses.one_by_one(self.loss, *self.outputs(batch))
-        return whole
+        """Return the same, separated sample by sample where the loss gives the mean of a batch."""
+        terms = self.batch_terms(batch)
+        if isinstance(self.loss, Loss) and self.loss.per_batch and len(terms.values) == 1:
+            terms = torch_losses.evaluate_by_sample(self.loss, *self.outputs(batch))
+        return terms
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
-        """Return the terms of the loss summed up row by row; single ones where rows are unknown."""
+        """Return the terms of the loss summed by row; single terms where rows are unknown."""
         self.move(params)
-        held = [(self.single_terms(b), b) for b in next(iter(self.batches.values()))]
-        if all(_divides(terms, batches.count_rows(batch)) for terms, batch in held):
-            pairs = torch.cat([_by_row(*pair) for pair in held], dim=1)
+        data = next(iter(self.batches.values()))
+        by_batch = [(self.single_terms(b), count_rows(b)) for b in data]
+        if all(terms.divide_into(rows) for terms, rows in by_batch):
+            sums = [terms.sum_by_row(rows) for terms, rows in by_batch]
         else:
-            pairs = torch.cat([torch.stack([t.values, t.weights]).double() for t, _ in held], dim=1)
-        return Terms(*pairs)
+            sums = [torch.stack([t.values, t.weights]).double() for t, _ in by_batch]
+        return Terms(*torch.cat(sums, dim=1))
 
     def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
         """Return the gradient of the mean loss at one point."""
@@ -215,9 +226,9 @@ class Session:
         leaves = self.current()
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
-        with _differentiable(self.loan.model):
+        with _allow_gradients(self.borrowed.model):
             for batch in next(iter(self.batches.values())):
-                terms = self._loss(batch)[0]
+                terms = self.batch_terms(batch)
                 weight += float(terms.weights.sum())
                 _add_gradient(total, terms.values.sum(), leaves)
         for tensor in total.values():
@@ -227,186 +238,108 @@ class Session:
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
 
     def current(self, params: Mapping[str, Tensor] = {}) -> Params:
-        """Return the trainable parameters at a point, or as they are in the model now."""
-        tensors = {**self.loan.tensors, **params}
-        found = params_.like(self.center, {n: tensors[n] for n in self.center})
-        if any(tensor.is_meta for tensor in found.values()):
+        """Return the trainable parameters at a point; the model's own for names that it lacks."""
+        tensors = {**self.borrowed.tensors, **params}
+        current = params_.like(self.center, {n: tensors[n] for n in self.center})
+        if any(tensor.is_meta for tensor in current.values()):
             raise ObjectiveError(
-                "weights of an offloaded model are not there all at once, so that neither gradients"
-                " nor penalties of them can be computed."
+                "weights of an offloaded model are not in memory all at once, so that neither"
+                " gradients nor penalties of them can be computed."
             )
-        return found
+        return current
 
     def move(self, params: Mapping[str, Tensor] | None) -> None:
-        """Put the model at a point; the center if None."""
-        given = self.center if params is None else params
-        if given is not self._fits:
-            self._check_fit(given)
-            self._fits = given
-        self.loan.put(given)
+        """Move the model to a point; to the center if None."""
+        point = self.center if params is None else params
+        if point is not self._checked_params:
+            self.borrowed.check_fit(point, self.center)
+            self._checked_params = point
+        self.borrowed.set_params(point)
         self._forward.refresh()
         if self.recompute:
-            self._recompute_statistics(given)
+            batch_norm.check_statistics_stay(point)
+            data = next(iter(self.batches.values()))
+            batch_norm.recompute_statistics(self.borrowed.model, data, self._compute_terms)
 
-    def _check_fit(self, given: Mapping[str, Tensor]) -> None:
-        tensors = self.loan.tensors
-        unknown = next((n for n in given if n not in tensors), None)
-        if unknown is not None:
-            raise ParamsError(
-                f"params has {unknown!r}, which the model has not: take params from"
-                " objective.center or objective.states."
-            )
-        expected = {n: tensors[n] for n in given}
-        params_.check_like(given, expected, "params")
-        away = [n for n, tensor in expected.items() if tensor.is_meta]
-        if any(given[n].data_ptr() != self.center[n].data_ptr() for n in away):
-            raise ObjectiveError(
-                f"params has a value of its own for {away[0]!r}, which is offloaded: such a model"
-                " moves along a slice only, in ls.scan."
-            )
-
-    def _recompute_statistics(self, given: Mapping[str, Tensor]) -> None:
-        """Set batch-norm statistics to the mean over the data's batches, weighted by their size.
-
-        A batch of one row, whose variance may not exist, is left out where there are others.
-        """
-        norms = [
-            m
-            for m in self.loan.model.modules()
-            if isinstance(m, _BatchNorm) and m.track_running_stats
-        ]
-        moved = [n for n in given if n.endswith(("running_mean", "running_var"))]
-        if moved:
-            raise ObjectiveError(
-                f"buffers='recompute' computes the statistics that the slice moves ({moved[0]}):"
-                " use a slice over objective.center, or buffers='keep'."
-            )
-        before = [(m, m.training, m.momentum) for m in norms]
+    def _compute_terms(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
+        """Return the terms of the loss and, optionally, of the metrics."""
+        if self._first_batch_passed:
+            return self._apply_losses(batch, metrics=metrics)
         try:
-            for module in norms:
-                module.reset_running_stats()
-                module.training = True
-            seen = 0
-            for batch in next(iter(self.batches.values())):
-                count = torch_losses.samples(next(batches.tensors(batch)))
-                if count == 1 and seen > 0:
-                    continue
-                seen += count
-                for module in norms:
-                    module.momentum = count / seen
-                self._loss(batch)
-        finally:
-            for module, training, momentum in before:
-                module.training, module.momentum = training, momentum
-
-    def _loss(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
-        """Return the terms of the loss, and those of the metrics when asked for."""
-        loss = self.loss
-        if self._tried:
-            return self._terms_of(batch, metrics=metrics)
-        try:
-            found = self._terms_of(batch, metrics=metrics)
-            if isinstance(loss, Loss) and loss.per_batch:
-                remark = torch_losses.note_unless_mean(loss, *self.outputs(batch))
-                self.notes += [remark] if remark else []
+            terms = self._apply_losses(batch, metrics=metrics)
+            if isinstance(self.loss, Loss) and self.loss.per_batch:
+                note = torch_losses.note_unless_mean(self.loss, *self.outputs(batch))
+                self.notes += [note] if note else []
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             if isinstance(error, ObjectiveError):
                 raise
-            shapes = ", ".join(
-                f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
-                for t in batches.tensors(batch)
-            )
-            is_index = isinstance(error, IndexError)
-            hint = " (a token or a position without an embedding?)" if is_index else ""
-            raise CallError(
-                f"{type(self.loan.model).__name__} with {loss.name!r} failed on the first batch"
-                f" ({shapes}): {error}{hint}. Check that model, loss and data belong"
-                " together."
-            ) from error
-        self._tried = True
-        return found
+            raise self._explain(error, batch) from error
+        self._first_batch_passed = True
+        return terms
 
-    def _terms_of(self, batch: Any, *, metrics: bool) -> list[Terms]:
+    def _explain(self, error: Exception, batch: Any) -> CallError:
+        """Return an error that names the model, the loss and the shapes of the first batch."""
+        shapes = ", ".join(
+            f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in iter_tensors(batch)
+        )
+        is_index = isinstance(error, IndexError)
+        hint = " (a token or a position without an embedding?)" if is_index else ""
+        return CallError(
+            f"{type(self.borrowed.model).__name__} with {self.loss.name!r} failed on the first"
+            f" batch ({shapes}): {error}{hint}. Check that model, loss and data belong together."
+        )
+
+    def _apply_losses(self, batch: Any, *, metrics: bool) -> list[Terms]:
         loss = self.loss
-        others = self.metrics.values() if metrics else ()
+        further = self.metrics.values() if metrics else ()
         if isinstance(loss, Custom):
-            first = loss(self.loan.model, self._halved(batch))
-            if not others:
+            first = loss(self.borrowed.model, self._cast(batch))
+            if not further:
                 return [first]
         outputs, targets = self.outputs(batch)
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
-        same = loss.function
-        return [first, *(first if m.function is same else m(outputs, targets) for m in others)]
+        same = loss.function  # a metric such as the perplexity shares the terms of the loss
+        return [first, *(first if m.function is same else m(outputs, targets) for m in further)]
 
     def outputs(self, batch: Any) -> tuple[Any, Any]:
-        """Return outputs and targets of a batch, where the model stands now."""
-        inputs, targets = batches.split(batch)
-        inputs, model = self._halved(inputs), self._forward
+        """Return outputs and targets of a batch at the current point."""
+        inputs, targets = split(batch)
+        inputs, model = self._cast(inputs), self._forward
         outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
-        return (batches.mapped(Tensor.float, outputs) if self.half else outputs), targets
+        return (map_tensors(Tensor.float, outputs) if self.low_precision else outputs), targets
 
-    def _halved(self, batch: Any) -> Any:
-        if self.half is None:
+    def _cast(self, batch: Any) -> Any:
+        """Return a batch with floating-point tensors in the 16-bit dtype of the model, if any."""
+        dtype = self.low_precision
+        if dtype is None:
             return batch
-        kind = self.half
-        return batches.mapped(lambda t: t.to(kind) if t.is_floating_point() else t, batch)
-
-
-def depends_on_batches(loss: Loss | Custom) -> bool:
-    """Return whether a loss or metric may depend on how the data are batched."""
-    return bool(getattr(loss, "per_batch", False))
+        return map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
 
 
 @contextlib.contextmanager
-def _differentiable(model: nn.Module) -> Iterator[None]:
-    """Leave cuDNN's recurrent layers out where they have no gradient: in evaluation mode."""
-    still = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
-    with without(torch.backends.cudnn) if still else contextlib.nullcontext():
+def _allow_gradients(model: nn.Module) -> Iterator[None]:
+    """Disable cuDNN where its recurrent layers have no gradient: in evaluation mode."""
+    blocked = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
+    with disable_backend(torch.backends.cudnn) if blocked else contextlib.nullcontext():
         yield
 
 
 def _add_gradient(total: dict[str, Tensor], value: Tensor, leaves: Params) -> None:
-    """Add the gradient of value to total; unused leaves add nothing."""
+    """Add the gradient of value to total, in place; unused leaves add nothing."""
     if not value.requires_grad:
         return
-    parts = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-    for name, part in zip(total, parts, strict=True):
-        if part is not None:
-            total[name] += part
-
-
-def _batch_norm_notes(model: nn.Module) -> list[str]:
-    norms = (n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training)
-    return [
-        f"{name or 'the model'} (batch norm) is in training mode, so the loss depends on how the"
-        " data are batched: call model.eval(), or pass buffers='recompute'"
-        for name in itertools.islice(norms, 1)
-    ]
-
-
-def _by_row(terms: Terms, batch: Any) -> Tensor:
-    """Return (what each row adds, how much it counts), shape (2, rows)."""
-    rows = batches.count_rows(batch)
-    if rows is None or not _divides(terms, rows):
-        raise ObjectiveError(
-            f"the loss has {len(terms.values)} terms for a batch of {rows or 'uneven'} rows, so the"
-            " terms of single samples are not known: return one term (or as many) for each sample."
-        )
-    pairs = (terms.values, terms.weights)
-    return torch.stack([t.detach().double().reshape(rows, -1).sum(dim=1) for t in pairs])
-
-
-def _divides(terms: Terms, rows: int | None) -> bool:
-    """Return whether each row may have as many of the terms."""
-    return bool(rows) and len(terms.values) % (rows or 1) == 0
+    gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    for name, gradient in zip(total, gradients, strict=True):
+        if gradient is not None:
+            total[name] += gradient
 
 
 def _total(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float64)
 
 
-def _mean(value: float, weight: float, name: str) -> float:
+def _divide(value: float, weight: float, name: str) -> float:
     if weight == 0:
         raise ObjectiveError(
             f"{name} has no terms: every one is ignored (ignore_index, or weights of 0)."

@@ -1,7 +1,6 @@
-"""Kernels that have second derivatives: torch's plain ones.
+"""Kernels that have second derivatives: torch's native ones.
 
-They take the place of fused attention (that of ``nn.TransformerEncoder`` too), of cuDNN's recurrent
-layers and of oneDNN.
+They replace fused attention (also that of ``nn.TransformerEncoder``), cuDNN and oneDNN.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ import torch
 from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscope.objective.borrowing import without
+from landscope.objective.global_state import disable_backend
 
 
 @final
-class _Native:
-    """Torch's plain kernels, for as long as any thread is inside: the choice is global."""
+class _NativeKernels:
+    """A context with torch's native kernels, until the last thread leaves it: they are global."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.users = 0
-        self._chosen = contextlib.ExitStack()
+        self._settings = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         with self.lock:
             if self.users == 0:
-                self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
-                self._chosen.enter_context(without(torch.backends.cudnn))
-                self._chosen.enter_context(without(torch.backends.mkldnn))
-                self._chosen.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
+                self._settings.enter_context(sdpa_kernel(SDPBackend.MATH))
+                self._settings.enter_context(disable_backend(torch.backends.cudnn))
+                self._settings.enter_context(disable_backend(torch.backends.mkldnn))
+                self._settings.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
                 mha.set_fastpath_enabled(False)
             self.users += 1
 
@@ -40,7 +39,7 @@ class _Native:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                self._chosen.close()
+                self._settings.close()
 
 
-NATIVE = _Native()
+NATIVE = _NativeKernels()

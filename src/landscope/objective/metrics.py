@@ -18,29 +18,31 @@ from landscope.params import Params
 def _accuracy(outputs: Any, targets: Any) -> Terms:
     check_tensor(outputs)
     if outputs.ndim > 1 and outputs.shape[1] > 1:
-        guess = outputs.argmax(dim=1)
-        truth = targets.argmax(dim=1) if targets.shape == outputs.shape else targets
+        predictions = outputs.argmax(dim=1)
+        classes = targets.argmax(dim=1) if targets.shape == outputs.shape else targets
     else:
-        guess, truth = outputs.reshape(targets.shape) > 0, targets > 0.5
-    ignored = targets < 0 if targets.numel() == truth.numel() else torch.zeros_like(truth).bool()
-    kept = (~ignored).to(torch.float32).reshape(-1)
-    hits = (guess == truth).to(torch.float32).reshape(-1)
-    return Terms(100.0 * hits * kept, kept)
+        predictions, classes = outputs.reshape(targets.shape) > 0, targets > 0.5
+    if targets.numel() == classes.numel():
+        weights = (targets >= 0).to(torch.float32).reshape(-1)
+    else:
+        weights = torch.ones_like(classes, dtype=torch.float32).reshape(-1)
+    hits = (predictions == classes).to(torch.float32).reshape(-1)
+    return Terms(100.0 * hits * weights, weights)
 
 
 accuracy = Loss("accuracy", _accuracy, "%", "accuracy")
-"""Share of right classes in percent; negative targets (ignored tokens) do not count. Two classes
-may also be one logit, right when its sign is."""
+"""The share of correct classes in percent; negative targets (ignored tokens) do not count. For two
+classes the output may also be one logit, whose sign is the prediction."""
 
 
 def _softmax_mse(outputs: Tensor, targets: Tensor) -> Terms:
     check_tensor(outputs)
     onehot = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
-    return Terms.even((outputs.softmax(dim=1) - onehot).square().mean(dim=1))
+    return Terms.from_values((outputs.softmax(dim=1) - onehot).square().mean(dim=1))
 
 
 softmax_mse = Loss("softmax_mse", _softmax_mse, "", "softmax_mse")
-"""Mean over samples and classes of (softmax - one-hot)^2: the "mse" of the 2018 scripts."""
+"""The mean over samples and classes of (softmax - one-hot)^2: the "mse" of the 2018 scripts."""
 
 
 @final
@@ -49,14 +51,14 @@ class WeightDecay:
     """The penalty strength / 2 x |params|^2, whose gradient is what SGD's weight decay adds.
 
     Args:
-        strength: as ``weight_decay`` of torch.optim.SGD.
+        strength: The ``weight_decay`` of torch.optim.SGD.
     """
 
     strength: float
 
     @property
     def name(self) -> str:
-        """What the result calls it."""
+        """The name in results."""
         return f"weight decay {self.strength:g} / 2 x |params|^2"
 
     def __call__(self, params: Params) -> Tensor:
@@ -65,10 +67,15 @@ class WeightDecay:
 
 
 def weight_decay(strength: float) -> WeightDecay:
-    """Return the penalty that weight decay adds to a loss; pass it as ``Objective(penalty=...)``.
+    """Return the penalty that weight decay adds to a loss, for ``Objective(penalty=...)``.
+
+        strength / 2 x |params|^2
+
+    Args:
+        strength: The ``weight_decay`` of torch.optim.SGD, at least 0.
 
     Raises:
-        ObjectiveError: when the strength is negative.
+        ObjectiveError: When the strength is negative.
     """
     if strength < 0:
         raise ObjectiveError(f"strength={strength}; expected 0 or more.")

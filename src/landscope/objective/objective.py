@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from landscope import params as params_
 from landscope.errors import ObjectiveError
-from landscope.objective import offloaded, torch_losses
+from landscope.objective import offloaded
 from landscope.objective.batches import Batches
 from landscope.objective.placement import (
     PRECISIONS,
@@ -21,7 +21,7 @@ from landscope.objective.placement import (
 )
 from landscope.objective.problem import Problem
 from landscope.objective.terms import Loss
-from landscope.objective.torch_losses import Custom
+from landscope.objective.torch_losses import Custom, as_loss
 from landscope.params import Params
 
 
@@ -29,37 +29,41 @@ from landscope.params import Params
 class Objective:
     """The loss of a model over data, as a pure function of its parameters.
 
-    The model is used as it is, in the training or evaluation mode that it is in, and given back
-    as it was. Means are over terms (samples, tokens), never over batches.
+        loss(params) = sum over terms of weight x value / sum of weights + penalty(params)
+
+    A term is the loss of a sample, or of a token or pixel. Means are over terms, never over
+    batches. The model is evaluated in its current mode (training or evaluation), and everything
+    that belongs to the user is as before afterwards.
 
     Args:
-        model: any module.
-        loss: a torch loss module or function (outputs, targets), or ``ls.losses.custom(terms)``.
+        model: The module.
+        loss: A torch loss module or function (outputs, targets), or ``ls.losses.custom(terms)``.
         data: (inputs, targets) tensors, a DataLoader, or an iterable of batches (pairs or dicts)
-            that can be walked twice.
-        metrics: name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``.
-        buffers: ``"keep"`` leaves batch-norm statistics as they are (a slice over states moves
+            that can be iterated twice.
+        metrics: Name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``.
+        buffers: ``"keep"`` leaves batch-norm statistics unchanged (a slice over ``states`` moves
             them itself); ``"recompute"`` computes them from the data at every point, which
             doubles the cost.
-        device: where to compute; ``"auto"`` is the model's own device, or the GPU, if there is
-            one, for a model on the CPU.
-        precision: ``"float32"``, ``"float64"`` or ``"bfloat16"``: of parameters and inputs.
-            ``"float32"`` leaves float64 models as they are: a default takes no digits away.
-            ``"tf32"`` is float32 whose products a GPU computes with 10 bits of mantissa: losses
-            to about three digits, several times as fast.
-        test_data: evaluated beside ``data``; results are then named train_loss, test_loss, ...
-        penalty: a function of the parameters that is added to the (training) loss, such as
+        device: The device of the computation; ``"auto"`` is the model's device, or the GPU, if
+            there is one, for a model on the CPU.
+        precision: The precision of parameters and inputs: ``"float32"``, ``"float64"`` or
+            ``"bfloat16"``. ``"float32"`` leaves float64 models as they are, so the default loses no
+            digits. ``"tf32"`` is float32 whose products a GPU computes with 10 bits of mantissa:
+            losses to about three digits, several times as fast.
+        test_data: Further data, in the same forms; results are then named train_loss, test_loss,
+            and so on.
+        penalty: A function of the parameters that is added to the (training) loss, such as
             ``ls.losses.weight_decay(5e-4)``.
-        batch_size: rows a batch, when data are tensors.
-        cache: keep the data on the device: True, False, or ``"auto"`` when it fits in half of
-            the free memory.
-        in_place: for models that fill the memory: no tensor is copied, each stays on its device
-            and in its precision, and ``center`` are the model's own parameters. A scan moves these
-            along the slice and puts them back, bit for bit, from a file in the cache folder
-            (``$LANDSCOPE_CACHE``); see ``ls.directions.seeded`` for directions without memory.
+        batch_size: The batch size when the data are tensors.
+        cache: Whether the data are cached on the device: True, False, or ``"auto"`` for data that
+            fit in half of the free memory.
+        in_place: Whether the model's own tensors are used without a copy, for models that fill the
+            memory: each stays on its device and in its precision. A scan moves the parameters along
+            the slice and restores them, bit for bit, from a file in the cache folder
+            (``$LANDSCOPE_CACHE``); see ``ls.directions.seeded`` for directions that take no memory.
 
     Raises:
-        ObjectiveError: when these do not go together.
+        ObjectiveError: When an argument is invalid, or arguments contradict each other.
 
     Example:
         >>> import torch, landscope as ls
@@ -89,51 +93,31 @@ class Objective:
         _check(model, metrics, buffers, precision)
         if in_place:
             _check_in_place(device, precision)
-        elif offloaded.names(model):
-            raise ObjectiveError(
-                "the model is offloaded: its weights are in memory only while they are used, and"
-                " cannot be copied: pass in_place=True."
-            )
-        at, dtype = (
-            in_place_placement(model)
-            if in_place
-            else (find_device(device, model), find_dtype(precision, model))
-        )
-        sources = {"": data} if test_data is None else {"train_": data, "test_": test_data}
+            place, dtype = in_place_placement(model)
+        else:
+            _check_in_memory(model)
+            place, dtype = find_device(device, model), find_dtype(precision, model)
         problem = Problem(
             model=model,
-            loss=_loss_terms(loss),
-            metrics={n: torch_losses.of(m, n) for n, m in (metrics or {}).items()},
-            sources=sources,
+            loss=_to_mean_loss(loss),
+            metrics={n: as_loss(m, n) for n, m in (metrics or {}).items()},
+            sources={"": data} if test_data is None else {"train_": data, "test_": test_data},
             batches={},
             center=Params({}),
             buffers=buffers,
             penalty=penalty,
-            device=at,
+            device=place,
             dtype=dtype,
             precision=precision,
             in_place=in_place,
-        ).recentered()
-        if not problem.center:
-            raise ObjectiveError(
-                "model has no trainable parameters: set requires_grad=True on those to move."
-            )
-        batches = {
-            prefix: Batches(
-                source,
-                device=at,
-                dtype=torch.float32 if problem.half else dtype,
-                batch_size=batch_size,
-                cache=cache,
-                name="test_data" if prefix == "test_" else "data",
-            )
-            for prefix, source in sources.items()
-        }
+        ).recenter()
+        _check_trainable(problem.center)
+        batches = _make_batches(problem, batch_size, cache)
         self.problem = dataclasses.replace(problem, batches=batches)
 
     @classmethod
     def of(cls, problem: Problem) -> Self:
-        """Return the objective of a problem; for the library's own use."""
+        """Return the objective of a problem; for internal use."""
         objective = cls.__new__(cls)
         objective.problem = problem
         return objective
@@ -150,29 +134,31 @@ class Objective:
 
     @property
     def center(self) -> Params:
-        """A detached copy of the trainable parameters, the point that slices start from.
+        """The trainable parameters at which slices start: a detached copy of the model's.
 
-        With ``in_place=True`` these are the model's own parameters.
+        With ``in_place=True`` there is no copy: these are the model's own tensors, which move
+        during a scan, are the same again after it, and change when you train the model.
         """
         return self.problem.center
 
     @property
     def states(self) -> Params:
         """A detached copy of all parameters and floating-point buffers, in state_dict order."""
-        if offloaded.names(self.model):
+        if offloaded.list_names(self.model):
             raise ObjectiveError(
-                "the states of an offloaded model are not there all at once: use objective.center."
+                "the states of an offloaded model are not in memory all at once: use"
+                " objective.center."
             )
-        return self.problem.copies(params_.states(self.model))
+        return self.problem.copy(params_.states(self.model))
 
     def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
         """Return the mean loss over all terms, with the penalty.
 
         Args:
-            params: The point; ``center`` if not given.
+            params: The point; ``center`` if None.
 
         Raises:
-            ParamsError: When params have names or shapes that the model does not have.
+            ParamsError: When names or shapes differ from those of the model.
         """
         values = self.evaluate(params)
         return values["loss" if "" in self.problem.sources else "train_loss"]
@@ -180,22 +166,22 @@ class Objective:
     def evaluate(self, params: Mapping[str, Tensor] | None = None) -> dict[str, float]:
         """Return the loss and every metric at one point, in one pass over the data."""
         with self.problem.session() as session:
-            return session.values(params)
+            return session.evaluate(params)
 
     def terms(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the single terms of the loss, shape (n,), in data order, without the penalty.
 
-        Their mean is the loss: where terms have weights (class weights) each is scaled by its own
-        weight over the mean weight; ignored terms are left out.
+        Their mean is the loss: where terms have weights (such as class weights), each is
+        multiplied by its weight / the mean weight. Ignored terms are left out.
         """
         with self.problem.session() as session, torch.no_grad():
-            parts = list(session.terms(params))
-        weights = torch.cat([p.weights for p in parts]).double()
-        values = torch.cat([p.values for p in parts]).double()
+            terms = list(session.terms(params))
+        weights = torch.cat([t.weights for t in terms]).double()
+        values = torch.cat([t.values for t in terms]).double()
         return values[weights != 0] / weights[weights != 0].mean()
 
     def gradient(self, params: Mapping[str, Tensor] | None = None) -> Params:
-        """Return the gradient of the mean loss (with the penalty), one tensor a parameter."""
+        """Return the gradient of the mean loss (with the penalty), one tensor per parameter."""
         with (
             torch.inference_mode(mode=False),
             torch.enable_grad(),
@@ -217,23 +203,56 @@ def _check(model: Any, metrics: Any, buffers: str, precision: str) -> None:
             " {'accuracy': ls.losses.accuracy}."
         )
     if "loss" in (metrics or {}):
-        raise ObjectiveError("metrics has the name 'loss', which is taken: choose another.")
+        raise ObjectiveError(
+            "metrics has the name 'loss', which the loss itself has: choose another."
+        )
 
 
 def _check_in_place(device: str | torch.device, precision: str) -> None:
     if device != "auto" or precision != "float32":
         raise ObjectiveError(
-            f"device={device!r}, precision={precision!r}: with in_place=True the model is used"
-            " where it is and as it is: move it yourself, with model.to(...), before."
+            f"device={device!r}, precision={precision!r}: with in_place=True the model stays on its"
+            " device and in its precision: move it yourself, with model.to(...), before."
         )
 
 
-def _loss_terms(loss: Any) -> Loss | Custom:
-    """Return a loss in terms; the loss of an objective must be a mean over them."""
-    terms = loss if isinstance(loss, Custom) else torch_losses.of(loss)
-    if isinstance(terms, Loss) and terms.told != "mean":
+def _check_in_memory(model: nn.Module) -> None:
+    if offloaded.list_names(model):
         raise ObjectiveError(
-            f"loss={terms.name!r} is no mean over terms, but one transformed: pass"
-            " the loss that it is of, and this one in metrics={...}."
+            "the model is offloaded: its weights are in memory only while they are used, and"
+            " cannot be copied: pass in_place=True."
         )
-    return terms
+
+
+def _check_trainable(center: Params) -> None:
+    if not center:
+        raise ObjectiveError(
+            "model has no trainable parameters: set requires_grad=True on those to move."
+        )
+
+
+def _to_mean_loss(loss: Any) -> Loss | Custom:
+    """Return a loss in terms; the loss of an objective must be a mean over them."""
+    converted = loss if isinstance(loss, Custom) else as_loss(loss)
+    if isinstance(converted, Loss) and converted.reduction != "mean":
+        raise ObjectiveError(
+            f"loss={converted.name!r} is not a mean over terms but a function of one: pass the loss"
+            " that it is made of, and this one in metrics={...}."
+        )
+    return converted
+
+
+def _make_batches(
+    problem: Problem, batch_size: int, cache: bool | Literal["auto"]
+) -> dict[str, Batches]:
+    return {
+        prefix: Batches(
+            source,
+            device=problem.device,
+            dtype=torch.float32 if problem.low_precision else problem.dtype,
+            batch_size=batch_size,
+            cache=cache,
+            name="test_data" if prefix == "test_" else "data",
+        )
+        for prefix, source in problem.sources.items()
+    }

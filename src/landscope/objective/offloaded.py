@@ -1,9 +1,9 @@
 """Offloaded models of accelerate: weights that are in memory only while their module computes.
 
-Between passes the parameters of an offloaded module lie on the meta device, without values. Its
-``AlignDevicesHook`` reads them from ``weights_map`` (tensors on the CPU, or files) just before the
-module's forward and drops them just after it. So there is nothing to swap and nothing to put back:
-a point is reached by moving each parameter when it has been read, and left when it is dropped.
+Between passes the parameters of an offloaded module are on the meta device, without values. Its
+``AlignDevicesHook`` loads them from ``weights_map`` (tensors on the CPU, or files) before the
+module's forward and drops them after it. So there is nothing to swap and nothing to restore: each
+parameter is moved to a point when it has been loaded, and forgotten when it is dropped.
 """
 
 from __future__ import annotations
@@ -24,111 +24,111 @@ from landscope.extras import import_optional
 Change = Callable[[str, Tensor], None]
 
 
-def names(model: nn.Module) -> list[str]:
+def list_names(model: nn.Module) -> list[str]:
     """Return the names of the offloaded parameters in module order, tied ones once.
 
-    Ties are known where the stored values share memory, or from what a model of transformers says
-    of itself; tied copies on disk of any other model count as two parameters.
+    Ties are known where the stored values share memory, or from the list of ties that a model of
+    transformers has; tied copies on disk of any other model count as two parameters.
 
     Raises:
-        ParamsError: when of two tied parameters only one is offloaded, or a batch norm's statistics
-            are, too.
+        ParamsError: When only one of two tied parameters is offloaded, or the statistics of a batch
+            norm are offloaded.
 
     Example:
         >>> import torch
         >>> from landscope.objective import offloaded
-        >>> offloaded.names(torch.nn.Linear(2, 1))
+        >>> offloaded.list_names(torch.nn.Linear(2, 1))
         []
     """
-    places = _places(model)
-    found = {name for place in places for name in place.names.values()}
-    return [n for n, _ in _parameters(model) if n in found] if found else []
+    names = {name for site in _find_sites(model) for name in site.names.values()}
+    return [n for n, _ in _named_parameters(model) if n in names] if names else []
 
 
-def device(model: nn.Module) -> torch.device | None:
-    """Return where the first offloaded weights are computed with; None where there are none.
+def find_device(model: nn.Module) -> torch.device | None:
+    """Return the device that computes with the first offloaded weights; None if there are none.
 
-    Inputs may lie anywhere, for hooks move them; the outputs come back to where the inputs were.
+    Inputs may be on any device: hooks move them, and move the outputs back to their device.
     """
-    found = next((place.hook.execution_device for place in _places(model)), None)
-    return None if found is None else torch.device(found)
+    device = next((site.hook.execution_device for site in _find_sites(model)), None)
+    return None if device is None else torch.device(device)
 
 
-def resident(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of a model, detached, those that are offloaded as they are stored.
+def find_stored(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of a model, detached, with the stored value of each offloaded one.
 
-    Ones that are tied to an earlier one of them are left out. No memory is taken, but for what
-    reading from a file takes.
+    Offloaded ones that are tied to an earlier one are left out.
+
+    Cost: Only what is read from files takes memory.
     """
-    places = _places(model)
-    read = {place.prefix + local for place in places for local in place.names}
-    kept = {first for place in places for first in place.names.values()}
+    sites = _find_sites(model)
+    loaded = {site.prefix + local for site in sites for local in site.names}
+    first_names = {first for site in sites for first in site.names.values()}
     return {
-        name: original(model, name) if name in kept else tensor.detach()
+        name: read_stored(model, name) if name in first_names else tensor.detach()
         for name, tensor in tensors.items()
-        if name in kept or not (tensor.is_meta or name in read)
+        if name in first_names or not (tensor.is_meta or name in loaded)
     }
 
 
-def original(model: nn.Module, name: str) -> Tensor:
-    """Return the value of one offloaded parameter, on the device where it is stored.
+def read_stored(model: nn.Module, name: str) -> Tensor:
+    """Return the stored value of one offloaded parameter, on the device where it is stored.
 
-    It may be the memory that the model is read from: do not write to it.
+    It may be the memory that the model is loaded from: do not write to it.
 
     Args:
-        model: with hooks of accelerate.
-        name: one of :func:`names`, or a name that is tied to it.
+        model: A model with hooks of accelerate.
+        name: One of :func:`list_names`, or a name that is tied to it.
 
     Raises:
-        ParamsError: when no offloaded parameter has this name.
+        ParamsError: When no offloaded parameter has this name.
 
-    Cost: what reading this one parameter costs; a file is read again each time.
+    Cost: One read of the parameter; a file is read again at each call.
     """
-    for place in _places(model):
-        for local, first in place.names.items():
-            if name in (first, place.prefix + local):
-                kind = place.module.get_parameter(local).dtype
-                value: Tensor = place.hook.weights_map[local]
-                return value.detach().to(kind)
+    for site in _find_sites(model):
+        for local, first in site.names.items():
+            if name in (first, site.prefix + local):
+                dtype = site.module.get_parameter(local).dtype
+                value: Tensor = site.hook.weights_map[local]
+                return value.detach().to(dtype)
     raise ParamsError(
         f"name={name!r} is no offloaded parameter of this {type(model).__name__}: take one of"
-        " landscope.objective.offloaded.names(model)."
+        " landscope.objective.offloaded.list_names(model)."
     )
 
 
 @contextlib.contextmanager
-def moved(model: nn.Module, change: Change) -> Iterator[None]:
-    """Change each offloaded parameter in every pass, between its being read and its being used.
+def change_when_loaded(model: nn.Module, change: Change) -> Iterator[None]:
+    """Change each offloaded parameter in every pass, after it is loaded and before it is used.
 
-    What is stored is never written to. Afterwards hooks are as before, and no weight is left in
-    memory, also when a pass broke off in the middle.
+    Stored values are never written to. Afterwards the hooks are as before, and no weight is left in
+    memory, also when a pass raised an exception.
 
     Args:
-        model: with hooks of accelerate.
-        change: ``change(name, tensor)`` writes to the tensor, which lies where the module computes;
-            the name is one of :func:`names`. It is called once for each time that a parameter is
-            read.
+        model: A model with hooks of accelerate.
+        change: A function ``change(name, tensor)`` that writes to the tensor, on the device of the
+            computation; the name is one of :func:`list_names`. It is called once each time that a
+            parameter is loaded.
 
-    Cost: on a CPU a copy of one module's own weights at a time, elsewhere nothing.
+    Cost: On a CPU a copy of the weights of one module at a time, elsewhere nothing.
     """
-    passing = _Passing(change)
+    loading = _Loading(change)
     with contextlib.ExitStack() as stack:
-        stack.callback(passing.drop_all)
-        for place in _places(model):
-            stack.enter_context(passing.through(place))
+        stack.callback(loading.drop_all)
+        for site in _find_sites(model):
+            stack.enter_context(loading.patch(site))
         yield
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Place:
+class _Site:
     """A module whose parameters are offloaded.
 
     Args:
-        module: that reads them.
-        prefix: of its names in the model, with a dot.
-        hook: an ``AlignDevicesHook``.
-        names: name in the module -> first name in the model.
+        module: The module that loads them.
+        prefix: The prefix of their names in the model, with a dot.
+        hook: An ``AlignDevicesHook``.
+        names: Name in the module -> first name in the model.
     """
 
     module: nn.Module
@@ -138,11 +138,11 @@ class _Place:
 
 
 @final
-class _Passing:
-    """What is loaded at the moment, and how it is changed.
+class _Loading:
+    """The parameters that are loaded at the moment, and the change to them.
 
     Args:
-        change: of a parameter that was read.
+        change: The change to a parameter that was loaded.
     """
 
     def __init__(self, change: Change) -> None:
@@ -151,66 +151,66 @@ class _Passing:
         self.loaded: list[tuple[Callable[..., Any], nn.Module]] = []
 
     @contextlib.contextmanager
-    def through(self, place: _Place) -> Iterator[None]:
-        """Let the hook of a module load changed parameters."""
-        hook = place.hook
+    def patch(self, site: _Site) -> Iterator[None]:
+        """Make the hook of a module load changed parameters."""
+        hook = site.hook
         load, drop = hook.pre_forward, hook.post_forward
-        own = {n: vars(hook)[n] for n in ("pre_forward", "post_forward") if n in vars(hook)}
+        patched = {n: vars(hook)[n] for n in ("pre_forward", "post_forward") if n in vars(hook)}
 
-        def loading(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def pre_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             self.loaded.append((drop, module))
-            found = load(module, *args, **kwargs)
-            for local, name in place.names.items():
+            inputs = load(module, *args, **kwargs)
+            for local, name in site.names.items():
                 self._change(name, module.get_parameter(local))
-            return found
+            return inputs
 
-        def dropping(module: nn.Module, output: Any) -> Any:
+        def post_forward(module: nn.Module, output: Any) -> Any:
             self.loaded.remove((drop, module))
             return drop(module, output)
 
-        hook.pre_forward, hook.post_forward = loading, dropping
+        hook.pre_forward, hook.post_forward = pre_forward, post_forward
         try:
             yield
         finally:
             del hook.pre_forward, hook.post_forward
-            vars(hook).update(own)
+            vars(hook).update(patched)
 
     def _change(self, name: str, parameter: nn.Parameter) -> None:
         if parameter in self.changed or not parameter.is_floating_point():
             return
-        if parameter.device.type == "cpu":  # where it may be the stored tensor itself
+        if parameter.device.type == "cpu":  # where it can be the stored tensor itself
             parameter.data = parameter.data.clone()
         self.changed[parameter] = True
         self.change(name, parameter.data)
 
     def drop_all(self) -> None:
-        """Drop what a pass that broke off has left in memory."""
+        """Drop the parameters that a pass with an exception has left in memory."""
         while self.loaded:
             drop, module = self.loaded.pop()
             drop(module, None)
 
 
-def _places(model: nn.Module) -> list[_Place]:
+def _find_sites(model: nn.Module) -> list[_Site]:
     """Return the modules with offloaded parameters, in module order."""
-    hooked = [(n, m, hook) for n, m in model.named_modules() for hook in _hooks(m)]
-    first = _first_names(model) if hooked else {}
-    found = []
-    for prefix, module, hook in hooked:
+    hooks = [(n, m, hook) for n, m in model.named_modules() for hook in _find_hooks(m)]
+    first = _find_first_names(model) if hooks else {}
+    sites = []
+    for prefix, module, hook in hooks:
         dotted = f"{prefix}." if prefix else ""
-        own = {n: first[dotted + n] for n, _ in _own(module, hook)}
-        found.append(_Place(module, dotted, hook, own))
+        names = {n: first[dotted + n] for n, _ in _hook_parameters(module, hook)}
+        sites.append(_Site(module, dotted, hook, names))
         _check_statistics(prefix, module, hook)
-    _check_ties(model, found, first)
-    return found
+    _check_ties(model, sites, first)
+    return sites
 
 
 def _check_statistics(prefix: str, module: nn.Module, hook: Any) -> None:
-    """Raise a sentence when statistics are offloaded: a pass may write to what is stored of them.
+    """Check that no statistics are offloaded: a pass may write to their stored values.
 
-    And what is computed anew for a point would be replaced by what is stored.
+    Statistics that are recomputed at a point would also be replaced by the stored ones.
     """
-    read = module.modules() if hook.place_submodules else [module]
-    norms = [m for m in read if isinstance(m, _NormBase) and m.running_mean is not None]
+    modules = module.modules() if hook.place_submodules else [module]
+    norms = [m for m in modules if isinstance(m, _NormBase) and m.running_mean is not None]
     if hook.offload_buffers and norms:
         raise ParamsError(
             f"{prefix or 'the model'}: the statistics of a {type(norms[0]).__name__} in it are"
@@ -218,85 +218,86 @@ def _check_statistics(prefix: str, module: nn.Module, hook: Any) -> None:
         )
 
 
-def _check_ties(model: nn.Module, places: list[_Place], first: Mapping[str, str]) -> None:
-    """Raise a sentence when of two tied parameters only one is offloaded."""
-    read = {_holder(place.module, name) for place in places for name in place.names}
-    ways: dict[str, set[bool]] = {}
+def _check_ties(model: nn.Module, sites: list[_Site], first: Mapping[str, str]) -> None:
+    """Check that tied parameters are either all offloaded or none of them."""
+    offloaded = {_identify(site.module, name) for site in sites for name in site.names}
+    states: dict[str, set[bool]] = {}
     for name, origin in first.items():
-        ways.setdefault(origin, set()).add(_holder(model, name) in read)
-    mixed = next((origin for origin, kinds in ways.items() if len(kinds) > 1), None)
+        states.setdefault(origin, set()).add(_identify(model, name) in offloaded)
+    mixed = next((origin for origin, kinds in states.items() if len(kinds) > 1), None)
     if mixed is not None:
         tied = ", ".join(name for name, origin in first.items() if origin == mixed)
         raise ParamsError(
-            f"{tied} are one tensor, of which a part is offloaded and another is not: put them on"
+            f"{tied} are one tensor, which is offloaded under some of these names only: put them on"
             " the same device in device_map."
         )
 
 
-def _holder(module: nn.Module, name: str) -> tuple[int, str]:
-    """Return what a parameter is known by: who holds it, which may have several names, and how."""
-    prefix, _, own = name.rpartition(".")
-    return id(module.get_submodule(prefix)), own
+def _identify(module: nn.Module, name: str) -> tuple[int, str]:
+    """Return (id of the module that has the parameter, name in it), the same for all its names."""
+    prefix, _, local = name.rpartition(".")
+    return id(module.get_submodule(prefix)), local
 
 
-def _hooks(module: nn.Module) -> list[Any]:
+def _find_hooks(module: nn.Module) -> list[Any]:
     """Return the hooks of a module that offload."""
     hook: Any = getattr(module, "_hf_hook", None)
     chain = getattr(hook, "hooks", (hook,))
     return [h for h in chain if getattr(h, "offload", False) and h.weights_map is not None]
 
 
-def _own(module: nn.Module, hook: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters that the hook of a module reads."""
+def _hook_parameters(module: nn.Module, hook: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that the hook of a module loads."""
     return module.named_parameters(recurse=hook.place_submodules, remove_duplicate=False)
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return model.named_parameters(remove_duplicate=False)
 
 
-def _first_names(model: nn.Module) -> dict[str, str]:
-    """Return name -> first name among those tied to it, for every parameter."""
-    declared = _declared(model)
-    stored = _in_memory(model)
+def _find_first_names(model: nn.Module) -> dict[str, str]:
+    """Return name -> first name among the tied ones, for every parameter."""
+    declared = _find_declared_ties(model)
+    stored = _find_in_memory(model)
     known: dict[Hashable, str] = {}
-    found = {}
-    for name, parameter in _parameters(model):
+    first = {}
+    for name, parameter in _named_parameters(model):
         keys: list[Hashable] = [id(parameter), declared.get(name, name)]
         if name in stored:
             keys.append((stored[name].data_ptr(), stored[name].shape))
-        found[name] = next((known[k] for k in keys if k in known), name)
-        known |= dict.fromkeys(keys, found[name])
-    return found
+        first[name] = next((known[k] for k in keys if k in known), name)
+        known |= dict.fromkeys(keys, first[name])
+    return first
 
 
-def _declared(model: nn.Module) -> dict[str, str]:
-    """Return which parameters are tied to which, by what models of transformers say."""
-    found = {}
+def _find_declared_ties(model: nn.Module) -> dict[str, str]:
+    """Return name -> name that it is tied to, as models of transformers declare it."""
+    sources = {}
     for prefix, module in model.named_modules():
         ties = getattr(module, "all_tied_weights_keys", None)
         dotted = f"{prefix}." if prefix else ""
         for name, source in (ties if isinstance(ties, dict) else {}).items():
-            found[dotted + name] = dotted + source
-    return found
+            sources[dotted + name] = dotted + source
+    return sources
 
 
-def _in_memory(model: nn.Module) -> dict[str, Tensor]:
-    """Return the stored values that are in memory: no file is read."""
-    found = {}
+def _find_in_memory(model: nn.Module) -> dict[str, Tensor]:
+    """Return the stored values that are in memory; no file is read."""
+    values = {}
     for prefix, module in model.named_modules():
-        for hook in _hooks(module):
-            for local, _ in _own(module, hook):
-                value = _without_reading(hook.weights_map, local)
+        for hook in _find_hooks(module):
+            for local, _ in _hook_parameters(module, hook):
+                value = _get_in_memory(hook.weights_map, local)
                 if value is not None:
-                    found[f"{prefix}.{local}" if prefix else local] = value
-    return found
+                    values[f"{prefix}.{local}" if prefix else local] = value
+    return values
 
 
-def _without_reading(weights: Any, name: str) -> Tensor | None:
+def _get_in_memory(weights: Any, name: str) -> Tensor | None:
+    """Return a stored value; None when it is in a file."""
     offload = import_optional("accelerate.utils.offload", extra="transformers")
     if isinstance(weights, offload.PrefixedDataset):
-        return _without_reading(weights.dataset, weights.prefix + name)
+        return _get_in_memory(weights.dataset, weights.prefix + name)
     if isinstance(weights, offload.OffloadedWeightsLoader):
         weights = weights.state_dict
     return weights.get(name) if isinstance(weights, dict) else None

@@ -17,7 +17,7 @@ PRECISIONS = {
 
 
 def find_device(device: str | torch.device, model: nn.Module) -> torch.device:
-    """Return the device of an objective; "auto" is the model's own, or a GPU for the CPU's.
+    """Return the device of an objective: for "auto" the model's, or a GPU instead of the CPU.
 
     Raises:
         ObjectiveError: When torch does not know the device.
@@ -39,6 +39,6 @@ def find_dtype(precision: str, model: nn.Module) -> torch.dtype:
 
 
 def in_place_placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return where a model takes its inputs, and the precision of its first weights."""
+    """Return the device of a model's inputs, and the dtype of its first weights."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return offloaded.device(model) or first.device, first.dtype
+    return offloaded.find_device(model) or first.device, first.dtype

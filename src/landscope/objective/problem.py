@@ -1,7 +1,7 @@
 """Problem: what an objective evaluates and how, as the other rooms of the library see it.
 
 ``Objective`` is for users. Engines, scans and curvature use ``objective.problem``, a frozen value:
-a changed problem (on another device, over some of the samples) is a new one.
+a problem on another device, or over some of the samples, is a new one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from landscope import fingerprint
 from landscope import params as params_
 from landscope.errors import ObjectiveError
-from landscope.objective import batches as batches_
 from landscope.objective import offloaded
-from landscope.objective.batches import Batches
-from landscope.objective.borrowing import Borrowed, borrowed, products, undisturbed
-from landscope.objective.evaluation import Forward, Session, depends_on_batches
+from landscope.objective.batches import Batches, rebatch_cached
+from landscope.objective.borrowing import BorrowedModel, borrow
+from landscope.objective.evaluation import Forward, Session
+from landscope.objective.global_state import preserve_global_state, set_tf32
+from landscope.objective.nested import select_rows
 from landscope.objective.terms import Loss
-from landscope.objective.torch_losses import Custom
+from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
 
 
@@ -36,19 +37,20 @@ class Problem:
     """A model, its loss in terms, its data in batches, and where they are computed.
 
     Args:
-        model: The user's module; it is only borrowed.
+        model: The user's module, which is only borrowed.
         loss: The loss in terms.
         metrics: Name -> metric in terms.
-        sources: Prefix of names ("" or "train_", "test_") -> the data as the user gave them.
+        sources: Prefix of names ("" or "train_", "test_") -> the user's data.
         batches: Prefix -> the same data in batches.
-        center: The trainable parameters, a detached copy (in_place: the model's own).
-        buffers: Whether batch-norm statistics are kept or computed again at every point.
+        center: The trainable parameters: a detached copy, or the model's own tensors (in_place).
+        buffers: "keep" or "recompute", for the batch-norm statistics.
         penalty: A function of the parameters that is added to the loss.
-        device: Where values are computed.
-        dtype: The precision of parameters and inputs.
+        device: The device on which values are computed.
+        dtype: The dtype of parameters and inputs.
         precision: The name of the precision; "tf32" is more than a dtype.
         in_place: Whether the model's own tensors are moved.
-        weights: Weights of the rows, shape (sets, rows), where the data are a sample; else None.
+        weights: The weights of the rows, shape (sets, rows), where the data are a sample of the
+            user's; else None.
     """
 
     model: nn.Module
@@ -66,33 +68,33 @@ class Problem:
     weights: Tensor | None = None
 
     @property
-    def half(self) -> torch.dtype | None:
-        """The 16-bit precision of the model, if it has one; the loss is never computed in it."""
+    def low_precision(self) -> torch.dtype | None:
+        """The dtype of the model if it has 16 bits, else None; the loss is computed in float32."""
         return self.dtype if self.dtype.itemsize == 2 else None
 
     @property
     def rows(self) -> int:
-        """The number of rows of the (first) data."""
+        """The number of rows of the (training) data."""
         return self.first_batches.rows
 
     @property
     def first_batches(self) -> Batches:
-        """The data that terms, gradients and curvature are over: the training data."""
+        """The data of terms, gradients and curvature: the training data."""
         return next(iter(self.batches.values()))
 
     @property
     def streamed(self) -> bool:
-        """Whether some of the data are read again at every pass, because memory is short."""
+        """Whether some of the data are read again at every pass and not cached."""
         return any(batches.streamed for batches in self.batches.values())
 
     @property
     def data_notes(self) -> tuple[str, ...]:
-        """What the first pass over the data found out."""
+        """Notes of the first pass over the data, e.g. that they change from pass to pass."""
         return tuple(note for batches in self.batches.values() for note in batches.notes)
 
     @property
     def _placement(self) -> tuple[torch.device | None, torch.dtype | None]:
-        """Where and in which precision the model is used; None leaves each tensor as it is."""
+        """The device and dtype of the model in use; None leaves each tensor as it is."""
         return (None, None) if self.in_place else (self.device, self.dtype)
 
     @contextmanager
@@ -101,60 +103,62 @@ class Problem:
         batches: Mapping[str, Iterable[Any]] | None = None,
         forward: Callable[[nn.Module], Forward] | None = None,
     ) -> Iterator[Session]:
-        """Borrow the model for many evaluations; afterwards everything is as it was.
+        """Borrow the model for many evaluations; afterwards everything is as before.
 
         Args:
-            batches: Batches to use in the place of ``self.batches``, under the same names.
-            forward: Makes a faster forward pass with the same values from the borrowed model.
+            batches: Batches that replace ``self.batches``, with the same prefixes.
+            forward: A function that makes a faster forward pass, with the same values, from the
+                borrowed model.
         """
-        with self.isolation(), borrowed(self.model, *self._placement) as loan:
-            yield self._session(loan, batches, forward)
+        with self.isolation(), borrow(self.model, *self._placement) as borrowed:
+            yield self._session(borrowed, batches, forward)
 
     @contextmanager
     def isolation(self) -> Iterator[None]:
-        """Keep global random states, threads and the user's loaders as they are; set TF32."""
-        with undisturbed(*self.sources.values()), products(tf32=self.precision == "tf32"):
+        """Set TF32 as the precision says, and restore it and the global state afterwards."""
+        tf32 = self.precision == "tf32"
+        with preserve_global_state(*self.sources.values()), set_tf32(enabled=tf32):
             yield
 
-    def in_rows(
+    def rebatch(
         self, batches: Mapping[str, Iterable[Any]], rows: int | None
     ) -> Mapping[str, Iterable[Any]]:
-        """Return batches of at most ``rows`` rows, where values cannot depend on the batches."""
+        """Return batches of at most ``rows`` rows where this cannot change values."""
         losses = [self.loss, *self.metrics.values()]
         if rows is None or self.buffers == "recompute" or any(map(depends_on_batches, losses)):
             return batches
-        return {name: _in_rows(data, rows) for name, data in batches.items()}
+        return {name: rebatch_cached(data, rows) for name, data in batches.items()}
 
     def lasting_session(self, batches: Mapping[str, Iterable[Any]] | None = None) -> Session:
-        """Return a session that is never given back, of a :meth:`clone` that nobody else uses."""
-        return self._session(Borrowed(self.model, *self._placement), batches, None)
+        """Return a session that never restores the model, for a :meth:`clone` in one thread."""
+        return self._session(BorrowedModel(self.model, *self._placement), batches, None)
 
     def _session(
         self,
-        loan: Borrowed,
+        borrowed: BorrowedModel,
         batches: Mapping[str, Iterable[Any]] | None,
         forward: Callable[[nn.Module], Forward] | None,
     ) -> Session:
         return Session(
-            loan,
+            borrowed,
             center=self.center,
             loss=self.loss,
             metrics=self.metrics,
             batches=self.batches if batches is None else batches,
             penalty=self.penalty,
             recompute=self.buffers == "recompute",
-            half=self.half,
+            low_precision=self.low_precision,
             weights=self.weights,
             forward=forward,
         )
 
     def clone(self) -> Problem:
-        """Return the same problem with a model of its own, for another thread.
+        """Return the same problem with a clone of the model, for another thread.
 
-        The new model shares the memory of the user's tensors, which are never written to.
+        The clone shares the memory of the user's tensors, which are never written to.
 
         Raises:
-            Exception: Any error of a model that cannot be copied.
+            Exception: Any error that copying the model raises.
         """
         memo: dict[int, Any] = {}
         for parameter in self.model.parameters():
@@ -163,8 +167,8 @@ class Problem:
             memo[id(buffer)] = buffer.detach()
         return dataclasses.replace(self, model=copy.deepcopy(self.model, memo))
 
-    def on(self, device: torch.device) -> Problem:
-        """Return the same problem on another device, with a model and data of its own there."""
+    def to(self, device: torch.device) -> Problem:
+        """Return the same problem on another device, with a clone of the model and of the data."""
         if device == self.device:
             return self
         center = {n: t.to(device) for n, t in self.center.items()}
@@ -172,35 +176,39 @@ class Problem:
             self.clone(),
             device=device,
             center=params_.like(self.center, center),
-            batches={name: batches.on(device) for name, batches in self.batches.items()},
+            batches={name: batches.to(device) for name, batches in self.batches.items()},
         )
 
-    def sampled(self, rows: Sequence[int], weights: Any) -> Problem:
-        """Return the problem over some samples of the data, each with a weight.
+    def select_samples(self, rows: Sequence[int], weights: Any) -> Problem:
+        """Return the problem over some samples of the data, each with weights.
 
         Args:
-            rows: The indices of the samples, in order.
-            weights: Shape (sets, samples). The mean with the first set is the loss (and the
-                metrics); the means with the others are called "loss~1", "loss~2", ...
+            rows: The indices of the samples, in ascending order.
+            weights: The weights, shape (sets, samples). The mean with the first set is the loss (or
+                a metric); the means with the others are called "loss~1", "loss~2", ...
 
         Raises:
             ObjectiveError: When samples cannot be separated, or there are test data as well.
         """
         self.check_single_dataset()
-        with undisturbed(*self.sources.values()):
-            drawn = batches_.taken(self.batches[""], rows)
+        with preserve_global_state(*self.sources.values()):
+            samples = select_rows(self.batches[""], rows)
         return dataclasses.replace(
             self,
             weights=torch.as_tensor(weights, dtype=torch.float64, device=self.device),
-            batches={"": Batches(drawn, device=self.device, dtype=self.batches[""].dtype)},
+            batches={"": Batches(samples, device=self.device, dtype=self.batches[""].dtype)},
         )
 
-    def recentered(self) -> Problem:
-        """Return the problem centered on what the model's parameters are now."""
-        return dataclasses.replace(self, center=center_of(self))
+    def recenter(self) -> Problem:
+        """Return the problem with the model's current parameters as center."""
+        parameters = params_.parameters(self.model)
+        if self.in_place:
+            resident = offloaded.find_stored(self.model, parameters)
+            return dataclasses.replace(self, center=params_.like(parameters, resident))
+        return dataclasses.replace(self, center=self.copy(parameters))
 
     def check_single_dataset(self) -> None:
-        """Check that there are no test data, of which no samples can be drawn.
+        """Check that there are no test data: samples are drawn from one data set only.
 
         Raises:
             ObjectiveError: When there are.
@@ -212,17 +220,17 @@ class Problem:
             )
 
     def fingerprints(self) -> dict[str, str]:
-        """Return what identifies this function: a journal of another one is never mixed in."""
-        alive = dict(params_.named_tensors(self.model))
-        fixed = {n: t for n, t in alive.items() if n not in self.center}
-        drawn = (
+        """Return what identifies this function of the parameters, so that no journals are mixed."""
+        tensors = dict(params_.named_tensors(self.model))
+        fixed = {n: t for n, t in tensors.items() if n not in self.center}
+        samples = (
             {} if self.weights is None else {"samples": fingerprint.of_tensors({"": self.weights})}
         )
         return {
             "model": fingerprint.of_module(self.model),
             "weights": fingerprint.of_tensors(self.center),
             "buffers and frozen parameters": fingerprint.of_tensors(
-                offloaded.resident(self.model, fixed)
+                offloaded.find_stored(self.model, fixed)
             ),
             "training mode": fingerprint.of_text(*[m.training for m in self.model.modules()]),
             "loss": self.loss.identity,
@@ -231,12 +239,12 @@ class Problem:
             "buffer mode": self.buffers,
             "precision": self.precision if self.precision == "tf32" else str(self.dtype),
             "device": self.device.type,
-            **{batches.name: self._identity(batches) for batches in self.batches.values()},
-            **drawn,
+            **{batches.name: self._fingerprint(batches) for batches in self.batches.values()},
+            **samples,
         }
 
     def describe(self) -> dict[str, str]:
-        """Return the provenance that a result shows to its readers."""
+        """Return the provenance that is kept with a result."""
         size = sum(t.numel() for t in self.center.values())
         penalty = getattr(self.penalty, "name", None) or getattr(self.penalty, "__name__", "")
         return {
@@ -248,27 +256,12 @@ class Problem:
             "device": self.device.type,
         }
 
-    def copies(self, alive: Params) -> Params:
+    def copy(self, tensors: Params) -> Params:
         """Return detached copies on the device, in the precision of the points of a slice."""
         dtype = None if self.precision == "bfloat16" else self.dtype
-        copies = {n: t.detach().to(self.device, dtype, copy=True) for n, t in alive.items()}
-        return params_.like(alive, copies)
+        copies = {n: t.detach().to(self.device, dtype, copy=True) for n, t in tensors.items()}
+        return params_.like(tensors, copies)
 
-    def _identity(self, batches: Batches) -> str:
-        with undisturbed(*self.sources.values()):
+    def _fingerprint(self, batches: Batches) -> str:
+        with preserve_global_state(*self.sources.values()):
             return batches.identity
-
-
-def _in_rows(batches: Iterable[Any], rows: int) -> Iterable[Any]:
-    """Return batches of at most ``rows`` rows where that can be done, else those given."""
-    if isinstance(batches, Batches):
-        return batches.in_rows(rows) or batches
-    return batches_.regrouped(list(batches), rows) or batches
-
-
-def center_of(problem: Problem) -> Params:
-    """Return the trainable parameters of a problem's model, as they are now."""
-    alive = params_.parameters(problem.model)
-    if not problem.in_place:
-        return problem.copies(alive)
-    return params_.like(alive, offloaded.resident(problem.model, alive))

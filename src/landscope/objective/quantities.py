@@ -10,28 +10,28 @@ from landscope.objective.objective import Objective
 from landscope.params import Params
 
 Quantity = Callable[[Objective, Params], dict[str, float]]
-"""A further thing to measure at each point: its name -> its value."""
+"""A function (objective, params) -> {name: value}, evaluated at each point of a scan."""
 
 
 class Chained(ABC):
-    """A quantity of a scan that gains from starting near its result.
+    """A quantity that is cheaper to compute from its result at a nearby point.
 
-    It is a quantity like any other, ``quantity(objective, params) -> dict``, and can start from
-    the state that it returned at another point.
+    It is a function ``quantity(objective, params) -> dict`` like any other quantity, and can also
+    start from the state that it returned at another point.
     """
 
     @abstractmethod
     def follow(
         self, objective: Objective, params: Params, state: Any
     ) -> tuple[dict[str, float], Any]:
-        """Return values and state at a point.
+        """Return (values, state) at a point.
 
         Args:
-            objective: what to measure.
-            params: where.
-            state: that of a point near by; None where there is none.
+            objective: The objective.
+            params: The point.
+            state: The state of a nearby point; None if there is none.
         """
 
     def __call__(self, objective: Objective, params: Params) -> dict[str, float]:
-        """Return the values at a point that has no neighbor."""
+        """Return the values at a point, without the state of another one."""
         return self.follow(objective, params, None)[0]

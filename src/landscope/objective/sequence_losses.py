@@ -1,8 +1,8 @@
 """Losses and metrics of sequence models, token by token: padding and ignored tokens do not count.
 
-They take logits [..., c] and targets [...]: [b, t, c] and [b, t] of language models and taggers,
-[b, c] and [b] of classifiers of whole sequences. Outputs may also be what such models return: a
-mapping with "logits" (``ModelOutput`` of Hugging Face), or a tuple whose first entry they are.
+They take logits [..., c] and targets [...]: [b, t, c] and [b, t] for language models and taggers,
+[b, c] and [b] for classifiers of whole sequences. The outputs of a model may also be a mapping with
+"logits" (``ModelOutput`` of Hugging Face), or a tuple that begins with them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms, narrow
+from landscope.objective.terms import Loss, Terms, has_few_classes
 
 _IGNORED = -100  # what torch's cross-entropy, and all of Hugging Face, ignores
-_PIECE = 2**22  # logits whose exponentials are taken at once: all of them may be the largest tensor
+_MAX_LOGITS = 2**22  # whose exponentials are in memory at once: they may be the largest tensor
 
 
 def tokens(
@@ -39,20 +39,20 @@ def tokens(
         targets are the inputs (Hugging Face's causal models)     ``tokens(shift=True)``
 
     Args:
-        shift: compare the logits at position t with the target at t + 1.
-        ignore_index: targets of this value do not count.
-        padding: nor do targets of this value, the padding token; None where padding is marked by
-            ``ignore_index``.
-        label_smoothing: in [0, 1), as of ``torch.nn.CrossEntropyLoss``.
+        shift: Whether the logits at position t are compared with the target at t + 1.
+        ignore_index: The value of targets that do not count.
+        padding: The padding token, whose targets do not count either; None where padding has the
+            value ``ignore_index``.
+        label_smoothing: The label smoothing of ``torch.nn.CrossEntropyLoss``, in [0, 1).
 
     Returns:
         A loss in nats per token.
 
     Raises:
-        ObjectiveError: when the smoothing is out of range or a token is no whole number; and, when
-            it is used, for logits and targets that do not belong together.
+        ObjectiveError: When the smoothing is out of range or a token is no whole number. The loss
+            raises it for logits and targets whose shapes do not match.
 
-    Cost: no copy of the logits unless a gradient is taken.
+    Cost: No copy of the logits unless a gradient is computed.
 
     Example:
         >>> import torch, landscope as ls
@@ -64,7 +64,7 @@ def tokens(
     """
     if not 0.0 <= label_smoothing < 1.0:
         raise ObjectiveError(f"label_smoothing={label_smoothing}; expected 0 to less than 1.")
-    ignored = _ignored(ignore_index, padding)
+    ignored = _list_ignored(ignore_index, padding)
     name = f"cross-entropy of {'next tokens' if shift else 'tokens'}"
     function = functools.partial(_token_terms, shift, ignored, label_smoothing)
     return Loss(name, function, "nat", f"tokens {shift} {ignored} {label_smoothing}")
@@ -73,19 +73,29 @@ def tokens(
 def token_accuracy(
     *, shift: bool = False, ignore_index: int = _IGNORED, padding: int | None = None
 ) -> Loss:
-    """Return the share of right tokens in percent, of those that count; arguments as for tokens."""
-    ignored = _ignored(ignore_index, padding)
+    """Return the share of correct tokens among those that count, in percent.
+
+    Args:
+        shift: Whether the logits at position t are compared with the target at t + 1.
+        ignore_index: The value of targets that do not count.
+        padding: The padding token, whose targets do not count either; None where padding has the
+            value ``ignore_index``.
+    """
+    ignored = _list_ignored(ignore_index, padding)
     function = functools.partial(_hits, shift, ignored)
     return Loss("accuracy", function, "%", f"token_accuracy {shift} {ignored}")
 
 
 def perplexity(loss: Loss) -> Loss:
-    """Return the perplexity exp(mean) of a loss in nats, such as that of ``tokens()``, as a metric.
+    """Return the perplexity of a loss, as a metric: exp(mean of the loss over its terms).
+
+    Args:
+        loss: A loss in nats, such as ``tokens()``.
 
     Raises:
-        ObjectiveError: when it is not a loss of landscope, or one in other units.
+        ObjectiveError: When it is not a loss of landscope, or is in other units.
 
-    Cost: nothing beside that loss.
+    Cost: None when the objective has the same loss.
 
     Source: Jelinek, Mercer, Bahl, Baker, *Perplexity: a measure of the difficulty of speech
     recognition tasks*, 1977.
@@ -99,51 +109,51 @@ def perplexity(loss: Loss) -> Loss:
             f"loss={loss.name!r} has the unit {loss.units!r}; expected a loss in nats, such as"
             " ls.losses.tokens()."
         )
-    return Loss("perplexity", loss.function, "1", f"exp of {loss.identity}", told="exp")
+    return Loss("perplexity", loss.function, "1", f"exp of {loss.identity}", reduction="exp")
 
 
-def _ignored(ignore_index: int, padding: int | None) -> tuple[int, ...]:
+def _list_ignored(ignore_index: int, padding: int | None) -> tuple[int, ...]:
     """Return the targets that do not count."""
-    found = (ignore_index,) if padding is None else (ignore_index, padding)
-    if not all(isinstance(value, Integral) for value in found):
+    values = (ignore_index,) if padding is None else (ignore_index, padding)
+    if not all(isinstance(value, Integral) for value in values):
         raise ObjectiveError(
             f"ignore_index={ignore_index!r}, padding={padding!r}; expected whole numbers."
         )
-    return found
+    return values
 
 
 def _token_terms(
     shift: bool, ignored: tuple[int, ...], smoothing: float, outputs: Any, targets: Any
 ) -> Terms:
-    logits, targets, kept = _counted(shift, ignored, outputs, targets)
+    logits, targets, mask = _align(shift, ignored, outputs, targets)
     single = functools.partial(
         F.cross_entropy, reduction="none", ignore_index=_IGNORED, label_smoothing=smoothing
     )
-    flat, wanted = logits.reshape(-1, logits.shape[-1]), targets.masked_fill(~kept, _IGNORED)
-    return Terms.kept(_by_pieces(single, flat, wanted.reshape(-1)), kept.reshape(-1))
+    flat, classes = logits.reshape(-1, logits.shape[-1]), targets.masked_fill(~mask, _IGNORED)
+    return Terms.from_mask(_evaluate_in_parts(single, flat, classes.reshape(-1)), mask.reshape(-1))
 
 
-def _by_pieces(single: Any, logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of each row of logits [n, c], with little memory beside them."""
-    if narrow(logits, targets):
+def _evaluate_in_parts(single: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each row of logits [n, c], with little further memory."""
+    if has_few_classes(logits, targets):
         values: Tensor = single(logits.t().contiguous()[None], targets[None])[0]
         return values
-    rows = max(_PIECE // logits.shape[1], 1)
-    if logits.requires_grad or len(logits) <= rows:  # backward keeps all of it in any case
+    rows = max(_MAX_LOGITS // logits.shape[1], 1)
+    if logits.requires_grad or len(logits) <= rows:  # the backward pass needs all of it
         return single(logits, targets)  # type: ignore[no-any-return] # a partial of cross_entropy
     pairs = zip(logits.split(rows), targets.split(rows), strict=True)
     return torch.cat([single(*pair) for pair in pairs])
 
 
 def _hits(shift: bool, ignored: tuple[int, ...], outputs: Any, targets: Any) -> Terms:
-    logits, targets, kept = _counted(shift, ignored, outputs, targets)
-    return Terms.kept(100.0 * (logits.argmax(dim=-1) == targets).float(), kept)
+    logits, targets, mask = _align(shift, ignored, outputs, targets)
+    return Terms.from_mask(100.0 * (logits.argmax(dim=-1) == targets).float(), mask)
 
 
-def _counted(
+def _align(
     shift: bool, ignored: tuple[int, ...], outputs: Any, targets: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, the target at each position, and which of them count."""
+    """Return logits, the target at each position, and a mask of the targets that count."""
     logits = logits_of(outputs)
     if not isinstance(targets, Tensor) or targets.shape != logits.shape[:-1]:
         given = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__
@@ -154,28 +164,28 @@ def _counted(
     if targets.is_floating_point():
         raise ObjectiveError(f"targets are {targets.dtype}; expected tokens: whole numbers.")
     targets = targets.long()  # bytes have no -100, and cross-entropy takes no other integers
-    if shift:  # the targets, for a slice of the logits would be a copy of them
+    if shift:  # the targets are shifted, because a slice of the logits would be a copy of them
         last = targets.new_full((*targets.shape[:-1], 1), ignored[0])
         targets = torch.cat([targets[..., 1:], last], dim=-1)
-    kept = torch.stack([targets != value for value in ignored]).all(dim=0)
-    return logits, targets, kept
+    mask = torch.stack([targets != value for value in ignored]).all(dim=0)
+    return logits, targets, mask
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """Return the logits in what a model returns.
+    """Return the logits in the outputs of a model.
 
     Raises:
-        ObjectiveError: when there are none.
+        ObjectiveError: When there are no logits.
     """
-    found = outputs
+    logits = outputs
     if isinstance(outputs, Mapping):
-        found = outputs.get("logits")
+        logits = outputs.get("logits")
     elif isinstance(outputs, tuple | list) and outputs:
-        found = outputs[0]
-    if not isinstance(found, Tensor) or found.ndim < 1:
-        told = f" with {list(outputs)}" if isinstance(outputs, Mapping) else ""
+        logits = outputs[0]
+    if not isinstance(logits, Tensor) or logits.ndim < 1:
+        keys = f" with {list(outputs)}" if isinstance(outputs, Mapping) else ""
         raise ObjectiveError(
-            f"the model returned a {type(outputs).__name__}{told}; expected logits [b, t, c], a"
-            " mapping with 'logits', or a tuple whose first entry they are."
+            f"the model returned a {type(outputs).__name__}{keys}; expected logits [b, t, c], a"
+            " mapping with 'logits', or a tuple that begins with them."
         )
-    return found
+    return logits

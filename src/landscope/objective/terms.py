@@ -1,7 +1,7 @@
-"""Terms: what a mean is over, and losses and metrics as functions that give them.
+"""Terms: the single losses that a mean is over, and losses and metrics as functions to terms.
 
-A term is what a loss averages over: a sample, or a token or pixel where the loss has one value for
-each. Means are over terms and never over batches.
+A term is the loss of a sample, or of a token or pixel where a loss has one value for each. Means
+are over terms and never over batches.
 """
 
 from __future__ import annotations
@@ -14,47 +14,69 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
-_NARROW = 64  # classes
+from landscope.errors import ObjectiveError
+
+_FEW_CLASSES = 64
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Single terms of one batch; the mean over terms is sum(values) / sum(weights).
+    """The terms of one batch; their mean is sum(values) / sum(weights).
 
     Args:
-        values: shape (n,), what each term adds: weight x loss.
-        weights: shape (n,), what each term counts: 1 for most, 0 for one that is ignored.
+        values: Weight x loss of each term, shape (n,).
+        weights: The weight of each term, shape (n,): 1 for most, 0 for an ignored one.
     """
 
     values: Tensor
     weights: Tensor
 
     @staticmethod
-    def even(values: Tensor) -> Terms:
-        """Return terms that count alike."""
+    def from_values(values: Tensor) -> Terms:
+        """Return terms of weight 1, one for each value."""
         flat = values.reshape(-1)
         return Terms(flat, torch.ones_like(flat))
 
     @staticmethod
-    def kept(values: Tensor, kept: Tensor) -> Terms:
-        """Return terms of which only some count; ``kept`` is boolean, of the same shape."""
-        counted = kept.to(values.dtype)
-        return Terms(values.where(kept, 0.0).reshape(-1), counted.reshape(-1))
+    def from_mask(values: Tensor, mask: Tensor) -> Terms:
+        """Return terms of weight 1 where ``mask``, of the same shape, is true, and 0 elsewhere."""
+        weights = mask.to(values.dtype)
+        return Terms(values.where(mask, 0.0).reshape(-1), weights.reshape(-1))
+
+    def divide_into(self, rows: int | None) -> bool:
+        """Return whether each of ``rows`` rows can have an equal number of the terms."""
+        return bool(rows) and len(self.values) % (rows or 1) == 0
+
+    def sum_by_row(self, rows: int | None) -> Tensor:
+        """Return the sums over the terms of each row, of values and of weights, shape (2, rows).
+
+        Raises:
+            ObjectiveError: When the terms do not divide into the rows of the batch, or tensors of
+                the batch differ in length (None).
+        """
+        if rows is None or not self.divide_into(rows):
+            raise ObjectiveError(
+                f"the loss has {len(self.values)} terms for a batch of {rows or 'uneven'} rows, so"
+                " the terms of single samples are not known: return one term (or as many) for each"
+                " sample."
+            )
+        pairs = (self.values, self.weights)
+        return torch.stack([t.detach().double().reshape(rows, -1).sum(dim=1) for t in pairs])
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Loss:
     """A loss or a metric as a function (outputs, targets) -> Terms.
 
     Args:
-        name: for people.
-        function: from outputs and targets of a batch to its terms.
-        units: of the mean, e.g. "nat" or "%"; "" where unknown.
-        identity: a fingerprint; differs when the loss differs.
-        per_batch: True when the function gives one mean a batch rather than its terms.
-        told: what is told of the mean m over all terms: "mean" is m, "exp" is exp(m).
+        name: The name in results and errors.
+        function: The function from outputs and targets of a batch to its terms.
+        units: The unit of the mean, e.g. "nat" or "%"; "" where unknown.
+        identity: A fingerprint, which differs when the loss differs.
+        per_batch: Whether the function gives one mean for a batch and not its terms.
+        reduction: The value reported for the mean m over all terms: "mean" is m, "exp" is exp(m).
     """
 
     name: str
@@ -62,15 +84,22 @@ class Loss:
     units: str = ""
     identity: str = ""
     per_batch: bool = False
-    told: Literal["mean", "exp"] = "mean"
+    reduction: Literal["mean", "exp"] = "mean"
 
     def __call__(self, outputs: Any, targets: Any) -> Terms:
         """Return the terms of a batch."""
         return self.function(outputs, targets)
 
-    def finish(self, mean: float) -> float:
-        """Return what is told of the mean over all terms."""
-        if self.told == "mean":
+    def __repr__(self) -> str:
+        # Part of the fingerprints of functions that hold a loss, in journals since version 0.1.
+        return (
+            f"Loss(name={self.name!r}, function={self.function!r}, units={self.units!r},"
+            f" identity={self.identity!r}, per_batch={self.per_batch!r}, told={self.reduction!r})"
+        )
+
+    def transform(self, mean: float) -> float:
+        """Return the value reported for the mean over all terms."""
+        if self.reduction == "mean":
             return mean
         try:
             return math.exp(mean)
@@ -78,11 +107,11 @@ class Loss:
             return math.inf
 
 
-def narrow(outputs: Tensor, targets: Tensor) -> bool:
-    """Return whether outputs are rows of few classes, on a CPU, with one class a row as target.
+def has_few_classes(outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether outputs are many rows of few classes on a CPU, and targets class indices.
 
-    Over rows side by side a CPU takes the exponentials of few classes six times as fast.
+    For these a CPU computes exponentials six times as fast with the classes along the first axis.
     """
     if outputs.device.type != "cpu" or outputs.ndim != 2 or targets.ndim != 1:
         return False
-    return outputs.shape[1] <= _NARROW < outputs.shape[0] and len(targets) == len(outputs)
+    return outputs.shape[1] <= _FEW_CLASSES < outputs.shape[0] and len(targets) == len(outputs)

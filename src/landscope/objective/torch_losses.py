@@ -1,7 +1,7 @@
-"""Losses and metrics as single terms, so that means are over terms and never over batches.
+"""Losses of torch, and functions of the user, as terms.
 
-A torch loss module knows how to give its single terms (``reduction="none"``); what else a user may
-pass becomes terms in :func:`of`. Those of sequence models are in
+A torch loss module gives its terms with ``reduction="none"``; :func:`as_loss` converts everything
+else that a user may pass. Those of sequence models are in
 :mod:`landscope.objective.sequence_losses`.
 """
 
@@ -21,7 +21,7 @@ from torch.nn.modules.loss import _Loss
 
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms, narrow
+from landscope.objective.terms import Loss, Terms, has_few_classes
 
 _CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
 _UNITS = {
@@ -44,18 +44,18 @@ class Custom:
     identity: str
 
     def __call__(self, model: nn.Module, batch: Any) -> Terms:
-        """Return the terms of a batch, which holds whatever the data gave."""
+        """Return the terms of a batch, in the form in which the data give it."""
         values = self.function(model, batch)
         if isinstance(values, tuple) and len(values) == 2:
-            values, weights = (_number(v, self.name) for v in values)
+            values, weights = (_to_tensor(v, self.name) for v in values)
             return Terms((values * weights).reshape(-1), weights.reshape(-1))
-        tensor = _number(values, self.name)
+        tensor = _to_tensor(values, self.name)
         if tensor.ndim == 0:
             raise ObjectiveError(
-                f"terms function {self.name!r} returned a single number; expected one value a"
-                " term, shape (n,): use reduction='none' inside it."
+                f"terms function {self.name!r} returned a single number; expected one value for"
+                " each term, shape (n,): use reduction='none' inside it."
             )
-        return Terms.even(tensor)
+        return Terms.from_values(tensor)
 
 
 def custom(
@@ -64,11 +64,14 @@ def custom(
     """Return a loss made from a function of the model and a batch.
 
     Args:
-        terms: ``terms(model, batch)`` returns a Tensor of any shape with one value a term, or a
-            pair (values, weights) of such tensors when terms count differently (0 ignores one).
-            ``batch`` is what the data gave, on the right device.
-        name: for people; the function's name if not given.
-        units: of the loss.
+        terms: The function ``terms(model, batch)``. It returns a Tensor of any shape with one value
+            for each term, or a pair (values, weights) of such tensors when terms have weights (0
+            ignores a term). ``batch`` is an entry of the data, on the device of the objective.
+        name: The name of the loss in results and errors; the function's name if None.
+        units: The unit of the loss.
+
+    Raises:
+        ObjectiveError: When ``terms`` is not callable.
 
     Example:
         >>> import torch, landscope as ls
@@ -81,21 +84,21 @@ def custom(
     """
     if not callable(terms):
         raise ObjectiveError(f"terms={terms!r}; expected a function (model, batch) -> Tensor[n].")
-    found = name or str(getattr(terms, "__name__", type(terms).__name__))
-    return Custom(terms, found, units, fingerprint.of_function(terms))
+    title = name or str(getattr(terms, "__name__", type(terms).__name__))
+    return Custom(terms, title, units, fingerprint.of_function(terms))
 
 
-def of(loss: Any, name: str | None = None) -> Loss:
-    """Return a loss or metric in terms, made from what a user passes.
+def as_loss(loss: Any, name: str | None = None) -> Loss:
+    """Return a loss or metric in terms, made from the function or module that a user passes.
 
     Args:
-        loss: a torch loss module, a function of torch.nn.functional that takes ``reduction``, or
-            any function (outputs, targets) that returns one value a sample (or more), or the mean
-            over the samples of the batch.
-        name: for people.
+        loss: A torch loss module, a function of torch.nn.functional that takes ``reduction``, or
+            any function (outputs, targets) that returns one value (or more) for each sample, or the
+            mean over the samples of the batch.
+        name: The name in results and errors; that of the function or class if None.
 
     Raises:
-        ObjectiveError: when it is not callable.
+        ObjectiveError: When the loss is not callable.
     """
     if isinstance(loss, Loss):
         return loss if name is None else replace(loss, name=name)
@@ -105,24 +108,28 @@ def of(loss: Any, name: str | None = None) -> Loss:
             " nn.CrossEntropyLoss(), a function (outputs, targets), or ls.losses.custom(terms)."
         )
     identity = fingerprint.of_function(loss)
-    module = _as_module(loss)
+    module = _find_module(loss)
     if module is not None:
         units = _UNITS.get(type(module), "")
         title = name or type(module).__name__.removesuffix("Loss")
-        return Loss(
-            title, functools.partial(_module_terms, module, _single(module)), units, identity
-        )
+        function = functools.partial(_module_terms, module, _without_reduction(module))
+        return Loss(title, function, units, identity)
     title = name or str(getattr(loss, "__name__", type(loss).__name__))
     if _is_functional(loss):
-        bare = functools.partial(loss, reduction="none")
+        single = functools.partial(loss, reduction="none")
         reduction = getattr(loss, "keywords", {}).get("reduction", "mean")
-        mean = functools.partial(_sample_means, bare, reduction)
+        mean = functools.partial(_sample_means, single, reduction)
         return Loss(title, mean, "", identity)
     return Loss(title, functools.partial(_free_terms, loss, title), "", identity, per_batch=True)
 
 
-def _as_module(loss: Any) -> nn.Module | None:
-    """Return the torch module that computes this loss, or None."""
+def depends_on_batches(loss: Loss | Custom) -> bool:
+    """Return whether a loss or metric may depend on how the data are batched."""
+    return isinstance(loss, Loss) and loss.per_batch
+
+
+def _find_module(loss: Any) -> nn.Module | None:
+    """Return the torch module that computes a loss, or None."""
     if isinstance(loss, _Loss) and type(loss).__module__ == _Loss.__module__:
         return loss
     keywords = {}
@@ -133,14 +140,14 @@ def _as_module(loss: Any) -> nn.Module | None:
 
 
 def _is_functional(loss: Any) -> bool:
-    bare = loss.func if isinstance(loss, functools.partial) else loss
-    if getattr(bare, "__module__", None) != F.__name__:
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    if getattr(function, "__module__", None) != F.__name__:
         return False
-    return "reduction" in bare.__code__.co_varnames if hasattr(bare, "__code__") else False
+    return "reduction" in function.__code__.co_varnames if hasattr(function, "__code__") else False
 
 
-def _single(module: Any) -> Any:
-    """Return the module with reduction="none"; its class weights are the user's own."""
+def _without_reduction(module: Any) -> Any:
+    """Return the module with reduction="none"; its class weights are the user's tensors."""
     single = copy.copy(module)
     single.reduction = "none"
     return single
@@ -150,7 +157,7 @@ def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms
     check_tensor(outputs)
     if module.state_dict():  # class weights follow the outputs to their device and precision
         single = copy.deepcopy(single).to(outputs)
-    if isinstance(module, nn.CrossEntropyLoss) and narrow(outputs, targets):
+    if isinstance(module, nn.CrossEntropyLoss) and has_few_classes(outputs, targets):
         values = single(outputs.t().contiguous()[None], targets[None])[0]
     else:
         values = single(outputs, targets)
@@ -163,12 +170,12 @@ def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms
 def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
     """Weigh terms as torch's mean does: by class weight, and 0 where the target is ignored."""
     if targets.is_floating_point() or module.reduction == "sum":
-        return Terms.even(values)
-    kept = targets != module.ignore_index
-    weights = kept.to(values.dtype)
+        return Terms.from_values(values)
+    mask = targets != module.ignore_index
+    weights = mask.to(values.dtype)
     if module.weight is not None:
-        weights = weights * module.weight.to(values)[targets.where(kept, 0)]
-    return Terms(values.where(kept, 0.0).reshape(-1), weights.reshape(-1))
+        weights = weights * module.weight.to(values)[targets.where(mask, 0)]
+    return Terms(values.where(mask, 0.0).reshape(-1), weights.reshape(-1))
 
 
 def _sample_means(
@@ -181,7 +188,11 @@ def _sample_means(
 
 
 def check_tensor(outputs: Any) -> None:
-    """Raise a sentence for what models return that is no tensor, such as a ``ModelOutput``."""
+    """Check that a model returned a tensor and not, for example, a ``ModelOutput``.
+
+    Raises:
+        ObjectiveError: When it did not.
+    """
     if not isinstance(outputs, Tensor):
         raise ObjectiveError(
             f"the model returned a {type(outputs).__name__}, and this loss takes a tensor: for the"
@@ -190,7 +201,7 @@ def check_tensor(outputs: Any) -> None:
 
 
 def _check_pairs(values: Tensor, outputs: Tensor, targets: Tensor) -> None:
-    """Raise a sentence when each output met the targets of all rows, as [n, 1] and [n] do."""
+    """Check that outputs were not broadcast against the targets of all rows, as [n, 1] and [n]."""
     if values.numel() > max(outputs.numel(), targets.numel()):
         raise ObjectiveError(
             f"outputs have the shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}, so"
@@ -200,79 +211,84 @@ def _check_pairs(values: Tensor, outputs: Tensor, targets: Tensor) -> None:
 
 
 def _row_terms(values: Tensor, reduction: str) -> Terms:
-    """Return one term a row; it counts once where the loss sums over a sample's values."""
+    """Return one term for each row; it has weight 1 where the loss sums over a sample's values."""
     rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
     if reduction in ("sum", "batchmean"):
-        return Terms.even(rows.sum(dim=1))
+        return Terms.from_values(rows.sum(dim=1))
     return Terms(rows.sum(dim=1), torch.full_like(rows[:, 0], rows.shape[1]))
 
 
 def _free_terms(function: Callable[..., Any], name: str, outputs: Any, targets: Any) -> Terms:
-    """Return terms of any function: those that it gives, or its one mean as a term of n samples."""
-    value = _number(function(outputs, targets), name)
+    """Return the terms of any function: its values, or its mean as one term of weight n samples."""
+    value = _to_tensor(function(outputs, targets), name)
     if value.ndim:
-        return Terms.even(value)
-    count = samples(outputs)
-    size = torch.full_like(value, count).reshape(1)
-    return Terms(value.reshape(1) * count, size)
+        return Terms.from_values(value)
+    count = count_samples(outputs)
+    weight = torch.full_like(value, count).reshape(1)
+    return Terms(value.reshape(1) * count, weight)
 
 
-def _number(value: Any, name: str) -> Tensor:
-    """Return what a loss gave as a real floating-point tensor, or say what it was."""
+def _to_tensor(value: Any, name: str) -> Tensor:
+    """Return the value of a loss as a real floating-point tensor."""
     if isinstance(value, int | float):
         value = torch.tensor(float(value))
     if not isinstance(value, Tensor) or value.is_complex():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise ObjectiveError(
-            f"loss {name!r} returned a {kind}; expected a number or a Tensor with one value a"
-            " sample: return the loss itself."
+            f"loss {name!r} returned a {kind}; expected a number, or a Tensor with one value for"
+            " each sample: return the loss itself."
         )
     return value if value.is_floating_point() else value.to(torch.float32)
 
 
-def samples(outputs: Any) -> int:
-    """Return the number of samples of a batch of outputs: the length of its first tensor."""
+def count_samples(outputs: Any) -> int:
+    """Return the number of samples in the outputs of a batch: the length of the first tensor.
+
+    Raises:
+        ObjectiveError: When the outputs are neither tensors nor containers of tensors.
+    """
     if isinstance(outputs, Tensor):
         return len(outputs) if outputs.ndim else 1
     if isinstance(outputs, Mapping):
-        return samples(next(iter(outputs.values())))
+        return count_samples(next(iter(outputs.values())))
     if isinstance(outputs, tuple | list) and outputs:
-        return samples(outputs[0])
+        return count_samples(outputs[0])
     raise ObjectiveError(
         f"the model returned a {type(outputs).__name__}, in which samples cannot be counted:"
         " wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
     )
 
 
-def one_by_one(loss: Loss, outputs: Any, targets: Any) -> Terms:
-    """Return one term a sample of a loss that only gives the mean of a batch.
+def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any) -> Terms:
+    """Return one term for each sample of a loss that gives only the mean of a batch.
 
     Raises:
-        ObjectiveError: when the mean over the samples is not the loss of the batch.
+        ObjectiveError: When outputs or targets are not tensors, which can be split.
     """
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         raise ObjectiveError(
-            f"loss {loss.name!r} gives one number a batch, and its single terms cannot be taken"
-            " apart: wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
+            f"loss {loss.name!r} gives one number for each batch, which cannot be separated into"
+            " its terms: wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
         )
-    parts = [loss(o, t) for o, t in zip(outputs.split(1), targets.split(1), strict=True)]
-    return Terms(torch.cat([p.values for p in parts]), torch.cat([p.weights for p in parts]))
+    terms = [loss(o, t) for o, t in zip(outputs.split(1), targets.split(1), strict=True)]
+    return Terms(torch.cat([t.values for t in terms]), torch.cat([t.weights for t in terms]))
 
 
 @torch.no_grad()
 def note_unless_mean(loss: Loss, outputs: Any, targets: Any) -> str | None:
-    """Return a remark when a loss that gives one number a batch is not the mean over samples."""
+    """Return a note when a loss with one number for each batch is not the mean over its samples."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or len(outputs) < 2:
         return None
     whole = loss(outputs, targets)
-    half = len(outputs) // 2
-    parts = [loss(outputs[:half], targets[:half]), loss(outputs[half:], targets[half:])]
-    halves = sum(float(p.values.sum()) for p in parts)
+    middle = len(outputs) // 2
+    halves = [loss(outputs[:middle], targets[:middle]), loss(outputs[middle:], targets[middle:])]
+    sum_of_halves = sum(float(terms.values.sum()) for terms in halves)
     total = float(whole.values.sum())
-    if len(whole.values) != 1 or abs(halves - total) <= 1e-4 * max(abs(total), 1e-12):
+    if len(whole.values) != 1 or abs(sum_of_halves - total) <= 1e-4 * max(abs(total), 1e-12):
         return None
     return (
         f"loss {loss.name!r} is not the mean over the samples of a batch (halves of the first batch"
-        f" give {halves / len(outputs):.6g}, the whole {total / len(outputs):.6g}), so its mean"
-        " depends on how the data are batched: return one value a sample, or use ls.losses.custom"
+        f" give {sum_of_halves / len(outputs):.6g}, the whole {total / len(outputs):.6g}), so its"
+        " mean depends on how the data are batched: return one value for each sample, or use"
+        " ls.losses.custom"
     )

@@ -53,14 +53,14 @@ def _thin_out(problem: Problem) -> Problem:
     if problem.rows <= _ROWS or "" not in problem.batches:
         return problem
     rows = torch.linspace(0, problem.rows - 1, _ROWS).long().unique()
-    sampled = problem.sampled(rows.tolist(), torch.ones(1, len(rows)))
+    sampled = problem.select_samples(rows.tolist(), torch.ones(1, len(rows)))
     return replace(sampled, weights=None)  # all have the same weight
 
 
 def _wall(session: Session, slice_: Slice) -> float:
     """Return the loss at which the basin ends."""
     center = slice_.at((0.0,) * len(slice_.dims))
-    lowest = _loss(session.values(center))
+    lowest = _loss(session.evaluate(center))
     zeros = like(
         center,
         {
@@ -69,7 +69,7 @@ def _wall(session: Session, slice_: Slice) -> float:
             if n in session.center
         },
     )
-    level = _loss(session.values({**center, **zeros}))
+    level = _loss(session.evaluate({**center, **zeros}))
     if math.isfinite(level) and level > lowest + 1e-12:
         return max(level, 2 * lowest)
     return lowest + 9 * abs(lowest) if lowest else 1.0
@@ -85,7 +85,7 @@ def _loss_along(session: Session, slice_: Slice, axis: int, sign: int) -> Callab
     def loss(distance: float) -> float:
         at = [0.0] * len(slice_.dims)
         at[axis] = sign * distance
-        return _loss(session.values(slice_.at(at)))
+        return _loss(session.evaluate(slice_.at(at)))
 
     return loss
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landscope.engines.job import Engine, Job, Point, probes
 from landscope.engines.local import Local
 from landscope.engines.tuning import Plan
-from landscope.objective.batches import count_rows, tensors
 from landscope.objective.kernels import NATIVE
+from landscope.objective.nested import count_rows, iter_tensors
 from landscope.objective.objective import Objective
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
@@ -168,13 +168,13 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
     flops, rows, widest = 0.0, 0, 0
     seen: dict[Any, float] = {}  # batches of one shape take as many
     with objective.problem.session() as session:
-        session.loan.put(session.center)
-        with torch.no_grad(), NATIVE, _Widest(session.loan.model) as wide:
+        session.borrowed.set_params(session.center)
+        with torch.no_grad(), NATIVE, _Widest(session.borrowed.model) as wide:
             for batch in itertools.chain.from_iterable(objective.problem.batches.values()):
-                shape = tuple(t.shape for t in tensors(batch))
+                shape = tuple(t.shape for t in iter_tensors(batch))
                 if shape not in seen:
                     with FlopCounterMode(display=False) as counter:
-                        session.values_of(batch)
+                        session.evaluate_batch(batch)
                     seen[shape] = counter.get_total_flops()
                 flops += seen[shape]
                 rows, widest = max(rows, count_rows(batch) or 1), max(widest, wide.bytes)
@@ -200,7 +200,7 @@ class _Widest:
 
     def _seen(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         del module
-        size = sum(t.nbytes for t in tensors((inputs, outputs)) if isinstance(t, Tensor))
+        size = sum(t.nbytes for t in iter_tensors((inputs, outputs)))
         self.bytes = max(self.bytes, size)
 
 

@@ -132,7 +132,9 @@ class _Scan:
         subset = self._draw_samples() if self.question.samples is not None else None
         if subset is not None and len(subset.rows) < objective.problem.rows:
             weights = np.vstack([subset.weights, subset.replicates])
-            objective = Objective.of(objective.problem.sampled(subset.rows.tolist(), weights))
+            objective = Objective.of(
+                objective.problem.select_samples(subset.rows.tolist(), weights)
+            )
         wanted = sampler.ask(self.shape, self.values)
         if wanted:
             if subset is None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from landscope.errors import TrainingError
-from landscope.objective.batches import TARGET_KEYS, Batches, split
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.batches import Batches
+from landscope.objective.global_state import preserve_global_state
+from landscope.objective.nested import TARGET_KEYS, split
 from landscope.objective.objective import Objective
 
 
@@ -38,7 +39,7 @@ def corrupt_labels(objective: Objective, share: float, *, seed: int = 0) -> Obje
         return objective
     problem = objective.problem
     prefix = next(iter(problem.batches))
-    with undisturbed(*problem.sources.values()):
+    with preserve_global_state(*problem.sources.values()):
         parts = list(problem.batches[prefix])
         targets = [split(part)[1] for part in parts]
         if not all(isinstance(t, Tensor) and not t.is_floating_point() for t in targets):

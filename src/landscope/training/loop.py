@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from landscope import fingerprint
 from landscope.errors import NumericsError, TrainingError
-from landscope.objective import batches
+from landscope.objective import nested
+from landscope.objective.global_state import seed_all
 from landscope.objective.objective import Objective
 from landscope.params import named_tensors
 from landscope.progress import Clock, Report, open_report
@@ -103,7 +104,7 @@ def train(
     """
     course = course or Course()
     problem = objective.problem
-    if problem.half is not None or problem.in_place:
+    if problem.low_precision is not None or problem.in_place:
         raise TrainingError(
             f"this objective computes in {problem.dtype}{', in_place' * problem.in_place}; a"
             " copy of its model is trained, in float32 or float64: make one without precision="
@@ -200,7 +201,7 @@ class _Run:
     def _train_epoch(self) -> Iterator[float]:
         """Take the steps of one epoch, and yield the loss of each batch after its step."""
         seed = np.random.SeedSequence((self.course.seed, len(self.history)))
-        batches.seed_all(int(seed.generate_state(1)[0]))
+        seed_all(int(seed.generate_state(1)[0]))
         self.model.train()
         for rows in _split(torch.randperm(self.rows), self.course.batch_size):
             for group in self.optimizer.param_groups:
@@ -215,7 +216,7 @@ class _Run:
     def _evaluate(self) -> None:
         """Append the loss and metrics after a whole epoch to the history."""
         self.model.eval()
-        values = Objective.of(self.objective.problem.recentered()).evaluate()
+        values = Objective.of(self.objective.problem.recenter()).evaluate()
         entry = {
             "epoch": float(len(self.history)), "step": float(self.step), "learning_rate": self.rate,
             **{name.removeprefix("train_"): value for name, value in values.items()},
@@ -239,12 +240,12 @@ class _Run:
         return optimizers.backpropagate_sharpness_aware(self.model, backpropagate, self.course.rho)
 
     def _select(self, rows: Tensor) -> Any:
-        return batches.mapped(lambda t: t[rows.to(t.device)], self.data)
+        return nested.index_rows(self.data, rows)
 
     def _augment(self, batch: Any) -> Any:
         if self.augment is None:
             return batch
-        inputs, targets = batches.split(batch)
+        inputs, targets = nested.split(batch)
         return self.augment(inputs), targets
 
     def _check_finite(self, loss: float) -> None:
@@ -299,8 +300,8 @@ def _identify(
 def _load_data(objective: Objective) -> tuple[Any, int]:
     """Return the training data as one batch on the device, and the number of rows."""
     data = objective.problem.first_batches
-    whole = None if data.streamed else batches.rebatched(list(data), data.rows)
-    rows = None if whole is None else batches.count_rows(whole[0])
+    whole = None if data.streamed else nested.rebatch_evenly(list(data), data.rows)
+    rows = None if whole is None else nested.count_rows(whole[0])
     if whole is None or rows is None:
         raise TrainingError(
             "data are streamed, or are not tensors with one entry per row in batches of one shape,"

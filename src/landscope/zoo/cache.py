@@ -11,7 +11,7 @@ from torch import nn
 from landscope import fingerprint
 from landscope.errors import TargetError
 from landscope.files import cache_folder, write_atomically
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.global_state import preserve_global_state
 
 
 def load_or_train(
@@ -41,7 +41,7 @@ def load_or_train(
         return model.eval()
     if cache:
         _check_writable(path.parent)  # before the training, whose result would be lost
-    with undisturbed():
+    with preserve_global_state():
         train(model.train())
     if cache:
         _save(model, path)

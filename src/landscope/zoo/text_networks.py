@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from landscope.objective.borrowing import undisturbed
+from landscope.objective.global_state import preserve_global_state
 from landscope.zoo import text_data
 from landscope.zoo.cache import load_or_train
 
@@ -202,7 +202,7 @@ def load_trained(
 
 def initial(name: str, *, seed: int = 0) -> nn.Module:
     """Return a network of :data:`NETWORKS` with the initial weights of its training."""
-    with undisturbed():
+    with preserve_global_state():
         torch.manual_seed(seed)
         return NETWORKS[name]().eval()
 
