@@ -60,8 +60,8 @@ KNOWN_LONG_BODIES: set[str] = {
     "integrations.transformers.objective",
 }
 
-PARTICIPLES_AT_MOST = 158
-FOUND_AT_MOST = 152
+PARTICIPLES_AT_MOST = 107
+FOUND_AT_MOST = 90
 # Participles that do not end in "ed". Those that are also infinitives (cut, read, run) may stay.
 IRREGULAR = (
     "been", "begun", "bent", "bitten", "blown", "born", "borne", "bought", "bound", "bred",
