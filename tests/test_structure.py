@@ -76,8 +76,10 @@ IRREGULAR = (
 )  # fmt: skip
 VERBS_IN_ED = ("embed", "exceed", "feed", "need", "proceed", "seed", "speed", "succeed")
 # Public names of the field that are adjectives: a filled contour plot, seeded directions; and
-# parameters with their names, as torch calls them.
-ADJECTIVES = ("filled", "seeded", "named_tensors")
+# parameters with their names, as torch calls them; explained variance, as in scikit-learn.
+ADJECTIVES = (
+    "filled", "seeded", "named_tensors", "explained_variance", "explained_variance_ratio",
+)  # fmt: skip
 
 
 def find_files(source: Path = SOURCE) -> dict[str, Path]:

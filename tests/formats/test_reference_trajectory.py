@@ -164,5 +164,5 @@ def test_projections_are_written_as_the_scripts_wrote_them(tmp_path: Path) -> No
 
 def test_coordinates_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for x, y in (([1.0], [1.0, 2.0]), (np.ones((2, 2)), None)):
-        with pytest.raises(FormatError, match="one number a checkpoint"):
+        with pytest.raises(FormatError, match="one number per checkpoint"):
             reference_h5.write_projection(x, y, tmp_path / "proj.h5")

@@ -292,7 +292,7 @@ def test_a_damaged_cache_and_a_folder_that_cannot_be_written_are_no_obstacle(
     def refused(path: Path) -> object:
         raise PermissionError(path)
 
-    monkeypatch.setattr(gram_cache, "whole", refused)
+    monkeypatch.setattr(gram_cache, "write_atomically", refused)
     _assert_is_svd(pca(walk), walks.matrix(rows))
     assert not list(walk.folder.glob(".gram-*"))
 

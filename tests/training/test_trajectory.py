@@ -142,7 +142,7 @@ def test_folders_without_checkpoints_get_a_sentence(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_gone_or_changed_since_gets_a_sentence(tmp_path: Path) -> None:
     first, second = Trajectory.open(walks.write(tmp_path, walks.rows(2)))
     first.path.unlink()
-    for ask in (first.params, first.entries, lambda: first.identity):
+    for ask in (first.params, first.locate_parameters, lambda: first.identity):
         with pytest.raises(FormatError, match="is gone"):
             ask()
     second.path.write_bytes(second.path.read_bytes()[:-9])

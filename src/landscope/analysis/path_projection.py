@@ -179,7 +179,9 @@ def _select_point(recorded: Params, checkpoint: Checkpoint, slice_: Affine) -> P
             f"{error} The slice and the trajectory are of two networks, or the slice is over"
             " objective.states and the buffers were not recorded."
         ) from error
-    extra = next((name for name in checkpoint.parameters(recorded) if name not in moved), None)
+    extra = next(
+        (name for name in checkpoint.select_parameters(recorded) if name not in moved), None
+    )
     if extra is not None:
         raise ParamsError(
             f"{checkpoint.path} has the parameter {extra!r}, which the slice does not have, so a"

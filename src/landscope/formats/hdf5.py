@@ -15,7 +15,7 @@ from landscope.files import explain_write_errors, write_atomically
 
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Lend an open file, to read from.
+    """Yield an open file, to read from.
 
     Raises:
         FormatError: When the file does not exist or is no HDF5 file.
@@ -32,7 +32,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 @contextmanager
 def create_file(path: Path) -> Iterator[h5py.File]:
-    """Lend an empty file, which is written completely or not at all.
+    """Yield an empty file, which is written completely or not at all.
 
     Raises:
         FormatError: When the file cannot be written.

@@ -62,7 +62,7 @@ def write_projection(
     shapes = {np.shape(values) for values in coordinates.values()}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:
         raise FormatError(
-            f"x and y have the shapes {sorted(shapes)}; expected one number a checkpoint in each."
+            f"x and y have the shapes {sorted(shapes)}; expected one number per checkpoint in each."
         )
     path = Path(path)
     with create_file(path) as file:

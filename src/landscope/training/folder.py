@@ -1,4 +1,4 @@
-"""The folder of a training: its checkpoints, its settings, and the state to resume from.
+"""The folder of a training run: its checkpoints, its settings, and the state to resume from.
 
 DIR/000001234.safetensors       checkpoints, named by their steps: the folder is a trajectory
 DIR/training.json               the settings
@@ -29,7 +29,7 @@ _MAX_DIFFERENCES = 4  # that an error message lists
 
 @final
 class TrainingFolder:
-    """The checkpoints of a training, and the state to resume it from.
+    """The checkpoints of a training run, and the state to resume it from.
 
     Args:
         path: The folder, created when training begins.
@@ -51,14 +51,14 @@ class TrainingFolder:
         self._recorder.close()
 
     def begin(self, asked: Mapping[str, Any], question: Mapping[str, Any]) -> None:
-        """Write the settings of a training, or check that they are those of an earlier session.
+        """Write the settings of a training run, or check that they are those of an earlier session.
 
         Args:
             asked: Settings that are only recorded, such as the words of a command.
-            question: Settings that identify the training.
+            question: Settings that identify the training run.
 
         Raises:
-            RecorderError: When the folder has another training, or cannot be written.
+            RecorderError: When the folder has another training run, or cannot be written.
         """
         settings = json.loads(json.dumps({**asked, **question}, default=str))
         try:
@@ -75,7 +75,7 @@ class TrainingFolder:
                 for name in names[:_MAX_DIFFERENCES]
             ]
             raise RecorderError(
-                f"{self.path} holds another training: {'; '.join(differences)}"
+                f"{self.path} holds another training run: {'; '.join(differences)}"
                 f"{'; and more' if len(names) > _MAX_DIFFERENCES else ''}. Nothing was mixed in:"
                 " continue the same training, or choose another folder."
             )

@@ -2,8 +2,8 @@
 
 It does what the 2018 training script does, for any objective whose data are tensors: SGD or Adam
 (and SAM), learning-rate drops, weight decay, crops and flips, one checkpoint per epoch. Each epoch
-has its own random seed, so a training that was stopped resumes after its last whole epoch with the
-same result, bit for bit, on the same number of threads.
+has its own random seed, so a run that was stopped resumes after its last whole epoch with the same
+result, bit for bit, on the same number of threads.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def train(
         course: The optimizer, schedule, number of epochs and seed; by default SGD as in the 2018
             scripts, for 30 epochs.
         record: The folder for checkpoints, which begin with the initial weights. The same call
-            with the same folder resumes a training that was stopped.
+            with the same folder resumes a training run that was stopped.
         every: "epoch" for a checkpoint at each epoch, or the number of steps between checkpoints.
         keep: The largest number of checkpoints, thinned evenly; None keeps all.
         augment: A function from the inputs of a batch to those that the network receives; it may
@@ -86,7 +86,7 @@ def train(
 
     Raises:
         TrainingError: When the data are streamed, or are not tensors with one entry per row.
-        RecorderError: When the folder cannot be written, or holds another training.
+        RecorderError: When the folder cannot be written, or holds another training run.
         NumericsError: When the loss is no longer finite; the checkpoints before that remain.
 
     Cost: for each epoch, one pass over the data with gradients (two with "sam"), and one without
@@ -130,7 +130,7 @@ def train(
 
 @final
 class _Run:
-    """A copy of an objective's model in training, and the state of the training.
+    """A copy of an objective's model in training, and the state of the training run.
 
     Args:
         objective: The objective.
@@ -288,7 +288,7 @@ def _identify(
     every: Literal["epoch"] | int,
     keep: int | None,
 ) -> dict[str, Any]:
-    """Return the settings that identify a training; different trainings are never mixed."""
+    """Return the settings that identify a training run; different runs are never mixed."""
     fingerprints = objective.problem.fingerprints()
     del fingerprints["training mode"], fingerprints["buffer mode"]  # training has its own
     augmentation = fingerprint.of_function(augment) if augment is not None else None

@@ -68,7 +68,7 @@ class _Row(NamedTuple):
 def open_matrix(
     checkpoints: Sequence[Checkpoint], ignore: str | None = None
 ) -> Iterator[CheckpointMatrix]:
-    """Lend the weights of checkpoints as a matrix [n, p].
+    """Yield the weights of checkpoints as a matrix [n, p].
 
     Files of ``torch.save`` cannot be read in parts: each is loaded once, and its weights are
     written to a temporary file.
@@ -131,7 +131,7 @@ class CheckpointMatrix:
 
     @contextlib.contextmanager
     def reader(self, width: int) -> Iterator[ColumnReader]:
-        """Lend a reader of at most ``width`` columns at a time, for one thread."""
+        """Yield a reader of at most ``width`` columns at a time, for one thread."""
         with contextlib.ExitStack() as files:
             yield ColumnReader(self._rows, width, files)
 
@@ -257,7 +257,7 @@ def _is_adjacent(run: _Run, following: _Run) -> bool:
 def _locate(checkpoint: Checkpoint, spool: Path) -> tuple[Path, dict[str, Entry]]:
     """Return where the parameters of a checkpoint lie: in its file, or else in the spool file."""
     if checkpoint.path.suffix == ".safetensors":
-        return checkpoint.path, checkpoint.entries()
+        return checkpoint.path, checkpoint.locate_parameters()
     with spool.open("ab") as file:
         params = checkpoint.params()
         return spool, {n: _append(t, file, checkpoint.path) for n, t in params.items()}

@@ -1,9 +1,9 @@
-"""Recorder: the path of a training, checkpoint by checkpoint, in a folder.
+"""Recorder: the path of a training run, checkpoint by checkpoint, in a folder.
 
 FOLDER/000001234.safetensors   a checkpoint, named by its step: parameters and floating-point
                                buffers; its metadata "landscope" holds step, epoch, learning rate,
                                values, names, its number on the path and the stride of the thinning
-FOLDER/abandoned-1/            later steps of a path that a resumed training has left
+FOLDER/abandoned-1/            later steps of a path that a resumed training run has left
 FOLDER/.lock                   held by the process that records
 
 A file gets its name when all of it is on the disk; the training thread only copies.
@@ -54,7 +54,7 @@ class Recorder:
     error.
 
     Args:
-        folder: The folder, created at the first checkpoint; each training needs its own.
+        folder: The folder, created at the first checkpoint; each training run needs its own.
         every: "epoch" takes a checkpoint at the first call of each epoch (of calls without an
             epoch, at each); a number takes one at each step that it divides.
         keep: The largest number of checkpoints, 2 or more; None keeps all. When there are more,
@@ -326,7 +326,7 @@ class Recorder:
         return (newest.step // interval + 1) * interval
 
     def _is_due_on_path(self, path: RecordedPath, epoch: float | None) -> bool:
-        """Whether the first call of a resumed training is due, given the path in the folder."""
+        """Whether the first call of a resumed training run is due, given the path in the folder."""
         if self.every != "epoch":
             return self._step % int(self.every) == 0
         before = path.before(self._step)

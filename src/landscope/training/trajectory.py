@@ -1,9 +1,9 @@
-"""Trajectories: the checkpoints of a training, read from a folder.
+"""Trajectories: the checkpoints of a training run, read from a folder.
 
 Two kinds of folders are trajectories:
 
-    000001234.safetensors, ...   of ``ls.Recorder``: one file a step, with what was recorded there
-    model_0.t7, model_1.t7, ...  of the 2018 scripts: one state dict an epoch (or .pt, .pth)
+    000001234.safetensors, ...   of ``ls.Recorder``: one file per step, with what was recorded there
+    model_0.t7, model_1.t7, ...  of the 2018 scripts: one state dict per epoch (or .pt, .pth)
 
 The tensors of a checkpoint are read on demand.
 """
@@ -83,7 +83,7 @@ class Checkpoint:
             FormatError: When the file is missing or damaged.
             ParamsError: When a parameter is missing.
         """
-        return Params(self._read(self.parameters), self.layouts)
+        return Params(self._read(self.select_parameters), self.layouts)
 
     def states(self) -> Params:
         """Return the parameters and the floating-point buffers.
@@ -93,16 +93,16 @@ class Checkpoint:
         """
         return Params(self._read(dict), self.layouts)
 
-    def entries(self) -> dict[str, Entry]:
+    def locate_parameters(self) -> dict[str, Entry]:
         """Return where the parameters lie in a .safetensors file, in the order of the model.
 
         Raises:
             FormatError: When the file is missing or damaged.
             ParamsError: When a parameter is missing.
         """
-        return self.parameters(_floating_entries(self.path))
+        return self.select_parameters(_floating_entries(self.path))
 
-    def parameters(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
+    def select_parameters(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
         """Return the entries of a mapping that belong to parameters, in the order of the model.
 
         Args:
@@ -130,7 +130,7 @@ class Checkpoint:
 @final
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The checkpoints of a training in the order of their steps.
+    """The checkpoints of a training run in the order of their steps.
 
     Args:
         folder: The folder of the checkpoints.

@@ -36,7 +36,7 @@ def unwrap(model: Any) -> nn.Module:
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the only one of the training, or the first one."""
+    """Whether this process is the only one of the training run, or the first one."""
     distributed = torch.distributed
     running = distributed.is_available() and distributed.is_initialized()
     return not running or distributed.get_rank() == 0

@@ -86,8 +86,8 @@ class Writer:
         if self._stopped:
             raise RecorderError(
                 f"folder={str(self.folder)!r} is being recorded into by another recorder of this"
-                " program, which began later: give each training a folder of its own, or close()"
-                " this recorder to go on after the other."
+                " program, which began later: give each training run a folder of its own, or"
+                " close() this recorder to go on after the other."
             )
         if self._free.empty() and self._allocated < BUFFERS:
             self._layout = self._layout or arrange(tensors)
@@ -193,7 +193,7 @@ def _lock_folder(folder: Path) -> IO[bytes]:
         ) from error
     if fcntl is not None:
         try:
-            # A lock of the process: workers of a DataLoader that outlive a killed training for
+            # A lock of the process: workers of a DataLoader that outlive a killed training run for
             # some seconds do not hold it.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
