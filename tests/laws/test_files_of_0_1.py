@@ -101,14 +101,14 @@ def test_a_training_that_was_stopped_is_resumed(
 
 
 def test_a_training_path_is_read_and_measured_again_it_is_the_same(
-    objective: ls.Objective,
+    folder: Path, objective: ls.Objective
 ) -> None:
     path = ls.paths.TrainingPath.load(DATA / "path.nc")
     written = _variables(DATA / "path.nc")
     assert path.name == "adam"
     assert {"x", "y", "distance", "learning_rate", "loss", "projected_loss"} <= written.keys()
     assert set(path.data) == written.keys()
-    trajectory = ls.Trajectory.open(DATA / "adam")
+    trajectory = ls.Trajectory.open(folder)
     plane = ls.paths.plane(ls.directions.pca(trajectory), objective)
     again = ls.paths.project(trajectory, plane, objective)
     for name, values in written.items():
