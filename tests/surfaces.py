@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from landscope.sampling.adaptive import Adaptive
-from landscope.sampling.prediction import Filled
+from landscope.sampling.prediction import Prediction
 
 Values = dict[int, dict[str, float]]
 Surface = Callable[..., np.ndarray]
@@ -46,5 +46,5 @@ def scanned(sampler: Adaptive, losses: np.ndarray, shape: Sequence[int]) -> Valu
     return known
 
 
-def errors(filled: Filled, losses: np.ndarray) -> np.ndarray:
+def errors(filled: Prediction, losses: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(np.log(filled.columns["loss"]) - np.log(losses)))

@@ -28,7 +28,7 @@ def test_an_automatic_span_is_left_to_scan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "sentence"),
     [
         ({"tolerance": 0.0}, "tolerance=0.0; expected a finite number above 0"),
         ({"tolerance": float("nan")}, "tolerance=nan"),
@@ -41,8 +41,8 @@ def test_an_automatic_span_is_left_to_scan() -> None:
         ({"resolution": 0}, "resolution=0"),
     ],
 )
-def test_wrong_arguments_get_a_sentence(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(SamplerError, match=told):
+def test_wrong_arguments_get_a_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SamplerError, match=sentence):
         Adaptive(**wrong)
 
 

@@ -16,8 +16,9 @@ import pytest
 from scipy import stats
 
 from landscope.errors import FormatError, SamplerError
-from landscope.sampling import calibrated
-from landscope.sampling.calibrated import REPLICATES, Calibrated, Subset, loads
+from landscope.sampling import calibrated, calibration_table
+from landscope.sampling.calibrated import Calibrated
+from landscope.sampling.subset import REPLICATES, Subset, loads
 
 SHAPE = (21, 21)
 SIZE, ANCHORS = 300, 25
@@ -254,8 +255,8 @@ def test_a_sample_that_carries_all_the_loss_is_always_drawn() -> None:
 
 def test_samples_are_drawn_as_often_as_their_odds_say() -> None:
     places = Calibrated(SIZE, ANCHORS).places(SHAPE)
-    table = calibrated._Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
-    odds = calibrated._odds(table.chance, SIZE)
+    table = calibration_table.Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
+    odds = calibration_table._inclusion_probabilities(table.chance, SIZE)
     assert odds.sum() == pytest.approx(SIZE)
     assert odds.max() <= 1
     drawn = np.zeros(len(odds))
@@ -268,8 +269,8 @@ def test_samples_are_drawn_as_often_as_their_odds_say() -> None:
 
 def test_every_stretch_of_strata_gets_its_share_of_the_draw() -> None:
     places = Calibrated(SIZE, ANCHORS).places(SHAPE)
-    table = calibrated._Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
-    odds = calibrated._odds(table.chance, SIZE)
+    table = calibration_table.Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
+    odds = calibration_table._inclusion_probabilities(table.chance, SIZE)
     due = np.cumsum(np.bincount(table.strata, odds))
     for number in range(5):
         rows = table.draw(SIZE, number).rows
@@ -279,7 +280,7 @@ def test_every_stretch_of_strata_gets_its_share_of_the_draw() -> None:
 
 def test_strata_bring_like_to_like() -> None:
     shares = terms()[::40] / terms()[::40].sum(axis=1, keepdims=True)
-    order = np.argsort(calibrated._strata(shares), kind="stable")
+    order = np.argsort(calibration_table._stratify(shares), kind="stable")
     roots = (shares * shares.shape[1]) ** 0.25
     beside = np.square(np.diff(roots[:, order], axis=1)).sum()
     anywhere = np.square(np.diff(roots, axis=1)).sum()
@@ -288,12 +289,12 @@ def test_strata_bring_like_to_like() -> None:
 
 def test_negative_weights_are_told() -> None:
     places = Calibrated(SIZE, ANCHORS).places(SHAPE)
-    table = calibrated._Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
+    table = calibration_table.Table.of(terms()[places], np.ones(terms().shape[1]), seed=0)
     draw = table.draw(SIZE, 0)
     weights = table.fit(draw).weights()
-    assert list(calibrated._doubts(table, draw, weights)) == []
+    assert list(calibrated._warnings(table, draw, weights)) == []
     weights[:2] = -1e-9
-    (note,) = (n for n in calibrated._doubts(table, draw, weights) if "negative" in n)
+    (note,) = (n for n in calibrated._warnings(table, draw, weights) if "negative" in n)
     assert note.startswith("2 of 300 weights are negative, as no positive ones reproduce")
 
 

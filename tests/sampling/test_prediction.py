@@ -82,9 +82,9 @@ def test_nearly_everything_may_be_known(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.isfinite(filled.columns["loss"]).all()
     assert errors(filled, losses)[2000:2051].max() < 0.01  # next to known ones
     rest = np.flatnonzero(~filled.evaluated)
-    told = prediction._told(sampler._problem(shape), losses, filled.evaluated, rest)
-    assert len(told.at) == 300
-    assert told.at.min() >= 1650  # next to the unknown ones
+    observations = prediction._observe(sampler._goal(shape), losses, filled.evaluated, rest)
+    assert len(observations.at) == 300
+    assert observations.at.min() >= 1650  # next to the unknown ones
 
 
 def test_nothing_known_is_nothing_told() -> None:
@@ -101,7 +101,7 @@ def test_notes_count_the_points_kept_aside() -> None:
     losses = cells(sampler, bumps)
     known = scanned(sampler, losses, shape)
     replay = sampler._replay(shape, known)
-    assert 4 <= len(replay.misses) <= len(known) / 6
+    assert 4 <= len(replay.errors) <= len(known) / 6
     text = "; ".join(sampler.fill(shape, known).notes)
     assert f"{len(known)} of 2601 points were evaluated" in text
-    assert f"of {len(replay.misses)} points kept aside" in text
+    assert f"of {len(replay.errors)} random points" in text

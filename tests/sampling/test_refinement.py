@@ -19,7 +19,7 @@ def test_a_scan_that_is_killed_and_resumed_in_any_order_asks_for_the_same_points
     straight = scanned(sampler, losses, shape)
     rng, known = np.random.default_rng(seed), Values()
     while wanted := sampler.ask(shape, known):
-        refinement._plan.cache_clear()  # another process does not remember
+        refinement._find_next_round.cache_clear()  # another process does not remember
         arrived = rng.permutation(wanted)[: rng.integers(1, len(wanted) + 1)]
         known |= {int(k): {"loss": float(losses[k])} for k in arrived}
     assert set(known) == set(straight)
@@ -31,13 +31,13 @@ def test_a_scan_that_is_killed_and_resumed_in_any_order_asks_for_the_same_points
 
 def test_each_round_is_worked_out_once_although_every_question_replays_them_all() -> None:
     sampler, shape = Adaptive(resolution=31), (31, 31)
-    refinement._plan.cache_clear()
+    refinement._find_next_round.cache_clear()
     losses = cells(sampler, bumps)
     count, known = 0, Values()
     while wanted := sampler.ask(shape, known):
         count += 1
         known |= {k: {"loss": float(losses[k])} for k in wanted}
-    assert refinement._plan.cache_info().misses == count > 5
+    assert refinement._find_next_round.cache_info().misses == count > 5
 
 
 def test_noise_is_evaluated_whole_never_more_and_said_to_be_too_rough() -> None:
@@ -54,13 +54,13 @@ def test_large_rough_grids_stop_at_their_limit(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(refinement, "_SMALL", 100)
     monkeypatch.setattr(splines, "LIMIT", 200)
     monkeypatch.setattr(refinement, "_CANDIDATES", 300)
-    refinement._plan.cache_clear()
+    refinement._find_next_round.cache_clear()
     losses = np.exp(np.random.default_rng(0).normal(size=41 * 41))
     sampler = Adaptive(resolution=41)
     known = scanned(sampler, losses, (41, 41))
     assert 200 <= len(known) < 230
     filled = sampler.fill((41, 41), known)
-    refinement._plan.cache_clear()
+    refinement._find_next_round.cache_clear()
     assert any("too rough" in note for note in filled.notes)
     assert filled.error.max() > 0.5  # and the error says it too
 
@@ -124,5 +124,5 @@ def test_points_kept_aside_are_predicted_from_earlier_rounds_only() -> None:
     before = sampler.fill(shape, known)
     wanted = sampler.ask(shape, known)
     known |= {k: {"loss": float(losses[k])} for k in wanted}
-    misses = sampler._replay(shape, known).misses[-2:]
-    np.testing.assert_allclose(misses, errors(before, losses)[wanted[-2:]], rtol=1e-6, atol=1e-9)
+    measured = sampler._replay(shape, known).errors[-2:]
+    np.testing.assert_allclose(measured, errors(before, losses)[wanted[-2:]], rtol=1e-6, atol=1e-9)

@@ -23,10 +23,10 @@ def test_the_spline_is_that_of_scipy_and_its_residuals_those_of_leaving_points_o
 ) -> None:
     lattice = Lattice((11, 11), (0.0, 0.0))
     at = np.sort(np.random.default_rng(0).permutation(121)[:30])
-    places = lattice.places
+    places = lattice.coordinates
     values = bumps(*places.T)
     spline = Spline(lattice, at, 0.0, power)
-    weights = spline.through(values[at])
+    weights = spline.fit(values[at])
 
     def witness(points: np.ndarray, wanted: np.ndarray) -> Any:
         # For its quintic scipy recommends degree 2; degree 1 is what is compared.
@@ -46,4 +46,4 @@ def test_the_spline_is_that_of_scipy_and_its_residuals_those_of_leaving_points_o
 def test_a_point_that_alone_determines_the_trend_has_an_endless_power() -> None:
     """All others lie on one line; an early preview of a scan may see such points."""
     spline = Spline(Lattice((9, 9), (0.0, 0.0)), np.array([0, 1, 4, 5, 7, 8, 9]), 0.0, 3)
-    assert spline.powers[-1] > 1e12
+    assert spline.squared_power[-1] > 1e12

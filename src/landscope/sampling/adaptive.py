@@ -1,8 +1,8 @@
 """Adaptive sampling: evaluate a slice where it cannot be predicted, predict it elsewhere.
 
-A surface is predicted by splines, which estimate how far they may be off; in each round a few
-points are drawn blindly and predicted before they are evaluated, which checks the estimate. Where
-the estimated error is largest the next points are asked for.
+A surface is predicted by splines, which estimate their error. In each round a few random points
+are predicted before they are evaluated, which checks the estimate; the others are the points where
+the estimated error is largest.
 
 This module holds what a scan calls; ``splines`` predicts, ``refinement`` chooses points and
 ``prediction`` makes the result. Source: the separation of ask and run follows the package
@@ -21,39 +21,39 @@ import numpy as np
 from landscope.errors import SamplerError
 from landscope.sampling import refinement
 from landscope.sampling.grid import Grid, Span
-from landscope.sampling.prediction import Filled, Known, deciding, filled
-from landscope.sampling.refinement import Problem, Replay
+from landscope.sampling.prediction import Prediction, Values, deciding_quantity, fill_cells
+from landscope.sampling.refinement import RefinementGoal, Replay
 from landscope.sampling.splines import Lattice
 
 
 @final
 @dataclass(frozen=True)
 class Adaptive:
-    """Points where they are needed: about a tenth of a grid, the other cells are predicted.
+    """Points where they are needed: about a tenth of a grid; the other cells are predicted.
 
-    It starts with a coarse grid and asks, round by round, for the points where the estimated error
-    is largest, and for a few drawn blindly that check the estimate. It ends when the estimated
+    The first round is a coarse grid. Each later round asks for the points where the estimated error
+    is largest, and for a few random ones that check the estimate. The scan ends when the estimated
     error (a 95% bar) is at most the tolerance in nearly all cells; see ``fill`` for the result. The
-    same values always lead to the same points, in whichever order they arrive.
+    same values always lead to the same points, in any order of arrival.
 
     Args:
-        tolerance: wanted error of ln(loss) for scale "log", of the loss as a share of the range of
-            the evaluated values for scale "linear". 99% of the cells are meant to be within it, the
-            others within twice of it.
-        resolution: points an axis of the full grid, as for ``Grid``; never more are evaluated.
-        span: (first, last) coordinate, as for ``Grid``; "auto" lets ``ls.scan`` find it.
-        scale: "log" or "linear": what is predicted, and what the tolerance refers to. A loss that
-            is zero or negative somewhere has no logarithm: then "log" does what "linear" does.
-        batch: points asked for at once, so that workers are kept busy; fewer on small grids.
+        tolerance: The wanted error: of ln(loss) for scale "log"; of the loss, as a share of the
+            range of the evaluated values, for scale "linear". 99% of the cells are meant to be
+            within it, the others within twice that.
+        resolution: The number of points along each axis of the full grid, as for ``Grid``.
+        span: The (first, last) coordinate, as for ``Grid``; "auto" lets ``ls.scan`` find it.
+        scale: "log" or "linear": what is predicted and what the tolerance refers to. A loss that
+            is zero or negative somewhere has no logarithm: then "log" does the same as "linear".
+        batch: The number of points of a round, so that workers stay busy; fewer on small grids.
 
     Raises:
-        SamplerError: for a tolerance that is not above 0, a batch below 1, an unknown scale, and
-            what ``Grid`` refuses.
+        SamplerError: For a tolerance that is not above 0, a batch below 1, an unknown scale, and
+            for everything that ``Grid`` refuses.
 
-    Cost: for a 51 x 51 plane some 0.05 s a round, 1 s in all. Surfaces that would need more than
-    half of the grid (three quarters up to 1,024 points) are too rough to be cheap: grids of up to
-    4,096 points are then evaluated whole; larger ones stop at half of the grid or 1,500 points. A
-    note says so.
+    Cost: for a 51 x 51 plane about 0.05 s per round, 1 s in total. Surfaces that would need more
+    than half of the grid (three quarters up to 1,024 points) are too rough to be cheap: grids of
+    up to 4,096 points are then evaluated completely, larger ones stop at half of the grid or 1,500
+    points. A note says so.
 
     Example:
         >>> sampler = Adaptive(resolution=(11, 9))
@@ -82,7 +82,7 @@ class Adaptive:
         """Return the coordinates along each axis, those of ``Grid``.
 
         Raises:
-            SamplerError: when resolution or span name another number of axes, or span is "auto".
+            SamplerError: When resolution or span have another number of axes, or span is "auto".
         """
         if isinstance(self.span, str):
             raise SamplerError(
@@ -91,25 +91,25 @@ class Adaptive:
             )
         return Grid(self.resolution, self.span).axes(dims)
 
-    def ask(self, shape: Sequence[int], known: Known) -> list[int]:
-        """Return the flat indices wanted next, x running fastest; empty when it is enough.
+    def ask(self, shape: Sequence[int], known: Values) -> list[int]:
+        """Return the flat indices to evaluate next, x running fastest; none at the end.
 
         Args:
-            shape: points an axis, x first: one, two or three axes.
-            known: the values of each evaluated point; its ``loss`` (else ``train_loss``, else the
-                first by the alphabet) decides. Points that were not asked for do not.
+            shape: The number of points along each axis, x first: one, two or three axes.
+            known: The values of each evaluated point. The ``loss`` decides (else ``train_loss``,
+                else the first quantity by name); points that were not asked for do not matter.
         """
         return self._replay(shape, known).missing
 
-    def fill(self, shape: Sequence[int], known: Known) -> Filled:
+    def fill(self, shape: Sequence[int], known: Values) -> Prediction:
         """Return every quantity in every cell, with the estimated error.
 
         Args:
-            shape: points an axis, x first.
-            known: the values of each evaluated point, all of which are used.
+            shape: The number of points along each axis, x first.
+            known: The values of each evaluated point, all of which are used.
         """
-        problem = self._problem(shape)
-        return filled(problem, known, self._replay(shape, known))
+        goal = self._goal(shape)
+        return fill_cells(goal, known, self._replay(shape, known))
 
     def with_span(self, find: Callable[[], Sequence[Span]]) -> Adaptive:
         """Return the sampler itself, or with the span that ``find`` returns where it is "auto"."""
@@ -120,12 +120,12 @@ class Adaptive:
         cells = math.prod(shape)
         return min(cells, max(60, round(0.1 * cells)))
 
-    def _replay(self, shape: Sequence[int], known: Known) -> Replay:
-        name = deciding(known)
+    def _replay(self, shape: Sequence[int], known: Values) -> Replay:
+        name = deciding_quantity(known)
         losses = {k: float(v.get(name, math.nan)) for k, v in known.items()}
-        return refinement.replay(self._problem(shape), losses)
+        return refinement.replay_rounds(self._goal(shape), losses)
 
-    def _problem(self, shape: Sequence[int]) -> Problem:
+    def _goal(self, shape: Sequence[int]) -> RefinementGoal:
         if not 1 <= len(shape) <= 3:
             raise SamplerError(
                 f"shape={tuple(shape)} has {len(shape)} axes; Adaptive knows lines, planes and"
@@ -136,7 +136,7 @@ class Adaptive:
             ends = [(a[0], a[-1]) for a in self.axes("xyz"[: len(shape)])]
             center = tuple(_zero(float(a), float(b)) for a, b in ends)
         lattice = Lattice(tuple(int(n) for n in shape), center)
-        return Problem(lattice, float(self.tolerance), self.scale == "log", int(self.batch))
+        return RefinementGoal(lattice, float(self.tolerance), self.scale == "log", int(self.batch))
 
 
 def _check_above_zero(tolerance: object) -> None:
@@ -146,5 +146,5 @@ def _check_above_zero(tolerance: object) -> None:
 
 
 def _zero(first: float, last: float) -> float:
-    """Return where 0 stands on an axis that is made to run from -1 to 1."""
+    """Return the position of coordinate 0 on an axis that is scaled to [-1, 1]."""
     return 0.0 if first == last else -1.0 + 2.0 * (0.0 - first) / (last - first)

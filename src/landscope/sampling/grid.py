@@ -1,9 +1,8 @@
-"""Samplers: which points of a slice to look at.
+"""Samplers: which points of a slice are evaluated.
 
-A sampler says on which axes a picture stands, and, given what is known so far, which points it
-wants next. It keeps no state of its own: what is known comes from the journal, so a scan that was
-killed goes on where it stopped. The idea of asking apart from running is that of the package
-*adaptive*.
+A sampler defines the axes of a picture and, given the values so far, the points to evaluate next.
+It keeps no state: the values come from the journal, so a scan that was killed resumes where it
+stopped. The separation of ask and run follows the package *adaptive*.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ import numpy as np
 from landscope.errors import SamplerError
 
 if TYPE_CHECKING:
-    from landscope.sampling.prediction import Filled
+    from landscope.sampling.prediction import Prediction, Values
 
 Span = tuple[float, float]
+
 _T = TypeVar("_T")
 
 
@@ -32,11 +32,11 @@ class Sampler(Protocol):
         """Return the coordinates along each axis, in the order of ``dims`` (x first)."""
         ...
 
-    def ask(self, shape: Sequence[int], known: Mapping[int, Mapping[str, float]]) -> list[int]:
-        """Return the flat indices wanted next, x running fastest; empty when it is enough."""
+    def ask(self, shape: Sequence[int], known: Values) -> list[int]:
+        """Return the flat indices to evaluate next, x running fastest; none at the end."""
         ...
 
-    def fill(self, shape: Sequence[int], known: Mapping[int, Mapping[str, float]]) -> Filled | None:
+    def fill(self, shape: Sequence[int], known: Values) -> Prediction | None:
         """Return predictions for the points that were not asked for; None without predictions."""
         ...
 
@@ -45,7 +45,7 @@ class Sampler(Protocol):
         ...
 
     def expected_points(self, shape: Sequence[int]) -> int:
-        """Return about how many points will be evaluated, for price tags."""
+        """Return about how many points will be evaluated, for cost estimates."""
         ...
 
 
@@ -55,13 +55,14 @@ class Grid:
     """Every point of a regular grid.
 
     Args:
-        resolution: points an axis: a number for all axes, or one an axis, x first.
-        span: (first, last) coordinate: a pair for all axes, or one an axis; "auto" lets
-            ``ls.scan`` find how far the picture must reach. An axis of one point stands at its
-            first coordinate, as ``numpy.linspace`` has it; its last may be equal.
+        resolution: The number of points along each axis: one number for all, or one per axis, x
+            first.
+        span: The (first, last) coordinate: one pair for all axes, or one pair per axis. "auto"
+            lets ``ls.scan`` find how far the picture must reach. An axis of one point has its
+            first coordinate, as ``numpy.linspace`` does; its last may be equal.
 
     Raises:
-        SamplerError: for a resolution below 1, a span that runs backwards or is not finite, or
+        SamplerError: For a resolution below 1, a span that runs backwards or is not finite, or
             equal ends of an axis of several points.
 
     Example:
@@ -73,13 +74,13 @@ class Grid:
     span: Sequence[float] | Sequence[Sequence[float]] | str = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        for resolution in _listed(self.resolution):
+        for resolution in _as_list(self.resolution):
             if not _is_count(resolution):
                 raise SamplerError(
                     f"resolution={self.resolution!r}; expected whole numbers of 1 or more."
                 )
         if self.span != "auto":
-            counts, spans = _listed(self.resolution), self._spans()
+            counts, spans = _as_list(self.resolution), self._spans()
             axes = max(len(counts), len(spans))
             for count, span in zip(_extend(counts, axes), _extend(spans, axes), strict=False):
                 self._check_span(span, count)
@@ -88,15 +89,15 @@ class Grid:
         """Return the coordinates along each axis.
 
         Raises:
-            SamplerError: when resolution or span name another number of axes, or the span is not
+            SamplerError: When resolution or span have another number of axes, or the span is not
                 known yet.
         """
         if self.span == "auto":
             raise SamplerError(
                 "span='auto' has no coordinates of its own: ls.scan finds them; pass a pair here."
             )
-        counts = _spread("resolution", _listed(self.resolution), dims)
-        spans = _spread("span", self._spans(), dims)
+        counts = _one_per_axis("resolution", _as_list(self.resolution), dims)
+        spans = _one_per_axis("span", self._spans(), dims)
         return tuple(_axis(int(n), s) for n, s in zip(counts, spans, strict=True))
 
     def ask(self, shape: Sequence[int], known: Mapping[int, object]) -> list[int]:
@@ -120,7 +121,7 @@ class Grid:
             pairs = np.asarray(self.span, dtype=np.float64).reshape(-1, 2)
         except (TypeError, ValueError):
             raise SamplerError(
-                f"span={self.span!r}; expected a pair (first, last), or one pair an axis."
+                f"span={self.span!r}; expected a pair (first, last), or one pair per axis."
             ) from None
         return [(float(first), float(last)) for first, last in pairs]
 
@@ -176,7 +177,7 @@ def _is_count(value: object) -> bool:
     return bool(value >= 1 and value % 1 == 0)
 
 
-def _listed(value: int | Sequence[int]) -> list[int]:
+def _as_list(value: int | Sequence[int]) -> list[int]:
     return list(value) if isinstance(value, Sequence) else [value]
 
 
@@ -185,12 +186,12 @@ def _extend(values: list[_T], axes: int) -> list[_T]:
     return values * axes if len(values) == 1 else values
 
 
-def _spread(what: str, values: list[_T], dims: Sequence[str]) -> list[_T]:
-    """Return one value an axis from one value for all or one an axis."""
+def _one_per_axis(what: str, values: list[_T], dims: Sequence[str]) -> list[_T]:
+    """Return one value per axis, from one value for all axes or one per axis."""
     extended = _extend(values, len(dims))
     if len(extended) != len(dims):
         raise SamplerError(
             f"{what} is given for {len(values)} axes; the slice has {len(dims)}"
-            f" ({', '.join(dims)}): give one for all, or one an axis."
+            f" ({', '.join(dims)}): give one for all, or one per axis."
         )
     return extended

@@ -12,16 +12,14 @@ import torch
 
 from landscope import _version
 from landscope.objective.problem import Problem
+from landscope.sampling.prediction import Values
 from landscope.scanning.sampling_error import is_replicate
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from landscope.sampling.prediction import Filled
-
-Values = Mapping[int, Mapping[str, float]]
-"""Flat index of a point -> quantity -> value."""
+    from landscope.sampling.prediction import Prediction
 
 
 def build_dataset(
@@ -31,7 +29,7 @@ def build_dataset(
     values: Values,
     fingerprints: Mapping[str, str],
     *,
-    filled: Filled | None = None,
+    prediction: Prediction | None = None,
     widths: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Return the values of a scan as a labeled dataset.
@@ -42,21 +40,21 @@ def build_dataset(
         axes: The coordinates along each axis, x first.
         values: The values of each evaluated point.
         fingerprints: What identifies the scan.
-        filled: Predictions for the points that were not evaluated.
+        prediction: Predictions for the points that were not evaluated.
         widths: Half the width of a 95% interval of ln(loss), shape (cells,), if samples were drawn.
     """
     import xarray as xr
 
     dims = slice_.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
-    columns = _columns(values, int(np.prod(shape))) if filled is None else filled.columns
+    columns = _columns(values, int(np.prod(shape))) if prediction is None else prediction.columns
     units = list_units(problem)
     variables = {
         name: (dims, columns[name].reshape(shape), _attributes(name, units))
         for name in _names(problem, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
-    variables |= _errors(main, dims, shape, filled, widths)
+    variables |= _errors(main, dims, shape, prediction, widths)
     return xr.Dataset(
         variables,
         coords={
@@ -102,20 +100,20 @@ def _errors(
     main: str,
     dims: tuple[str, ...],
     shape: tuple[int, ...],
-    filled: Filled | None,
+    prediction: Prediction | None,
     widths: np.ndarray | None,
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
     """Return the variables that say how accurate the values are; none for a full, exact scan."""
-    parts = [e for e in (None if filled is None else filled.error, widths) if e is not None]
+    parts = [e for e in (None if prediction is None else prediction.error, widths) if e is not None]
     if not main or not parts:
         return {}
-    scale = "log" if filled is None else filled.scale
+    scale = "log" if prediction is None else prediction.scale
     of = f"ln({main})" if scale == "log" else main
     attributes = {"units": "1" if scale == "log" else "", "long_name": f"estimated error of {of}"}
     variables = {f"{main}_error": (dims, np.sum(parts, axis=0).reshape(shape), attributes)}
-    if filled is not None:
+    if prediction is not None:
         flag = {"units": "1", "long_name": "evaluated (1), or predicted from its neighbors (0)"}
-        variables["evaluated"] = (dims, filled.evaluated.astype(np.int8).reshape(shape), flag)
+        variables["evaluated"] = (dims, prediction.evaluated.astype(np.int8).reshape(shape), flag)
     return variables
 
 

@@ -24,8 +24,9 @@ from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.progress import Clock, Report, open_report
-from landscope.sampling.calibrated import Calibrated, Subset, loads
+from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Sampler, as_sampler
+from landscope.sampling.subset import Subset, loads
 from landscope.scanning import budget as budgets
 from landscope.scanning.dataset import build_dataset
 from landscope.scanning.journal import Journal
@@ -220,15 +221,15 @@ class _Scan:
             k: {name: v for name, v in point.items() if not is_replicate(name)}
             for k, point in values.items()
         }
-        filled = question.sampler.fill(self.shape, columns) if values else None
+        prediction = question.sampler.fill(self.shape, columns) if values else None
         widths = None if subset is None else half_widths(subset, values, self.shape)
         data = build_dataset(
             problem, question.slice, self.axes, values, question.fingerprints,
-            filled=filled, widths=widths,
+            prediction=prediction, widths=widths,
         )  # fmt: skip
         notes = [*self.journal.notes, *problem.data_notes]
-        notes += [*(filled.notes if filled else ()), *(subset.notes if subset else ())]
-        if filled is None and len(values) < self.clock.total:
+        notes += [*(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
+        if prediction is None and len(values) < self.clock.total:
             notes.append(f"time ran out after {len(values):,} of {self.clock.total:,} points")
         data.attrs["cost"] = self._describe_cost(subset)
         data.attrs["notes"] = "; ".join(notes)
