@@ -48,7 +48,6 @@ KNOWN_LONG_MODULES: set[str] = {
     "engines.ray",
     "engines.serialization",
     "engines.tuning",
-    "sampling.calibrated",
 }
 KNOWN_LONG_BODIES: set[str] = {
     "analysis.representative_planes.representativeness",
