@@ -47,7 +47,7 @@ def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("by a test")
 
-    monkeypatch.setattr("landscope.cli.run_folder.opened", fails)
+    monkeypatch.setattr("landscope.cli.run_folder.open_run", fails)
     answer = command("info", line)
     assert answer.code == 1
     assert answer.err == (

@@ -38,7 +38,7 @@ def valley() -> Landscape:
 def test_grid_values_shape_source_and_time_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_folder.note(tmp_path, {"command": "scan"}, seconds=75.0, naive=7_500.0)
+    run_folder.write_metadata(tmp_path, {"command": "scan"}, seconds=75.0, naive_seconds=7_500.0)
     report.tell(valley(), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [

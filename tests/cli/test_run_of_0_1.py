@@ -34,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the run, in the working directory."""
     shutil.copytree(STORED, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("landscope.cli.run_folder.pictures", lambda *_, **__: [])
+    monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
     return tmp_path / "run"
 
 

@@ -110,7 +110,7 @@ def test_a_random_direction_fills_the_axis_that_no_model_names(other: Path) -> N
 def test_directions_of_a_run_are_used_again(tmp_path: Path) -> None:
     objective = make()
     first = slice_of(objective, 2, seed=8)
-    run_folder.keep_directions(first, run_folder.made(tmp_path / "run") / run_folder.DIRECTIONS)
+    run_folder.write_directions(first, run_folder.create_run(tmp_path / "run"))
     again = slice_of(objective, 2, directions=tmp_path / "run")
     assert all(map(_equal, first.directions, again.directions))
     assert again.labels[0] == "direction of run, x"

@@ -61,7 +61,7 @@ def loss(state: State) -> float:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures out, which take longer than all else."""
-    monkeypatch.setattr("landscope.cli.run_folder.pictures", lambda *_, **__: [])
+    monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
     monkeypatch.setattr(trajectory, "pictures", lambda *_, **__: [])
     monkeypatch.setattr("landscope.draw.page", lambda _, path, **__: path)
 
@@ -417,7 +417,7 @@ def test_plots_and_pages_of_a_run_find_its_paths_again(
     answer = command("trajectory", *folders, "--target", target, "--out", run, *GRID)
     assert answer.code == 0, answer.err
     assert all(name in (run / "page.html").read_text() for name in ("sgd", "slow"))
-    monkeypatch.setattr("landscope.cli.run_folder.pictures", lambda *_, **__: [])
+    monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
     answer = command("plot", run, "--out", tmp_path / "drawn", "--format", "svg")
     assert answer.code == 0, answer.err
     for name in ("path", "path_errors", "path_surface"):
@@ -435,7 +435,7 @@ def test_a_run_without_paths_is_drawn_without_them(
     assert trajectory.paths_of(run) == []
     assert trajectory.paths_of(run / "landscape.nc") == []
     assert trajectory.pictures(ls.load(run), run, tmp_path) == []
-    monkeypatch.setattr("landscope.cli.run_folder.pictures", lambda *_, **__: [])
+    monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
     assert command("plot", run).code == 0
     assert command("page", run).code == 0
 

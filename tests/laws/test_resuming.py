@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import nn
 import landscope as ls
-from landscope.cli import run_folder as runs
+from landscope.cli.recorded_scan import run_scan
 
 folder, log, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 torch.manual_seed(0)
@@ -46,7 +46,7 @@ class Named:
 data = torch.randn(9, 4), torch.randn(9, 1)
 objective = ls.Objective(model, ls.losses.custom(Named(), name="named"), data)
 plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
-runs.perform(objective, plane, ls.Grid(5), folder, record={"seed": 0})
+run_scan(objective, plane, ls.Grid(5), folder, request={"seed": 0})
 '''
 
 

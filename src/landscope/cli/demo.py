@@ -15,6 +15,7 @@ from pathlib import Path
 from landscope import draw
 from landscope.analysis.shape_statistics import Shape, shape
 from landscope.cli import run_folder
+from landscope.cli.recorded_scan import run_scan
 from landscope.cli.scan_request import ScanRequest
 from landscope.cli.slice_options import make_slice
 from landscope.curvature.convexity_map import hessian_extremes
@@ -107,7 +108,7 @@ def demo(
     Cost: about a minute on two cores; about three with ``sequence``.
     """
     exhibit = SEQUENCES if sequence else DIGITS
-    folder, say = run_folder.made(out), tell or (lambda _: None)
+    folder, say = run_folder.create_run(out), tell or (lambda _: None)
     found: dict[str, dict[str, Landscape]] = {"plane": {}, "line": {}, "convexity": {}}
     for name, title in exhibit.networks.items():
         say(f"{title}: training on {exhibit.data} (kept for the next time)")
@@ -115,9 +116,9 @@ def demo(
         for scan in _scans(exhibit, name, resolution, seed):
             shown = f"{title}, convexity" if scan.quantities else title
             with show_bar(shown) if tell else _silent() as progress:
-                found[scan.kind][title] = run_folder.perform(
+                found[scan.kind][title] = run_scan(
                     scan.objective, make_slice(scan.request, scan.objective),
-                    scan.request.make_sampler(), folder / scan.folder, record=record, title=title,
+                    scan.request.make_sampler(), folder / scan.folder, request=record, title=title,
                     progress=progress, quantities=scan.quantities,
                 )  # fmt: skip
     say("drawing")

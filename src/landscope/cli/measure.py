@@ -64,7 +64,7 @@ def curvature(
     began = time.perf_counter()
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     check_determinism(objective.problem)
-    folder = run_folder.made(out)
+    folder = run_folder.create_run(out)
     hessian = measures.Hessian(
         objective, select=select or None, kind=kind, samples=samples, seed=seed,
         progress=True,
@@ -72,7 +72,7 @@ def curvature(
     pairs = measures.eigenpairs(hessian, count, seed=seed)
     total = measures.trace(hessian, seed=seed)
     density = measures.spectrum(hessian, vectors=vectors, seed=seed)
-    run_folder.keep_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
+    run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
     told = {
         "target": target,
         "kind": kind,
@@ -96,7 +96,7 @@ def curvature(
         "kind": kind, "select": select, "samples": samples, "vectors": vectors, "seed": seed,
         "set": set_,
     }  # fmt: skip
-    run_folder.note(folder, asked, seconds=time.perf_counter() - began)
+    run_folder.write_metadata(folder, asked, seconds=time.perf_counter() - began)
     report.say(f"{target}: {kind} of {hessian.shape[0]:,} parameters, {hessian.route}")
     for value, residual in zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True):
         report.say(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
@@ -136,7 +136,7 @@ def convexity(
     """
     from landscope import curvature as measures
     from landscope import draw
-    from landscope.cli import run_folder
+    from landscope.cli.recorded_scan import run_scan
     from landscope.cli.slice_options import make_slice
     from landscope.progress import show_bar
 
@@ -154,8 +154,8 @@ def convexity(
         "samples": samples,
     }  # fmt: skip
     with report.stoppable(out), show_bar(f"convexity {target}") as progress:
-        land = run_folder.perform(
-            objective, slice_, request.make_sampler(), out, record=record, title=target,
+        land = run_scan(
+            objective, slice_, request.make_sampler(), out, request=record, title=target,
             progress=progress, engine=options.make_engine(engine, workers, address, gpus),
             quantities=(quantity,),
         )  # fmt: skip
@@ -201,7 +201,7 @@ def whole(
     began, arguments = time.perf_counter(), set_ or ()
     objective = targets.objective(target, arguments=arguments, checkpoint=checkpoint)
     start = targets.initialization(target, objective, arguments, checkpoint, initialization)
-    folder = run_folder.made(out)
+    folder = run_folder.create_run(out)
     with report.stoppable(out), show_bar(f"profiles {target}", "profiles") as progress:
         found = representativeness(
             objective, planes, initialization=start, radius=radius, resolution=resolution,
@@ -226,7 +226,7 @@ def whole(
         "initialization": initialization, "radius": radius, "resolution": resolution,
         "surfaces": surfaces, "seed": seed, "set": set_,
     }  # fmt: skip
-    run_folder.note(folder, asked, seconds=time.perf_counter() - began)
+    run_folder.write_metadata(folder, asked, seconds=time.perf_counter() - began)
     files = [folder / WHOLE, draw.save(draw.curvature_profiles(found), folder / "whole.png")]
     if surfaces:
         with report.stoppable(out), show_bar(f"surfaces {target}") as progress:

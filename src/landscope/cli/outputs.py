@@ -26,11 +26,12 @@ def plot(
     """Draw runs: every picture that fits, and several runs side by side on one color scale."""
     from landscope import draw
     from landscope.cli import run_folder
+    from landscope.cli.pictures import draw_pictures
 
-    lands = [run_folder.opened(run) for run in runs_]
+    lands = [run_folder.open_run(run) for run in runs_]
     folder = out or _home(runs_[0])
     if len(lands) == 1:
-        files = run_folder.pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
+        files = draw_pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
         files += trajectory.pictures(lands[0], runs_[0], folder, scale=scale, kind=kind)
     else:
         kinds = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
@@ -56,7 +57,7 @@ def page(
     from landscope import draw
     from landscope.cli import run_folder
 
-    lands = [run_folder.opened(run) for run in runs_]
+    lands = [run_folder.open_run(run) for run in runs_]
     place = out or _home(runs_[0]) / "page.html"
     walked = [trajectory.paths_of(run) or None for run in runs_]
     paths = walked if any(walked) else None
@@ -70,10 +71,10 @@ def info(run: Run) -> None:
     measured = [run / name for name in (measure.CURVATURE, measure.WHOLE, trajectory.TRACED)]
     measured = [path for path in measured if path.is_file()]
     if not measured or (run / run_folder.LANDSCAPE).is_file():
-        report.tell(run_folder.opened(run), run)
+        report.tell(run_folder.open_run(run), run)
     for path in measured:
         report.tell_numbers(path)
-    asked = run_folder.noted(run)
+    asked = run_folder.read_metadata(run)
     for name in ("finished", "machine", "threads"):
         if name in asked:
             report.say(f"  {name:<10}  {asked[name]}")
@@ -96,7 +97,7 @@ def export(
     from landscope.cli import run_folder
     from landscope.formats import reference_h5, vtk
 
-    land = run_folder.opened(run)
+    land = run_folder.open_run(run)
     if file.suffix in (".vtp", ".vts"):
         vtk.write(land, file, quantity=quantity, scale=scale, clip=clip, resolution=resolution)
     elif file.suffix == ".h5":
@@ -120,10 +121,10 @@ def import_(
     """Make a run from a file of the 2018 scripts, or from any file of landscope."""
     from landscope.cli import run_folder
 
-    land = run_folder.opened(file, batches=batches)
-    folder = run_folder.made(run)
+    land = run_folder.open_run(file, batches=batches)
+    folder = run_folder.create_run(run)
     land.save(folder / run_folder.LANDSCAPE)
-    run_folder.note(folder, {"command": "import", "file": file}, seconds=land.seconds)
+    run_folder.write_metadata(folder, {"command": "import", "file": file}, seconds=land.seconds)
     report.tell(land, run)
 
 

@@ -182,7 +182,7 @@ def _tell_seconds(land: Landscape, run: Path) -> None:
 
     if not land.seconds:
         return
-    naive = run_folder.noted(run).get("naive_seconds") if run.is_dir() else None
+    naive = run_folder.read_metadata(run).get("naive_seconds") if run.is_dir() else None
     told = duration(land.seconds)
     if naive:
         told += f"; the plain loop: about {duration(naive)}"

@@ -98,7 +98,8 @@ def scan(
     how far the picture must reach to show the basin and its walls. Everything that is computed is
     kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from landscope.cli import run_folder
+    from landscope.cli.pictures import draw_pictures
+    from landscope.cli.recorded_scan import run_scan
     from landscope.cli.slice_options import make_slice
     from landscope.progress import show_bar
 
@@ -112,15 +113,15 @@ def scan(
     objective = request.make_objective()
     slice_ = make_slice(request, objective)
     with report.stoppable(out), show_bar(f"scan {target}") as progress:
-        land = run_folder.perform(
+        land = run_scan(
             objective, slice_, request.make_sampler(), out,
-            record={"command": "scan", **request.record()}, title=title or target,
+            request={"command": "scan", **request.record()}, title=title or target,
             progress=progress, engine=options.make_engine(engine, workers, address, gpus),
             budget=budget, samples=request.make_samples(), quantities=request.make_quantities(),
         )  # fmt: skip
     report.tell(land, out)
     if len(land.dims) < 3:
-        report.tell_files(run_folder.pictures(land, out))
+        report.tell_files(draw_pictures(land, out))
 
 
 def cost(

@@ -74,7 +74,7 @@ def _read_directions(request: ScanRequest, center: Params) -> list[_Labeled]:
     if path is None:
         return []
     is_run = path.is_dir()
-    read = run_folder.directions if is_run else reference_h5.read_directions
+    read = run_folder.read_directions if is_run else reference_h5.read_directions
     return [(direction, f"direction of {path.name},") for direction in read(path, center)]
 
 

@@ -96,6 +96,8 @@ def trajectory(
     from landscope import draw
     from landscope.analysis.training_path import spans
     from landscope.cli import run_folder
+    from landscope.cli.pictures import draw_pictures
+    from landscope.cli.recorded_scan import run_scan
     from landscope.progress import show_bar
 
     walks = _opened(folders)
@@ -105,7 +107,7 @@ def trajectory(
         objective = _with_own_statistics(objective)
     walks = _like(walks, objective)
     request = ScanRequest(target, directions=directions, adaptive=adaptive)
-    run_folder.made(out)
+    run_folder.create_run(out)
     with report.stoppable(out):
         pca, plane = _plane(walks, objective, ignore, request)
         paths = _traced(plane, walks, objective, out)
@@ -116,15 +118,15 @@ def trajectory(
         **request.record("target", "spans", "directions", "adaptive", "tolerance"),
     }  # fmt: skip
     with report.stoppable(out), show_bar(f"scan {target}") as progress:
-        land = run_folder.perform(
-            objective, plane, request.make_sampler(), out, record=record, progress=progress,
+        land = run_scan(
+            objective, plane, request.make_sampler(), out, request=record, progress=progress,
             title=title or ", ".join(walk.name for walk in walks),
             engine=options.make_engine(engine, workers, address, gpus),
         )  # fmt: skip
     run_folder.write_json(out / TRACED, _numbers(target, walks, paths, pca))
     report.tell(land, out)
     _tell(walks, paths, pca)
-    files = [*run_folder.pictures(land, out), *pictures(land, out, out)]
+    files = [*draw_pictures(land, out), *pictures(land, out, out)]
     files.append(draw.page([land], out / "page.html", paths=[paths]))
     if animate is not None:
         files.append(draw.animate(land, paths, out / f"walk.{animate}"))

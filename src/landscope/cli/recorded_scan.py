@@ -1,0 +1,116 @@
+"""A scan that records all its results in the folder of a run, and resumes there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landscope.cli.run_folder import (
+    JOURNAL,
+    LANDSCAPE,
+    create_run,
+    write_directions,
+    write_metadata,
+)
+from landscope.engines.job import Engine
+from landscope.engines.tuning import Plan
+from landscope.landscape import Landscape
+from landscope.objective.objective import Objective
+from landscope.objective.quantities import Quantity
+from landscope.progress import Progress, Report
+from landscope.sampling.calibrated import Calibrated
+from landscope.sampling.grid import Grid, Sampler
+from landscope.scanning.journal import Journal
+from landscope.scanning.loop import scan
+from landscope.slices.slices import Slice
+
+PREVIEW = "preview.png"
+_FIRST_PREVIEW = 5.0  # seconds after the start
+
+
+def run_scan(
+    objective: Objective,
+    slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
+    sampler: Sampler,
+    folder: str | os.PathLike[str],
+    *,
+    request: Mapping[str, Any],
+    title: str | None = None,
+    progress: Report | bool | None = None,
+    engine: Engine | None = None,
+    budget: float | str | None = None,
+    samples: Calibrated | None = None,
+    quantities: Sequence[Quantity] = (),
+) -> Landscape:
+    """Return the landscape of a scan that is recorded in a folder, where it also resumes.
+
+    Args:
+        objective: as in ``ls.scan``.
+        slice: as in ``ls.scan``.
+        sampler: as in ``ls.scan``.
+        folder: the folder of the run, which is created if it does not exist.
+        request: the command and its options, for run.json.
+        title: the title of the landscape, for pictures.
+        progress: as in ``ls.scan``.
+        engine: as in ``ls.scan``.
+        budget: as in ``ls.scan``.
+        samples: as in ``ls.scan``.
+        quantities: as in ``ls.scan``.
+
+    Raises:
+        JournalError: when the folder cannot be written to, or holds another scan.
+    """
+    run = create_run(folder)
+    if callable(progress) and (budget is not None or not isinstance(sampler, Grid)):
+        progress = _with_preview(progress, run / PREVIEW)
+    land = scan(
+        objective, slice, sampler, journal=run / JOURNAL, progress=progress,
+        engine=engine, budget=budget, samples=samples, quantities=quantities,
+    )  # fmt: skip
+    if title:
+        land = Landscape(land.data.assign_attrs(title=title), land.seconds)
+    write_directions(slice, run)
+    land.save(run / LANDSCAPE)
+    naive_seconds = None if quantities else _estimate_plain_loop(run, land, objective)
+    write_metadata(run, request, seconds=land.seconds, naive_seconds=naive_seconds)
+    (run / PREVIEW).unlink(missing_ok=True)
+    return land
+
+
+def _estimate_plain_loop(run: Path, land: Landscape, objective: Objective) -> float | None:
+    """Return about how many seconds the plain loop over the whole grid takes; None if unknown.
+
+    The tuning of a plan measured it, or the scan itself made plain passes only.
+    """
+    with Journal(run / JOURNAL) as journal:
+        settings, points = journal.settings(), len(journal.values())
+    text = settings.get("plan of anchors") or settings.get("plan")
+    plan = Plan() if text is None else Plan.loads(text)
+    cells = land.data[land.quantity].size
+    if plan.plain is not None:
+        return cells * plan.plain * objective.problem.rows
+    is_plain = plan == Plan() and "plan of anchors" not in settings
+    return cells * (land.seconds or 0.0) / points if is_plain and points else None
+
+
+def _with_preview(progress: Report, path: Path) -> Report:
+    """Return a progress that also draws the surface so far, each time after twice as long."""
+    next_preview = _FIRST_PREVIEW
+
+    def report(now: Progress) -> None:
+        nonlocal next_preview
+        progress(now)
+        if now.so_far is None or now.seconds < next_preview:
+            return
+        from landscope import draw
+
+        next_preview = 2 * now.seconds
+        land = now.so_far()
+        if len(land.dims) == 2 and np.isfinite(land.data[land.quantity].values).any():
+            draw.save(draw.heatmap(land), path)
+
+    return report
