@@ -56,7 +56,6 @@ KNOWN_LONG_BODIES: set[str] = {
     "cli.train.train",
     "cli.trajectory.trajectory",
     "engines.serialization.pack",
-    "integrations.transformers.objective",
 }
 
 PARTICIPLES_AT_MOST = 107

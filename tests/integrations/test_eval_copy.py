@@ -143,7 +143,7 @@ def test_flash_attention_in_float32_is_a_sentence() -> None:
 
 
 def test_an_unknown_attention_is_a_sentence() -> None:
-    with pytest.raises(ObjectiveError, match="attention='none' is not to be had in a GPT2LMHead"):
+    with pytest.raises(ObjectiveError, match="attention='none' is not available in a GPT2LMHead"):
         objective(cases.gpt2(), TEXT, attention="none")
 
 

@@ -345,7 +345,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a column that nobody can pad": (
         read(EMBEDDED),
-        "inputs_embeds differs in shape from row to row, and how to pad it is not known",
+        "inputs_embeds differs in shape between rows, and it is unknown how to pad it",
     ),
     "batches of nothing": (
         lambda: objective(cases.gpt2(), TEXT, batch_size=0),
@@ -353,9 +353,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a collator that mixes rows": (
         collated({"input_ids": torch.ones(3, 2)}),
-        r"collate gave input_ids: \(3, 2\) for a list of one row; expected",
+        r"collate returned input_ids: \(3, 2\) for a list of one row; expected",
     ),
-    "a collator of something else": (collated(3), "collate gave a int for a list of one row"),
+    "a collator of something else": (collated(3), "collate returned a int for a list of one row"),
 }
 
 

@@ -58,7 +58,7 @@ def test_a_classifier_of_several_labels_has_one_term_a_label() -> None:
 def test_the_task_is_told_by_the_class(kind: str, encoder_decoder: bool, task: str) -> None:
     model: Any = type(kind, (nn.Module,), {})()
     model.config = SimpleNamespace(is_encoder_decoder=encoder_decoder)
-    assert tasks.inferred(model) == task
+    assert tasks.infer_task(model) == task
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_a_loss_of_ones_own_is_a_sentence_and_not_passed_over() -> None:
 def test_the_task_of_ones_own_class_is_that_of_its_parent() -> None:
     mine = type("Mine", (GPT2LMHeadModel,), {})
     model = mine(cases.gpt2().config)
-    assert tasks.inferred(model) == "causal"
+    assert tasks.infer_task(model) == "causal"
 
 
 def test_a_task_that_is_not_known_is_a_sentence_and_may_be_named() -> None:
-    with pytest.raises(ObjectiveError, match="task of a GPT2Model is not known: pass task= one of"):
+    with pytest.raises(ObjectiveError, match="task of a GPT2Model is unknown: pass task= one of"):
         objective(cases.gpt2().transformer, TEXT)
     with pytest.raises(ObjectiveError, match="task='translation'; expected one of causal, masked"):
         objective(cases.gpt2(), TEXT, task="translation")

@@ -247,7 +247,7 @@ def test_the_inputs_of_a_decoder_follow_from_labels_also_where_the_model_has_no_
 def test_a_decoder_without_a_first_token_is_a_sentence(make: Any) -> None:
     model = make()
     model.config.decoder_start_token_id = None
-    with pytest.raises(ObjectiveError, match=r"does not follow from labels: .*decoder_start_token"):
+    with pytest.raises(ObjectiveError, match=r"derived from labels: .*decoder_start_token"):
         objective(model, cases.PAIRS)
 
 

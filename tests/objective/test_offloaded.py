@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from landscope.errors import ParamsError
-from landscope.integrations.eval_copy import body_of
+from landscope.integrations.eval_copy import make_eval_copy
 from landscope.objective import offloaded
 
 Model = Any  # the types of transformers do not know its modules
@@ -229,7 +229,7 @@ def stores(model: nn.Module) -> list[int]:
 
 
 def test_a_body_of_an_offloaded_model_reads_the_same_store(model: Model) -> None:
-    body = body_of(model)
+    body = make_eval_copy(model)
     assert stores(body) == stores(model)
     names = offloaded.list_names(body)
     assert names == offloaded.list_names(model)

@@ -1,6 +1,6 @@
-"""Models and training loops of other frameworks: Hugging Face transformers, Lightning.
+"""Models and training loops of other frameworks: Hugging Face transformers and Lightning.
 
-Each is imported when it is used, and needs its own extra.
+Each framework is imported when it is used, and has its own extra.
 """
 
 import lazy_loader

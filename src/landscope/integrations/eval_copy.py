@@ -1,7 +1,8 @@
-"""Bodies: the modules of a model once more, in evaluation mode, around the same tensors.
+"""Copies of models for evaluation, which share all tensors with the originals.
 
-A copy of the modules costs milliseconds and no memory, for the tensors are shared. It has a mode, a
-configuration and hooks of its own: what an evaluation sets there, the user's model never sees.
+A copy costs milliseconds and hardly any memory, because its modules are new but its tensors are
+not. It has its own mode, configuration and hooks, so that an evaluation changes nothing in the
+user's model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import nn
 
 from landscope.errors import ObjectiveError
 
-_QUIET = {  # what a forward pass returns: logits, and little more
+_LOGITS_ONLY = {  # settings of a configuration that make a forward pass return little but logits
     "use_cache": False,
     "output_attentions": False,
     "output_hidden_states": False,
@@ -23,82 +24,82 @@ _QUIET = {  # what a forward pass returns: logits, and little more
 }
 
 
-def bare(model: Any) -> Any:
-    """Return the model without the adapters' wrapper."""
+def unwrap_adapters(model: Any) -> Any:
+    """Return the base model of a model with adapters; other models are returned as they are."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def body_of(model: nn.Module, attention: str | None = None) -> nn.Module:
-    """Return a body of a model: what it computes in evaluation mode, and nothing beside the logits.
+def make_eval_copy(model: nn.Module, attention: str | None = None) -> nn.Module:
+    """Return a copy in evaluation mode that computes logits and little else.
 
     Args:
-        model: of transformers, or with adapters around it.
-        attention: the implementation that the body uses; None: the model's.
+        model: A model of transformers, possibly with adapters.
+        attention: The attention implementation of the copy; that of the model if None.
 
     Raises:
-        ObjectiveError: when the modules or what they compute cannot be copied, or the attention is
-            not to be had.
+        ObjectiveError: When the modules or their forward pass cannot be copied, or the attention
+            implementation is not available.
     """
-    shared = (*model.parameters(), *model.buffers(), *_stores(model))
+    shared = (*model.parameters(), *model.buffers(), *_offload_stores(model))
     try:
-        body = copy.deepcopy(model, {id(one): one for one in shared}).eval()
+        eval_copy = copy.deepcopy(model, {id(thing): thing for thing in shared}).eval()
     except Exception as error:
         raise ObjectiveError(
             f"the modules of the {type(model).__name__} cannot be copied: {error}. Remove what is"
             " attached to them (hooks, wrappers), or use ls.Objective with model.eval()."
         ) from error
-    _check_forward(model, body)
-    for module in body.modules():
-        _make_plain(module)
-    for config in _configs(body):
-        for name, value in _QUIET.items():
+    _check_forward(model, eval_copy)
+    for module in eval_copy.modules():
+        _restore_plain_forward(module)
+    for config in _configs(eval_copy):
+        for name, value in _LOGITS_ONLY.items():
             if getattr(config, name, value) != value:
                 setattr(config, name, value)
     if attention is not None:
-        _set_attention(bare(body), attention)
-    return body
+        _set_attention(unwrap_adapters(eval_copy), attention)
+    return eval_copy
 
 
-def check_precision(body: nn.Module, precision: str) -> None:
-    """Raise a sentence when the attention of a model does not compute in a precision.
+def check_precision(eval_copy: nn.Module, precision: str) -> None:
+    """Check that the attention of a model can compute in a precision.
 
     Raises:
-        ObjectiveError: so.
+        ObjectiveError: When it cannot.
     """
-    chosen = {str(getattr(config, "_attn_implementation", "")) for config in _configs(body)}
-    flash = next((name for name in sorted(chosen) if "flash" in name), None)
-    half = all(p.dtype.itemsize == 2 for p in body.parameters() if p.is_floating_point())
-    if flash is not None and precision != "bfloat16" and not half:
+    names = {str(getattr(config, "_attn_implementation", "")) for config in _configs(eval_copy)}
+    flash = next((name for name in sorted(names) if "flash" in name), None)
+    is_half = all(p.dtype.itemsize == 2 for p in eval_copy.parameters() if p.is_floating_point())
+    if flash is not None and precision != "bfloat16" and not is_half:
         raise ObjectiveError(
             f"the attention of the model is {flash!r}, which computes in 16 bits only, and"
             f" precision={precision!r}: pass attention='sdpa', or precision='bfloat16'."
         )
 
 
-def _stores(model: nn.Module) -> Iterator[Any]:
-    """Yield where accelerate keeps the weights of offloaded modules: not to be copied."""
+def _offload_stores(model: nn.Module) -> Iterator[Any]:
+    """Yield the objects in which accelerate stores the weights of offloaded modules."""
     for module in model.modules():
         hook = getattr(module, "_hf_hook", None)
-        for one in getattr(hook, "hooks", (hook,)):
-            yield getattr(one, "weights_map", None)
+        for part in getattr(hook, "hooks", (hook,)):
+            yield getattr(part, "weights_map", None)
 
 
-def _make_plain(module: Any) -> None:
-    """Take off what changes the precision, or the weights, while a model computes."""
-    if "_original_forward" in vars(module):  # a Trainer's 16 bits stay on after the training
+def _restore_plain_forward(module: Any) -> None:
+    """Undo what changes the precision or the weights during a forward pass."""
+    if "_original_forward" in vars(module):  # the autocast of a Trainer stays after the training
         module.forward = vars(module).pop("_original_forward")
     if getattr(module, "layers_are_rescaled", True) is False:  # RWKV would halve its own weights
         module.config.rescale_every = 0
 
 
-def _check_forward(model: nn.Module, body: nn.Module) -> None:
-    """Raise a sentence where a body would compute by modules of the model, with its dropout."""
-    for theirs, ours in zip(model.modules(), body.modules(), strict=True):
-        replaced = "_original_forward" not in vars(ours) and vars(ours).get("forward")
-        if isinstance(replaced, FunctionType) and theirs.training:
+def _check_forward(model: nn.Module, eval_copy: nn.Module) -> None:
+    """Raise a sentence if the copy would call modules of the model, in their training mode."""
+    for original, copied in zip(model.modules(), eval_copy.modules(), strict=True):
+        replaced = "_original_forward" not in vars(copied) and vars(copied).get("forward")
+        if isinstance(replaced, FunctionType) and original.training:
             raise ObjectiveError(
-                f"forward of a {type(theirs).__name__} was replaced by a function, which goes on in"
-                " the training mode of the model: call model.eval() before."
+                f"forward of a {type(original).__name__} was replaced by a function, which would"
+                " run in the training mode of the model: call model.eval() first."
             )
 
 
@@ -119,5 +120,5 @@ def _set_attention(base: Any, attention: str) -> None:
                 return
             reason = "it cannot be changed in this model"
     raise ObjectiveError(
-        f"attention={attention!r} is not to be had in a {type(base).__name__}: {reason}."
+        f"attention={attention!r} is not available in a {type(base).__name__}: {reason}."
     )

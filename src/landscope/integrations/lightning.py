@@ -1,6 +1,7 @@
 """PyTorch Lightning: a callback that records the path of a training.
 
-Works with ``lightning`` and with ``pytorch_lightning``, whichever the program has imported.
+It works with ``lightning`` and with ``pytorch_lightning``, depending on which one the program has
+imported.
 """
 
 from __future__ import annotations
@@ -17,45 +18,45 @@ if TYPE_CHECKING:
 
 __all__ = ["callback"]
 
-_NAMES = "lightning.pytorch", "pytorch_lightning"
-_OURS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # what a call tells itself
+_LIBRARIES = "lightning.pytorch", "pytorch_lightning"
+_ARGUMENTS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # of a call of a recorder
 
 
 def callback(recorder: Recorder) -> Callback:
     """Return a callback for ``Trainer(callbacks=[...])`` that calls the recorder.
 
-    It takes the LightningModule at the start of the fit, and then at the end of each epoch or every
-    so many steps (of the optimizers, ``trainer.global_step``), as the recorder says; with the
-    logged metrics (those of ``callback_metrics``; ``on_epoch`` ones belong to the last epoch that
-    ended) and the learning rate of the first optimizer as it stands then. Lightning moves a
-    schedule by epochs on before an epoch ends, so there the rate is that of the next one. The
-    recorder is closed when the fit ends. A fit that is resumed (``ckpt_path=``) continues its path.
+    The recorder is called with the LightningModule at the start of the fit, and then at the end of
+    each epoch or every ``every`` steps (of the optimizers, ``trainer.global_step``). It gets the
+    logged metrics (those of ``callback_metrics``; ``on_epoch`` ones belong to the last finished
+    epoch) and the current learning rate of the first optimizer. Lightning advances a schedule by
+    epochs before an epoch ends, so there the rate is that of the next epoch. The recorder is closed
+    when the fit ends. A fit that is resumed (``ckpt_path=``) continues its path.
 
     Args:
-        recorder: of the folder to record into.
+        recorder: The recorder of the folder to record into.
 
     Returns:
-        A callback of every Lightning that is imported; it can be copied and pickled.
+        A callback of every Lightning library that is imported; it can be copied and pickled.
 
     Raises:
-        RecorderError: when it is none.
-        MissingExtraError: when no Lightning is installed.
+        RecorderError: When ``recorder`` is not an ``ls.Recorder``.
+        MissingExtraError: When no Lightning library is installed.
 
     Example:
         >>> import landscope.integrations.lightning as integration
         >>> recorder = Recorder("run", every=100, keep=200)
         >>> trainer = dict(callbacks=[integration.callback(recorder)])  # Trainer(**trainer)
     """
-    imported = [sys.modules[name] for name in _NAMES if name in sys.modules]
-    libraries = imported or [import_optional(_NAMES[0], extra="lightning")]
+    imported = [sys.modules[name] for name in _LIBRARIES if name in sys.modules]
+    libraries = imported or [import_optional(_LIBRARIES[0], extra="lightning")]
     bases = tuple(library.Callback for library in libraries)
-    kind: Any = type("RecorderCallback", (_Hooks, *bases), {})
-    made: Callback = kind(check_recorder(recorder))
-    return made
+    recorder_callback: Any = type("RecorderCallback", (_Hooks, *bases), {})
+    instance: Callback = recorder_callback(check_recorder(recorder))
+    return instance
 
 
 class _Hooks:
-    """What Lightning calls."""
+    """The methods that Lightning calls."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -64,7 +65,7 @@ class _Hooks:
         return callback, (self.recorder,)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.recorder.close()  # of a fit that was interrupted
+        self.recorder.close()  # an interrupted fit left it open
         self._record(trainer, pl_module, trainer.current_epoch)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *about_batch: Any) -> None:
@@ -81,7 +82,7 @@ class _Hooks:
         self.recorder.close()
 
     def _record(self, trainer: Any, module: Any, epoch: float) -> None:
-        values = {n: v for n, v in trainer.callback_metrics.items() if n not in _OURS}
+        values = {n: v for n, v in trainer.callback_metrics.items() if n not in _ARGUMENTS}
         optimizer = trainer.optimizers[0] if trainer.optimizers else None
         self.recorder(module, step=trainer.global_step, epoch=epoch, optimizer=optimizer, **values)
 

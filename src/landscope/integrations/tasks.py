@@ -1,8 +1,8 @@
-"""Tasks: what a model of transformers is trained to do, and the loss that belongs to it.
+"""Tasks: what a model of transformers is trained to do, and the loss of each task.
 
-The losses are those that the models compute from ``labels`` themselves, term by term: next token
-(shifted by one), masked or labeled token, sequence to sequence, class of a whole sequence. What
-some models add to them, such as the balance of a mixture of experts, is left out.
+The losses are those that the models themselves compute from ``labels``, term by term: next token
+(shifted by one), masked or labeled token, sequence to sequence, class of a sequence. Additional
+losses of some models, such as the balance of a mixture of experts, are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from landscope.objective.sequence_losses import logits_of
 from landscope.objective.terms import Loss, Terms
 
 TASKS = ("causal", "masked", "seq2seq", "token_classification", "classification")
-_UNSHIFTED = (  # their loss compares labels with the logits at the same place
+_UNSHIFTED = (  # their loss compares labels with the logits at the same position
     "BartForCausalLM",
     "BlenderbotForCausalLM",
     "BlenderbotSmallForCausalLM",
@@ -32,47 +32,52 @@ _UNSHIFTED = (  # their loss compares labels with the logits at the same place
     "WithLMHeadModel",
     "XLNetLMHeadModel",
 )
-_NAMES = {
+_TASKS_OF_SUFFIXES = {
     **dict.fromkeys(_UNSHIFTED, "masked"),
     "ForCausalLM": "causal",
     "LMHeadModel": "causal",
     "ForMaskedLM": "masked",
     "ForTokenClassification": "token_classification",
     "ForSequenceClassification": "classification",
-    "ForConditionalGeneration": "causal",  # of pictures and text; of text alone it is "seq2seq"
+    "ForConditionalGeneration": "causal",  # of images and text; models of text alone are "seq2seq"
 }
 
 
-def inferred(model: nn.Module) -> str:
-    """Return the task of a model, from the name of its class.
+def infer_task(model: nn.Module) -> str:
+    """Return the task of a model, inferred from the name of its class.
 
     Raises:
-        ObjectiveError: when the name says nothing, and when the model has a loss of its own.
+        ObjectiveError: When the name does not determine the task, or the model has a custom loss.
     """
     if hasattr(model, "_loss_function"):
         raise ObjectiveError(
-            f"the {type(model).__name__} was given a loss_function, whose terms are not known: pass"
+            f"the {type(model).__name__} was given a loss_function, whose terms are unknown: pass"
             f" task= for the loss of a task ({', '.join(TASKS)}), or use"
             " ls.Objective(model.eval(), ls.losses.custom(terms), batches)."
         )
-    kinds = [k.__name__ for k in type(model).__mro__]
-    named = [task for kind in kinds for end, task in _NAMES.items() if kind.endswith(end)]
-    found = next(iter(named), None)
-    if getattr(model.config, "is_encoder_decoder", False) and found in ("causal", None):
+    names = [base.__name__ for base in type(model).__mro__]
+    tasks = (
+        task
+        for name in names
+        for suffix, task in _TASKS_OF_SUFFIXES.items()
+        if name.endswith(suffix)
+    )
+    task = next(tasks, None)
+    if getattr(model.config, "is_encoder_decoder", False) and task in ("causal", None):
         return "seq2seq"
-    if found is None:
+    if task is None:
         raise ObjectiveError(
-            f"the task of a {kinds[0]} is not known: pass task= one of {', '.join(TASKS)}; for any"
+            f"the task of a {names[0]} is unknown: pass task= one of {', '.join(TASKS)}; for any"
             " other loss use ls.Objective(model, ls.losses.custom(terms), batches)."
         )
-    return found
+    return task
 
 
-def check(task: str) -> str:
+def check_task(task: str) -> str:
     """Return the task.
 
     Raises:
-        ObjectiveError: when there is no such task.
+        ObjectiveError: When it is not one of ``TASKS``.
     """
     if task not in TASKS:
         raise ObjectiveError(f"task={task!r}; expected one of {', '.join(TASKS)}.")
@@ -80,12 +85,12 @@ def check(task: str) -> str:
 
 
 def loss_and_metrics(task: str, labels: Tensor, config: Any) -> tuple[Loss, dict[str, Loss]]:
-    """Return the loss of a task in terms, and the metrics that are usual beside it.
+    """Return the loss of a task, and its usual metrics by name.
 
     Args:
-        task: one of ``TASKS``.
-        labels: of any batch; in classification their kind says which loss it is.
-        config: of the model: ``num_labels`` and ``problem_type``.
+        task: One of ``TASKS``.
+        labels: The labels of any batch; their dtype can decide the loss of a classification.
+        config: The configuration of the model, with ``num_labels`` and ``problem_type``.
     """
     problem = problem_type(labels, config) if task == "classification" else ""
     if problem == "regression":
@@ -101,10 +106,10 @@ def loss_and_metrics(task: str, labels: Tensor, config: Any) -> tuple[Loss, dict
 
 
 def problem_type(labels: Tensor, config: Any) -> str:
-    """Return what a classifier learns, as transformers decides it."""
-    given = getattr(config, "problem_type", None)
-    if given:
-        return str(given)
+    """Return the problem type of a classifier, by the rule of transformers."""
+    configured = getattr(config, "problem_type", None)
+    if configured:
+        return str(configured)
     if config.num_labels == 1:
         return "regression"
     return (

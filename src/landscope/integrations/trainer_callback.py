@@ -1,4 +1,4 @@
-"""Trainers: the path that a ``transformers.Trainer`` takes, recorded by a callback of it."""
+"""A callback of ``transformers.Trainer`` that records the path of a training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def callback(recorder: Recorder) -> TrainerCallback:
-    """Return what records the path of a ``transformers.Trainer``: pass it in ``callbacks=[...]``.
+    """Return a callback for ``transformers.Trainer(callbacks=[...])`` that calls the recorder.
 
-    The recorder is called before the first step and after each one, and decides itself what to
-    keep; it is closed when training ends. Values are the loss that the Trainer logged last, and the
-    learning rate of the step.
+    The recorder is called before the first step and after each step, decides which checkpoints it
+    saves, and is closed when training ends. Its values are the last loss that the Trainer logged
+    and the learning rate of the step.
 
     Args:
-        recorder: an ``ls.Recorder``.
+        recorder: The recorder of the folder to record into.
 
     Raises:
-        RecorderError: when it is none.
-        MissingExtraError: when transformers is not installed.
+        RecorderError: When ``recorder`` is not an ``ls.Recorder``.
+        MissingExtraError: When transformers is not installed.
 
     Example:
         >>> import landscope as ls
@@ -32,64 +32,71 @@ def callback(recorder: Recorder) -> TrainerCallback:
         >>> # Trainer(model, arguments, train_dataset=rows, callbacks=[recording]).train()
     """
     transformers = import_optional("transformers", extra="transformers")
-    kind: Any = type("RecorderCallback", (_Hooks, transformers.TrainerCallback), {})
-    made: TrainerCallback = kind(check_recorder(recorder))
-    return made
+    bases = (_Hooks, transformers.TrainerCallback)
+    recorder_callback: Any = type("RecorderCallback", bases, {})
+    instance: TrainerCallback = recorder_callback(check_recorder(recorder))
+    return instance
 
 
 class _Hooks:
-    """What a Trainer calls. It logs the loss of a step after the step, so that is waited for."""
+    """The methods that a Trainer calls.
+
+    A Trainer logs the loss of a step after the step, so a step is recorded when its loss is logged
+    or when the next step begins.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.loss: dict[str, float] = {}
-        self.rate: float | None = None
-        self.due = False
+        self.learning_rate: float | None = None
+        self.is_step_pending = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return callback, (self.recorder,)
 
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **given: Any) -> None:
-        """Record the weights that training starts from."""
-        self.loss, self.due = {}, False
-        self.recorder.close()  # of a training that was interrupted
-        self.rate = _rate(given)
-        self._record(state, given)
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **objects: Any) -> None:
+        """Record the initial weights."""
+        self.loss, self.is_step_pending = {}, False
+        self.recorder.close()  # an interrupted training left it open
+        self.learning_rate = _learning_rate(objects)
+        self._record(state, objects)
 
-    def on_step_begin(self, _args: Any, state: Any, _control: Any, **given: Any) -> None:
-        """Record the last step, of which nothing was logged, and note the learning rate."""
-        self._settle(state, given)
-        self.rate = _rate(given)
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **objects: Any) -> None:
+        """Record the last step if it was not logged, and note the learning rate of this one."""
+        self._record_pending(state, objects)
+        self.learning_rate = _learning_rate(objects)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Wait for the loss: the weights stay as they are until the next step begins."""
-        self.due = True
+        """Wait for the loss; the weights do not change before the next step begins."""
+        self.is_step_pending = True
 
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **given: Any) -> None:
+    def on_log(
+        self, _args: Any, state: Any, _control: Any, logs: Any = None, **objects: Any
+    ) -> None:
         """Record the step that was logged."""
         self.loss = {"loss": logs["loss"]} if "loss" in (logs or {}) else self.loss
-        self._settle(state, given)
+        self._record_pending(state, objects)
 
-    def on_train_end(self, _args: Any, state: Any, _control: Any, **given: Any) -> None:
+    def on_train_end(self, _args: Any, state: Any, _control: Any, **objects: Any) -> None:
         """Record the last step."""
-        self._settle(state, given)
+        self._record_pending(state, objects)
         self.recorder.close()
 
-    def _settle(self, state: Any, given: Mapping[str, Any]) -> None:
-        if self.due:
-            self._record(state, given)
+    def _record_pending(self, state: Any, objects: Mapping[str, Any]) -> None:
+        if self.is_step_pending:
+            self._record(state, objects)
 
-    def _record(self, state: Any, given: Mapping[str, Any]) -> None:
-        self.due = False
+    def _record(self, state: Any, objects: Mapping[str, Any]) -> None:
+        self.is_step_pending = False
         self.recorder(
-            given["model"],
+            objects["model"],
             step=state.global_step,
             epoch=state.epoch or 0.0,
-            learning_rate=self.rate,
+            learning_rate=self.learning_rate,
             **self.loss,
         )
 
 
-def _rate(given: Mapping[str, Any]) -> float | None:
-    optimizer = given.get("optimizer")
+def _learning_rate(objects: Mapping[str, Any]) -> float | None:
+    optimizer = objects.get("optimizer")
     return None if optimizer is None else float(optimizer.param_groups[0]["lr"])
