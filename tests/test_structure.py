@@ -58,8 +58,8 @@ KNOWN_LONG_BODIES: set[str] = {
     "engines.serialization.pack",
 }
 
-PARTICIPLES_AT_MOST = 86
-FOUND_AT_MOST = 74
+PARTICIPLES_AT_MOST = 71
+FOUND_AT_MOST = 61
 # Participles that do not end in "ed". Those that are also infinitives (cut, read, run) may stay.
 IRREGULAR = (
     "been", "begun", "bent", "bitten", "blown", "born", "borne", "bought", "bound", "bred",

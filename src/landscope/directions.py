@@ -6,27 +6,24 @@ from landscope.curvature.eigensolver import eigenvectors
 from landscope.slices.directions import (
     between,
     from_vectors,
-    normalized,
     random,
-    standard_normal,
+    rescale,
 )
 from landscope.slices.normalization import Ignore, Normalize
-from landscope.slices.seeded_directions import Seeded, seeded
+from landscope.slices.seeded_directions import seeded
 from landscope.training.principal_components import PCA, pca
 
 __all__ = [
     "PCA",
     "Ignore",
     "Normalize",
-    "Seeded",
     "between",
     "eigenvectors",
     "from_vectors",
-    "normalized",
     "pca",
     "random",
+    "rescale",
     "seeded",
-    "standard_normal",
 ]
 
 

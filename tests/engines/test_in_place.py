@@ -134,14 +134,14 @@ def test_no_thread_moves_weights_after_an_interrupt(
 ) -> None:
     """The user presses Ctrl-C while threads move pieces, and again while they are put back."""
     left = list(range(presses))
-    add, read = seeded_directions.Drawn.add, in_place._Originals.read
+    add, read = seeded_directions.SeededBasis.add, in_place._Originals.read
 
     def pressed(wait: float) -> None:
         if left and left.pop() >= 0:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(wait)
 
-    def slow(self: seeded_directions.Drawn, *given: Any) -> None:
+    def slow(self: seeded_directions.SeededBasis, *given: Any) -> None:
         pressed(0.05)
         add(self, *given)
 
@@ -153,7 +153,7 @@ def test_no_thread_moves_weights_after_an_interrupt(
     before = _bits(model)
     objective = _objective(model, in_place=True)
     plane = _plane(objective)
-    monkeypatch.setattr(seeded_directions.Drawn, "add", slow)
+    monkeypatch.setattr(seeded_directions.SeededBasis, "add", slow)
     monkeypatch.setattr(in_place._Originals, "read", reading)
     with pytest.raises(KeyboardInterrupt):
         ls.scan(objective, plane, ls.Grid(2))

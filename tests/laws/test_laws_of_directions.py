@@ -69,7 +69,7 @@ def test_normalizing_a_given_direction_gives_each_filter_the_norm_of_that_filter
     here = params.parameters(module)
     weight = module.get_parameter("weight").detach()
     (raw,) = directions.random(here, 1, normalize=None)
-    found = directions.normalized(raw, here)["weight"]
+    found = directions.rescale(raw, here)["weight"]
     for mask in masks:
         expected = raw["weight"][mask] * weight[mask].norm() / raw["weight"][mask].norm()
         torch.testing.assert_close(found[mask], expected, rtol=1e-12, atol=1e-15)

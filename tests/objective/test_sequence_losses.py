@@ -239,3 +239,11 @@ def test_sequences_of_unequal_length_give_the_mean_over_their_tokens() -> None:
     for data in (singly, (padded, padded), [(padded[:4], padded[:4]), (padded[4:], padded[4:])]):
         found = ls.Objective(model, loss, data).loss()
         assert found == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-6)
+
+
+def test_the_text_of_a_loss_is_that_of_version_0_1_for_fingerprints_in_journals() -> None:
+    text = repr(ls.losses.perplexity(ls.losses.tokens(padding=0)))
+    assert text.startswith("Loss(name='perplexity', function=functools.partial(<function _token_te")
+    assert text.endswith(
+        ", units='1', identity='exp of tokens False (-100, 0) 0.0', per_batch=False, told='exp')"
+    )

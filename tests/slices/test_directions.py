@@ -66,7 +66,7 @@ def test_independent_directions_are_each_scaled_as_the_formula_says(
 def test_a_given_direction_is_rescaled_as_the_formula_says(normalize: Normalize | None) -> None:
     here = params.states(model())
     (raw,) = directions.random(here, 1, normalize=None, ignore=None)
-    found = directions.normalized(raw, here, normalize)
+    found = directions.rescale(raw, here, normalize)
     assert list(found) == list(here)
     for name, tensor in here.items():
         scaled = formula(raw[name], tensor, normalize) if tensor.ndim > 1 else raw[name]
@@ -182,19 +182,19 @@ def test_directions_in_which_nothing_moves_are_refused(make: Any) -> None:
     assert make(here, select="*.bias", ignore=None)[0]["0.bias"].any()
 
 
-def test_normalized_refuses_an_unknown_normalization_and_other_shapes() -> None:
+def test_rescale_refuses_an_unknown_normalization_and_other_shapes() -> None:
     here = {"w": torch.zeros(2, 2)}
     with pytest.raises(DirectionError, match="normalize='l2'"):
-        directions.normalized(here, here, "l2")  # type: ignore[arg-type]
+        directions.rescale(here, here, "l2")  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match=r"direction\['w'\] has the shape \(3,\)"):
-        directions.normalized({"w": torch.zeros(3)}, here)
+        directions.rescale({"w": torch.zeros(3)}, here)
 
 
 @each_normalization
 def test_a_zero_direction_stays_zero(normalize: Normalize | None) -> None:
     here = params.states(model())
     zero = Params({n: torch.zeros_like(t) for n, t in here.items()})
-    assert params.flatten(directions.normalized(zero, here, normalize)).count_nonzero() == 0
+    assert params.flatten(directions.rescale(zero, here, normalize)).count_nonzero() == 0
 
 
 def test_between_goes_from_one_model_to_another() -> None:

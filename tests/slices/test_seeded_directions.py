@@ -72,7 +72,7 @@ def test_each_tensor_has_the_norm_that_is_asked_for(
     center: params.Params, normalize: Normalize, size: float | None, piece: int
 ) -> None:
     for direction in ls.directions.seeded(center, 2, normalize=normalize, seed=4):
-        for name in direction.moved:
+        for name in direction.moving:
             expected = float(center[name].double().norm()) if size is None else size
             assert float(direction[name].double().norm()) == pytest.approx(expected, rel=1e-6)
 
@@ -97,7 +97,7 @@ def test_directions_that_need_not_be_orthogonal_are_independent_draws(
 ) -> None:
     one = ls.directions.seeded(center, 1, seed=4)[0]
     both = ls.directions.seeded(center, 2, orthogonal=False, seed=4)
-    for name in one.moved:
+    for name in one.moving:
         assert torch.equal(one[name], both[0][name])
     x, y = (params.flatten(dict(d)).double() for d in both)
     assert 0 < abs(float(x @ y / (x.norm() * y.norm()))) < 0.1
@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_tensors_and_another_seed_others(
     center: params.Params,
 ) -> None:
     a, b, c = (ls.directions.seeded(center, 1, seed=s)[0] for s in (3, 3, 4))
-    for name in a.moved:
+    for name in a.moving:
         assert torch.equal(a[name], b[name])
         assert torch.equal(a[name], a[name])
         x, y = a[name].double(), c[name].double()
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_tensors_and_another_seed_others(
 def test_a_direction_is_made_again_from_its_recipe(center: params.Params) -> None:
     made = ls.directions.seeded(center, 3, normalize="layer", select=["0.*", "4.*"], seed=9)
     for direction in made:
-        again = seeded_directions.remade(center, direction.recipe)
+        again = seeded_directions.from_recipe(center, direction.recipe)
         assert all(torch.equal(again[n], direction[n]) for n in direction)
         assert again.identity == direction.identity
 
@@ -199,10 +199,10 @@ def test_a_mapping_tells_its_names_without_drawing(
     center: params.Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (direction,) = ls.directions.seeded(center, 1)
-    monkeypatch.setattr(seeded_directions, "_raw", None)
+    monkeypatch.setattr(seeded_directions, "_draw", None)
     assert list(direction) == list(center)
     assert len(direction) == len(center)
-    assert "0.weight" in direction.moved
+    assert "0.weight" in direction.moving
     ls.Line(center, direction)
     with pytest.raises(TypeError):
         direction["0.weight"]
@@ -229,17 +229,19 @@ def test_a_direction_of_another_model_is_refused(center: params.Params) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("arguments", "message"),
     [
-        ({"normalize": "weight"}, "would have to be kept"),
+        ({"normalize": "weight"}, "would have to be stored"),
         ({"normalize": "filters"}, "normalize='filters'; expected one of"),
         ({"ignore": "bias"}, "ignore='bias'"),
         ({"count": 0}, "count=0"),
     ],
 )
-def test_wrong_wishes_get_a_sentence(center: params.Params, asked: Any, told: str) -> None:
-    with pytest.raises(DirectionError, match=told):
-        ls.directions.seeded(center, **asked)
+def test_invalid_arguments_are_explained(
+    center: params.Params, arguments: Any, message: str
+) -> None:
+    with pytest.raises(DirectionError, match=message):
+        ls.directions.seeded(center, **arguments)
 
 
 def test_weights_that_are_not_finite_are_named(center: params.Params) -> None:

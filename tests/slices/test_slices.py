@@ -10,7 +10,8 @@ import landscope as ls
 from landscope import params
 from landscope.errors import ParamsError, SliceError
 from landscope.params import Params
-from landscope.slices.slices import Line, Plane, Volume
+from landscope.slices.curves import Curve
+from landscope.slices.slices import Affine, Line, Plane, Slice, Volume
 
 SHAPES = {"b": (3, 2), "a": (4,)}
 
@@ -188,3 +189,17 @@ def test_what_does_not_fit_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(error, match=words):
         make()
+
+
+def test_every_slice_has_all_members_of_the_protocol_and_labels_are_empty_or_one_per_axis() -> None:
+    a, b, c, d = (point(k) for k in range(4))
+    slices: list[Slice] = [Line(a, b), Plane(a, b, c), Volume(a, b, c, d), Curve([a, b])]
+    for slice_ in slices:
+        assert len(slice_.labels) in (0, len(slice_.dims))
+    assert Plane(a, dx=b, dy=c, labels=("u", "v")).labels == ("u", "v")
+    assert Line(a, dx=b).directions == (Line(a, b).dx,)
+
+
+def test_the_base_class_of_lines_and_planes_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Affine()  # type: ignore[abstract]

@@ -12,7 +12,7 @@ import torch
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.objective import Objective
 from landscope.params import Params, like
-from landscope.slices.directions import standard_normal
+from landscope.slices.directions import draw_normal
 
 Metric = Literal["filter", "euclidean"]
 
@@ -46,7 +46,7 @@ class NeighborhoodAverage:
 
     def _drawn(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
         """Return noise of a stream apart from that of random directions."""
-        return standard_normal(f"around/{self.seed}", index, name, like_).to(like_)
+        return draw_normal(f"around/{self.seed}", index, name, like_).to(like_)
 
 
 def neighborhood_average(

@@ -26,7 +26,7 @@ from landscope.errors import FormatError, JournalError
 from landscope.files import write_atomically
 from landscope.landscape import Landscape
 from landscope.params import Params, like
-from landscope.slices.seeded_directions import Seeded, remade
+from landscope.slices.seeded_directions import Seeded, from_recipe
 from landscope.slices.slices import Direction, Slice
 
 JOURNAL, DIRECTIONS, LANDSCAPE, METADATA = (
@@ -190,7 +190,7 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
     for dim in ("x", "y", "z"):
         vector = {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{dim}/")}
         if dim in seeds:
-            directions.append(remade(params, json.loads(seeds[dim])))
+            directions.append(from_recipe(params, json.loads(seeds[dim])))
         elif vector:
             missing = next((n for n in params if n not in vector), None)
             if missing is not None:

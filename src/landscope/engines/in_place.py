@@ -22,7 +22,7 @@ from landscope.errors import EngineError, ParamsError, SliceError
 from landscope.files import cache_folder
 from landscope.objective import offloaded
 from landscope.params import Params, as_bytes
-from landscope.slices.seeded_directions import Drawn, Seeded, pieces
+from landscope.slices.seeded_directions import Seeded, SeededBasis, iter_pieces
 from landscope.slices.slices import Affine, Slice
 
 _Piece = tuple[str, int, int]  # a tensor, and its rows: start, stop
@@ -103,7 +103,7 @@ class Displaced:
 
     def at(self, coordinates: Sequence[float]) -> Params:
         """Move the tensors to a point and return them; offloaded ones move when they are read."""
-        self.steps = self.slice.steps(coordinates)
+        self.steps = self.slice.check_coordinates(coordinates)
         for _ in self.pool.map(self._move, self.originals.pieces):
             pass  # an exception of a task is raised here
         return self.alive
@@ -126,7 +126,7 @@ class Displaced:
         """Move a tensor that holds what is stored of it, in place."""
         if name not in self.slice.center or not tensor.is_floating_point():
             return
-        for start, stop in pieces(tensor.shape):
+        for start, stop in iter_pieces(tensor.shape):
             self._step(name, start, _rows(tensor, start, stop))
 
     def _move(self, piece: _Piece) -> None:
@@ -157,12 +157,12 @@ class Displaced:
         if moved is not rows:
             rows.copy_(moved)
 
-    def _drawn(self) -> Iterable[tuple[Drawn, dict[int, float]]]:
+    def _drawn(self) -> Iterable[tuple[SeededBasis, dict[int, float]]]:
         """Return the steps along directions of one seed together: they share what is drawn."""
-        found: dict[int, tuple[Drawn, dict[int, float]]] = {}
+        found: dict[int, tuple[SeededBasis, dict[int, float]]] = {}
         for step, direction in zip(self.steps, self.slice.directions, strict=True):
             if isinstance(direction, Seeded) and step != 0.0:
-                _, own = found.setdefault(id(direction.drawn), (direction.drawn, {}))
+                _, own = found.setdefault(id(direction.basis), (direction.basis, {}))
                 own[direction.index] = own.get(direction.index, 0.0) + step
         return found.values()
 
@@ -174,7 +174,7 @@ class _Originals:
     def __init__(self, alive: Params, names: Sequence[str]) -> None:
         self.alive = alive
         moving = [n for n in names if alive[n].is_floating_point()]
-        self.pieces = [(n, *rows) for n in moving for rows in pieces(alive[n].shape)]
+        self.pieces = [(n, *rows) for n in moving for rows in iter_pieces(alive[n].shape)]
         sizes = {n: alive[n].nbytes for n in moving}
         self._starts = dict(zip(sizes, _running(sizes.values()), strict=True))
         self._file: IO[bytes] | None = None

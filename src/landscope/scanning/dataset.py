@@ -67,7 +67,7 @@ def build_dataset(
 
 def axis_attributes(slice_: Slice, dim: str) -> dict[str, str]:
     """Return the attributes of the coordinates along an axis."""
-    labels = dict(zip(slice_.dims, getattr(slice_, "labels", ()), strict=False))
+    labels = dict(zip(slice_.dims, slice_.labels, strict=False))
     return {"units": "1", "long_name": labels.get(dim, f"direction {dim}")}
 
 

@@ -215,15 +215,15 @@ ReusableSlice = Affine | Curve
 
 
 def default_span(slice_: Slice) -> tuple[float, float]:
-    """Return where a slice is looked at unless a sampler says otherwise: all of a curve."""
+    """Return the span of a slice's axes for samplers without one: all of a curve, else -1 to 1."""
     return (0.0, 1.0) if isinstance(slice_, Curve) else (-1.0, 1.0)
 
 
 def check_axes(slice_: Slice, axes: Sequence[np.ndarray]) -> None:
-    """Raise a sentence when coordinates lie beyond the ends of a slice.
+    """Check that no coordinate lies beyond the ends of a slice.
 
     Raises:
-        SliceError: Naming the first of them.
+        SliceError: When one does; the message names the first.
     """
     if isinstance(slice_, Curve):
         for (coordinate,) in zip(*axes, strict=True):

@@ -1,6 +1,6 @@
-"""Directions in parameter space: random ones, between models, eigenvectors, principal components.
+"""Directions in parameter space: random ones, and differences of models.
 
-A direction is a Params with the names and shapes of the point that it starts from.
+A direction is a Params with the names and shapes of the point at which it starts.
 Filter normalization: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, *Visualizing the Loss
 Landscape of Neural Nets*, NeurIPS 2018, arXiv 1712.09913, section 4.
 """
@@ -20,9 +20,9 @@ from landscope.slices.normalization import (
     Normalize,
     check_choice,
     check_choices,
-    moving,
-    rescaled,
-    unit,
+    find_moving,
+    rescale_rows,
+    to_unit_norm,
 )
 
 
@@ -38,35 +38,39 @@ def random(
 ) -> list[Params]:
     """Return random Gaussian directions, normalized tensor by tensor.
 
-    For each filter f (the weights that feed one output unit): d_f <- d_f |w_f| / |d_f|, so that
-    one step along d perturbs every filter by its own size and scaling symmetries do not show.
+        d_f <- d_f |w_f| / |d_f|     for each filter f, the weights into one output unit
+
+    One step along d then moves every filter by its own norm, so that rescaling the filters of a
+    network does not change the picture.
 
     Args:
-        params: the point that the directions start from, e.g. ``objective.center``.
-        count: how many directions.
+        params: The point at which the directions start, e.g. ``objective.center``.
+        count: The number of directions.
         normalize: ``"filter"`` gives each filter the norm of that filter of ``params`` (the
-            default of the paper); ``"layer"`` each tensor the norm of that tensor; ``"weight"``
-            multiplies each entry by its parameter; ``"dfilter"`` and ``"dlayer"`` give each
-            filter or tensor norm 1; ``None`` leaves the Gaussian as it is.
-        ignore: ``"biasbn"`` holds biases, batch-norm parameters and all other vectors still.
-            ``None`` moves them too: along themselves, as the 2018 scripts did; where directions
-            must be orthogonal, the second and later ones are random, of the same norm.
-        orthogonal: Gram-Schmidt inside every filter *before* the rescaling, so that norms and
-            orthogonality both hold exactly. A filter with fewer weights than directions has no
-            room for this: the directions beyond are made orthogonal over its whole tensor and get
-            the norm of the tensor; zero filters stay zero.
-        select: name patterns such as ``"*lora*"`` or ``["layer3.*", "fc.*"]``: only these move;
-            all if None.
-        seed: of the random numbers. Each tensor has its own stream, so the same name gets the
-            same numbers in any selection of parameters.
+            default of the paper); ``"layer"`` gives each tensor the norm of that tensor;
+            ``"weight"`` multiplies each entry by its parameter; ``"dfilter"`` and ``"dlayer"`` give
+            each filter or tensor norm 1; ``None`` keeps the Gaussian numbers.
+        ignore: ``"biasbn"`` does not move biases, batch-norm parameters and all other vectors.
+            ``None`` moves them too: in the direction of the vector itself, as the 2018 scripts did;
+            with ``orthogonal`` the second and further directions are random, of the same norm.
+        orthogonal: Whether filters are orthogonalized (Gram-Schmidt inside every filter) *before*
+            they are rescaled, so that norms and orthogonality both hold exactly. A filter with
+            fewer weights than directions has no room for this: the further directions are made
+            orthogonal over its whole tensor and get the norm of the tensor. Zero filters stay zero.
+        select: Name patterns such as ``"*lora*"`` or ``["layer3.*", "fc.*"]`` of the tensors that
+            move; None for all.
+        seed: The seed of the random numbers. Each tensor has its own stream, so the same name gets
+            the same numbers in any selection of parameters.
 
     Returns:
-        ``count`` Params on the device and in the dtype of ``params``; integer entries are zero, and
-        so are buffers that are no statistics, such as rotary frequencies.
+        ``count`` Params on the device and in the dtype of ``params``. Integer entries are zero, and
+        so are buffers that are not statistics, such as rotary frequencies.
 
     Raises:
-        DirectionError: for an unknown ``normalize`` or ``ignore``, or a count below 1.
-        ParamsError: when ``select`` matches no name, or only names that ``ignore`` holds still.
+        DirectionError: For an unknown ``normalize`` or ``ignore``, or a count below 1.
+        ParamsError: When ``select`` matches no name, or only names that ``ignore`` excludes.
+
+    Source: Li et al. 2018, arXiv 1712.09913, section 4.
 
     Example:
         >>> from torch import nn
@@ -77,74 +81,86 @@ def random(
     """
     check_choices(count, normalize, ignore)
     known = wrap(params)
-    moved = moving(known, ignore, select)
-    columns: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    moving = find_moving(known, ignore, select)
+    directions: list[dict[str, Tensor]] = [{} for _ in range(count)]
     for name, tensor in known.items():
         layout = known.layout(name)
-        if name not in moved:
-            drawn = [torch.zeros_like(tensor, requires_grad=False) for _ in range(count)]
+        if name not in moving:
+            tensors = [torch.zeros_like(tensor, requires_grad=False) for _ in range(count)]
         else:
-            draws = torch.stack([standard_normal(seed, k, name, tensor) for k in range(count)])
+            draws = torch.stack([draw_normal(seed, k, name, tensor) for k in range(count)])
             make = _along_vector if layout.vector else _along_filters
-            drawn = make(draws, tensor.detach().double().cpu(), layout, normalize, orthogonal)
-        for column, direction in zip(columns, drawn, strict=True):
-            column[name] = direction.to(tensor)
-    return [like(known, column) for column in columns]
+            tensors = make(draws, tensor.detach().double().cpu(), layout, normalize, orthogonal)
+        for direction, drawn in zip(directions, tensors, strict=True):
+            direction[name] = drawn.to(tensor)
+    return [like(known, direction) for direction in directions]
 
 
 def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Params:
-    """Return the direction from ``a`` to ``b``, that is b - a: 0 is ``a`` and 1 is ``b``.
+    """Return the direction b - a from ``a`` (coordinate 0) to ``b`` (coordinate 1).
 
     Two directions from one model to two others span the plane through all three.
 
     Raises:
-        ParamsError: when the two do not have the same names and shapes.
+        ParamsError: When names or shapes of the two differ.
     """
     check_like(b, a, "b")
-    moved = {n: (b[n].to(t) - t).detach() if t.is_floating_point() else t * 0 for n, t in a.items()}
-    return like(wrap(a), moved)
+    steps = {n: (b[n].to(t) - t).detach() if t.is_floating_point() else t * 0 for n, t in a.items()}
+    return like(wrap(a), steps)
 
 
 def from_vectors(params: Mapping[str, Tensor], vectors: Tensor | Sequence[Tensor]) -> list[Params]:
-    """Return directions from flat vectors, shape (d, p), in the order of ``params``.
+    """Return directions from flat vectors, in the order of ``params``.
+
+    Args:
+        params: The point at which the directions start, with p parameters.
+        vectors: The vectors, shape (d, p).
 
     Raises:
-        ParamsError: when a vector has not one entry a parameter.
+        ParamsError: When the length of a vector is not the number of parameters.
     """
     return [unflatten(vector, params) for vector in vectors]
 
 
-def normalized(
+def rescale(
     direction: Mapping[str, Tensor],
     params: Mapping[str, Tensor],
     normalize: Normalize | None = "filter",
 ) -> Params:
-    """Return a direction rescaled to ``params`` as :func:`random` does; vectors stay as they are.
+    """Return a direction whose filters are rescaled as :func:`random` does; vectors stay the same.
+
+        d_f <- d_f |w_f| / |d_f|     for each filter f of at least two-dimensional tensors
+
+    Args:
+        direction: The direction.
+        params: The point at which it starts.
+        normalize: The normalization, as for :func:`random`.
 
     Raises:
-        DirectionError: for an unknown ``normalize``.
-        ParamsError: when direction and params do not fit.
+        DirectionError: For an unknown ``normalize``.
+        ParamsError: When names or shapes of direction and params differ.
     """
     check_choice("normalize", normalize, get_args(Normalize))
     check_like(direction, params, "direction")
     known = wrap(params)
-    scaled = {}
+    rescaled = {}
     for name, tensor in known.items():
-        layout, given = known.layout(name), direction[name]
-        if layout.vector or not given.is_floating_point():
-            scaled[name] = given.clone()
+        layout, original = known.layout(name), direction[name]
+        if layout.vector or not original.is_floating_point():
+            rescaled[name] = original.clone()
         else:
-            rows, weights = layout.rows(given.double()), layout.rows(tensor.detach().double())
+            rows, weights = layout.rows(original.double()), layout.rows(tensor.detach().double())
             weighted = rows * weights if normalize == "weight" else rows
-            scaled_rows = rescaled(weighted, weights, normalize)
-            scaled[name] = layout.from_rows(scaled_rows, tensor.shape).to(given)
-    return like(known, scaled)
+            rescaled_rows = rescale_rows(weighted, weights, normalize)
+            rescaled[name] = layout.from_rows(rescaled_rows, tensor.shape).to(original)
+    return like(known, rescaled)
 
 
 def _along_vector(
     draws: Tensor, tensor: Tensor, layout: Layout, normalize: Normalize | None, orthogonal: bool
 ) -> list[Tensor]:
-    del layout, normalize  # a vector goes along itself, whatever the norm
+    """Return directions of a vector: the first is the vector itself, for every normalization."""
+    del layout, normalize
     if not orthogonal:
         return [tensor.clone() for _ in draws]
     flat = draws.reshape(len(draws), 1, -1)
@@ -152,13 +168,14 @@ def _along_vector(
     room = min(len(draws), tensor.numel())
     _orthogonalize(flat[:room])
     flat[room:] = 0.0
-    scaled = unit(flat) * tensor.norm()
-    return list(scaled.reshape(draws.shape))
+    rescaled = to_unit_norm(flat) * tensor.norm()
+    return list(rescaled.reshape(draws.shape))
 
 
 def _along_filters(
     draws: Tensor, tensor: Tensor, layout: Layout, normalize: Normalize | None, orthogonal: bool
 ) -> list[Tensor]:
+    """Return directions of a tensor of filters, shape (f, w)."""
     weights = layout.rows(tensor)  # [f, w]
     rows = torch.stack([layout.rows(draw) for draw in draws])  # [d, f, w]
     if normalize == "weight":
@@ -166,38 +183,39 @@ def _along_filters(
     room = min(len(rows), weights.shape[1]) if orthogonal else len(rows)
     if orthogonal:
         _orthogonalize(rows[:room])
-    scaled = torch.stack([rescaled(r, weights, normalize) for r in rows])
+    rescaled = torch.stack([rescale_rows(r, weights, normalize) for r in rows])
     if room < len(rows):
-        _orthogonalize_tensors(scaled, rows, room, weights, normalize)
-    return [layout.from_rows(r, tensor.shape) for r in scaled]
+        _orthogonalize_tensors(rescaled, rows, room, weights, normalize)
+    return [layout.from_rows(r, tensor.shape) for r in rescaled]
 
 
 def _orthogonalize_tensors(
-    scaled: Tensor, rows: Tensor, room: int, weights: Tensor, normalize: Normalize | None
+    rescaled: Tensor, rows: Tensor, room: int, weights: Tensor, normalize: Normalize | None
 ) -> None:
-    """Make ``scaled[room:]`` orthogonal to all before it over the whole tensor, in place."""
+    """Make ``rescaled[room:]`` orthogonal to all before it over the whole tensor, in place."""
     filters = len(weights)
-    alive = weights.norm(dim=1, keepdim=True) > 0
-    for k in range(room, len(scaled)):
-        row = rows[k] * alive if normalize == "filter" else rows[k]
-        whole = torch.cat([scaled[:k], row.unsqueeze(0)]).reshape(k + 1, 1, -1)
-        _orthogonalize(whole, first=k)
-        target = {
+    nonzero = weights.norm(dim=1, keepdim=True) > 0
+    for k in range(room, len(rescaled)):
+        row = rows[k] * nonzero if normalize == "filter" else rows[k]
+        tensors = torch.cat([rescaled[:k], row.unsqueeze(0)]).reshape(k + 1, 1, -1)
+        _orthogonalize(tensors, first=k)
+        norms = {
             "filter": weights.norm(),
             "layer": weights.norm(),
             "dfilter": torch.tensor(float(filters) ** 0.5),
             "dlayer": torch.tensor(1.0),
         }
-        last = whole[k] if k < row.count_nonzero() else torch.zeros_like(whole[k])
-        if normalize in target:
-            last = unit(last) * target[normalize]
-        scaled[k] = last.reshape(rows[k].shape)
+        last = tensors[k] if k < row.count_nonzero() else torch.zeros_like(tensors[k])
+        if normalize in norms:
+            last = to_unit_norm(last) * norms[normalize]
+        rescaled[k] = last.reshape(rows[k].shape)
 
 
 def _orthogonalize(rows: Tensor, first: int = 1) -> None:
-    """Gram-Schmidt over the first axis of [d, f, w], filter by filter, in place.
+    """Orthogonalize over the first axis of [d, f, w], filter by filter, in place (Gram-Schmidt).
 
-    Two rounds: one leaves an error of the order of rounding times the angle between the rows.
+    Two rounds are needed: after one, the error is of the order of rounding / the angle between the
+    rows.
     """
     for j in range(first, len(rows)):
         for _ in range(2):
@@ -207,8 +225,15 @@ def _orthogonalize(rows: Tensor, first: int = 1) -> None:
                 rows[j] -= torch.where(length > 0, share, 0.0) * rows[i]
 
 
-def standard_normal(seed: int | str, index: int, name: str, tensor: Tensor) -> Tensor:
-    """Return standard normal numbers, float64 on the CPU, of the stream (seed, index, name)."""
+def draw_normal(seed: int | str, index: int, name: str, tensor: Tensor) -> Tensor:
+    """Return standard normal numbers in the shape of a tensor, float64 on the CPU.
+
+    Args:
+        seed: The seed.
+        index: The number of the direction.
+        name: The name of the tensor; each (seed, index, name) has its own stream.
+        tensor: The tensor whose shape is used.
+    """
     key = hashlib.blake2b(f"{seed}/{index}/{name}".encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
     return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Scaling: what random directions move, and which size they give it.
+"""Normalization: which tensors a random direction moves, and the norms of its filters.
 
 Filter normalization: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein, *Visualizing the Loss
 Landscape of Neural Nets*, NeurIPS 2018, arXiv 1712.09913, section 4.
@@ -21,10 +21,10 @@ Ignore = Literal["biasbn"]
 
 
 def check_choices(count: int, normalize: str | None, ignore: str | None) -> None:
-    """Raise a sentence for directions that cannot be made.
+    """Check the arguments of random directions.
 
     Raises:
-        DirectionError: so.
+        DirectionError: For an unknown ``normalize`` or ``ignore``, or a count below 1.
     """
     check_choice("normalize", normalize, get_args(Normalize))
     check_choice("ignore", ignore, get_args(Ignore))
@@ -32,62 +32,71 @@ def check_choices(count: int, normalize: str | None, ignore: str | None) -> None
         raise DirectionError(f"count={count}; expected 1 or more directions.")
 
 
-def check_choice(what: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Raise a sentence unless a value is one of the choices, or None.
+def check_choice(argument: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Check that a value is one of the choices, or None.
 
     Raises:
-        DirectionError: so.
+        DirectionError: When it is not.
     """
     if value is not None and value not in choices:
         listed = ", ".join(repr(c) for c in choices)
-        raise DirectionError(f"{what}={value!r}; expected one of {listed} or None.")
+        raise DirectionError(f"{argument}={value!r}; expected one of {listed} or None.")
 
 
-def moving(params: Params, ignore: str | None, select: str | Sequence[str] | None) -> set[str]:
+def find_moving(params: Params, ignore: str | None, select: str | Sequence[str] | None) -> set[str]:
     """Return the names of the tensors that random directions move.
 
     Args:
-        params: the point that they start from.
-        ignore: "biasbn" leaves biases, norms and all other vectors out.
-        select: name patterns; None for all.
+        params: The point at which the directions start.
+        ignore: "biasbn" excludes biases, norms and all other vectors; None excludes nothing.
+        select: Name patterns; None for all names.
 
     Raises:
-        ParamsError: when ``select`` matches no name, or only names that are held still.
+        ParamsError: When ``select`` matches no name, or only names that do not move.
     """
-    chosen = params if select is None else params_.select(params, select)
-    found = {
+    candidates = params if select is None else params_.select(params, select)
+    moving = {
         name
-        for name, tensor in chosen.items()
+        for name, tensor in candidates.items()
         if tensor.is_floating_point()
         and not params.layout(name).constant
         and not (params.layout(name).vector and ignore == "biasbn")
     }
-    if not found:
+    if not moving:
         raise ParamsError(
-            f"random directions of {', '.join(list(chosen)[:4])} are zero: with ignore={ignore!r}"
-            " biases, norms and other vectors are held still, and integers and constants always:"
+            f"random directions of {', '.join(list(candidates)[:4])} are zero: ignore={ignore!r}"
+            " does not move biases, norms and other vectors, and integers and constants never move:"
             " pass ignore=None, or select= other names."
         )
-    return found
+    return moving
 
 
-def rescaled(rows: Tensor, weights: Tensor, normalize: str | None) -> Tensor:
-    """Give rows [f, w] the norms that ``normalize`` asks for; a zero row stays zero."""
+def rescale_rows(rows: Tensor, weights: Tensor, normalize: str | None) -> Tensor:
+    """Return the rows d, shape (f, w), rescaled to the norms of the weights; zero rows stay zero.
+
+    "filter": d_i |w_i| / |d_i| for each row i; "layer": d |w| / |d|; "dfilter": d_i / |d_i|;
+    "dlayer": d / |d|; anything else: d.
+
+    Args:
+        rows: The filters of a direction, shape (f, w).
+        weights: The filters of the point, shape (f, w).
+        normalize: The normalization.
+    """
     match normalize:
         case "filter":
             sizes: Tensor = weights.norm(dim=1, keepdim=True)
-            return sizes * unit(rows)
+            return sizes * to_unit_norm(rows)
         case "layer":
             size: Tensor = weights.norm()
-            return size * unit(rows.reshape(1, -1)).reshape(rows.shape)
+            return size * to_unit_norm(rows.reshape(1, -1)).reshape(rows.shape)
         case "dfilter":
-            return unit(rows)
+            return to_unit_norm(rows)
         case "dlayer":
-            return unit(rows.reshape(1, -1)).reshape(rows.shape)
+            return to_unit_norm(rows.reshape(1, -1)).reshape(rows.shape)
     return rows
 
 
-def unit(rows: Tensor) -> Tensor:
-    """Return rows [..., w] divided by their norms; a zero row stays zero."""
+def to_unit_norm(rows: Tensor) -> Tensor:
+    """Return the rows, shape (..., w), divided by their norms; zero rows stay zero."""
     norms = rows.norm(dim=-1, keepdim=True)
     return torch.where(norms > 0, rows / norms, 0.0)

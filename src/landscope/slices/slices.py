@@ -1,6 +1,6 @@
 """Slices: low-dimensional sets of parameters, addressed by coordinates.
 
-Line(center, d)             center + x d
+Line(center, dx)            center + x dx
 Plane(center, dx, dy)       center + x dx + y dy
 Volume(center, dx, dy, dz)  center + x dx + y dy + z dz
 """
@@ -8,6 +8,7 @@ Volume(center, dx, dy, dz)  center + x dx + y dy + z dz
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, final
@@ -20,48 +21,52 @@ from landscope.params import Params, check_like, dot, like, norm, wrap
 from landscope.slices.seeded_directions import Seeded
 
 Direction = Params | Seeded
-"""Stored, or drawn again from its seed."""
+"""A direction in parameter space: stored tensors, or tensors that are drawn from a seed."""
+
+_SINGULAR = 1e-12  # smallest eigenvalue of the cosines, and relative cutoff of the pseudoinverse
 
 
 class Slice(Protocol):
-    """What a scan needs to know of a slice."""
+    """Everything that the library reads of a slice."""
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the axes, e.g. ("x", "y")."""
+        """The names of the axes, e.g. ("x", "y")."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the axes in pictures, one per axis, or () for the default ones."""
         ...
 
     @property
     def parts(self) -> Mapping[str, Direction]:
-        """The tensors that define the slice, by role: what a run keeps and fingerprints."""
+        """The tensors that define the slice, by role: a run stores and fingerprints them."""
         ...
 
     def at(self, coordinates: Sequence[float]) -> Params:
-        """Return the parameters at the coordinates, one number an axis."""
+        """Return the parameters at the coordinates, one number per axis."""
         ...
 
     def project(self, params: Mapping[str, Tensor]) -> tuple[tuple[float, ...], float]:
-        """Return the nearest coordinates and the distance off the slice."""
+        """Return the coordinates of the nearest point of the slice, and the distance from it."""
         ...
 
 
-class Affine:
-    """center + sum of coordinate x direction: what Line, Plane and Volume share.
-
-    Not for use by itself: a Line, a Plane and a Volume say how many directions there are.
-    """
+class Affine(ABC):
+    """The slice center + sum over axes of coordinate x direction, such as a Line or a Plane."""
 
     center: Params
     labels: tuple[str, ...]
 
     @property
+    @abstractmethod
     def directions(self) -> tuple[Direction, ...]:
         """The directions, in the order of the axes."""
-        raise NotImplementedError
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the axes."""
+        """The names of the axes."""
         return ("x", "y", "z")[: len(self.directions)]
 
     @property
@@ -70,52 +75,55 @@ class Affine:
         return {"center": self.center, **dict(zip(self.dims, self.directions, strict=True))}
 
     def at(self, coordinates: Sequence[float], out: Params | None = None) -> Params:
-        """Return center + sum of coordinate x direction, new tensors but for integer entries.
+        """Return center + sum of coordinate x direction, as new tensors except for integer entries.
 
         Args:
-            coordinates: one number an axis; a bare number is taken for a line.
-            out: what an earlier call returned, to be written over: no memory is taken.
+            coordinates: One number per axis; a bare number is accepted for a line.
+            out: The result of an earlier call, to be overwritten: no memory is allocated.
 
         Raises:
-            SliceError: when there are not as many coordinates as axes.
+            SliceError: When the number of coordinates is not the number of axes.
 
-        Cost: one pass over the parameters an axis; coordinates that are 0 cost nothing, so the
-        center is returned exactly.
+        Cost: One pass over the parameters for each axis. Coordinates that are 0 cost nothing, so
+        the center is returned exactly.
         """
-        steps = self.steps(coordinates)
+        steps = self.check_coordinates(coordinates)
         if out is None:
             out = like(self.center, {n: t.detach().clone() if t.is_floating_point() else t
                                      for n, t in self.center.items()})  # fmt: skip
-            written = self._moving(out)
+            tensors = self._moving(out)
         else:
-            written = self._moving(out)
-            torch._foreach_copy_(written, self._moving(self.center))
+            tensors = self._moving(out)
+            torch._foreach_copy_(tensors, self._moving(self.center))
         for step, direction in zip(steps, self.directions, strict=True):
             if step == 0.0:
                 continue
             if isinstance(direction, Seeded):  # one tensor at a time is in memory
-                for name in direction.moved:
+                for name in direction.moving:
                     out[name].add_(direction[name], alpha=step)
             else:
-                torch._foreach_add_(written, self._moving(direction), alpha=step)
+                torch._foreach_add_(tensors, self._moving(direction), alpha=step)
         return out
 
     def _moving(self, params: Params) -> list[Tensor]:
+        """Return the floating-point tensors, which move along the slice."""
         return [params[n] for n, t in self.center.items() if t.is_floating_point()]
 
     def project(self, params: Mapping[str, Tensor]) -> tuple[tuple[float, ...], float]:
-        """Return the least-squares coordinates of a point and its distance off the slice.
+        """Return the least-squares coordinates of a point, and its distance off the slice.
+
+            coordinates = argmin over c of |params - center - sum over axes of c x direction|
 
         Args:
-            params: a point with the names and shapes of the center.
+            params: A point with the names and shapes of the center.
 
         Returns:
-            (coordinates, residual): one number an axis, and the Euclidean distance from the
-            point to the slice. Directions need not be orthogonal; where they are linearly
-            dependent the coordinates of least norm are returned.
+            (coordinates, residual): one number per axis, and the Euclidean distance from the point
+            to the slice. Directions need not be orthogonal; where they are linearly dependent, the
+            coordinates of least norm are returned.
 
         Raises:
-            ParamsError: when the point does not fit the center.
+            ParamsError: When the point does not fit the center.
         """
         check_like(params, self.center, "params")
         offset = {
@@ -124,40 +132,39 @@ class Affine:
             if t.is_floating_point()
         }
         gram = torch.tensor(
-            [[dot(_only(a, offset), b) for b in self.directions] for a in self.directions],
+            [[dot(_select(a, offset), b) for b in self.directions] for a in self.directions],
             dtype=torch.float64,
         )
-        right = torch.tensor([dot(offset, d) for d in self.directions], dtype=torch.float64)
-        found = _solve(gram, right)
-        steps = tuple(float(c) for c in found)
-        left = {
+        products = torch.tensor([dot(offset, d) for d in self.directions], dtype=torch.float64)
+        steps = tuple(float(c) for c in _solve(gram, products))
+        residual = {
             n: t - sum(c * d[n].double() for c, d in zip(steps, self.directions, strict=True))
             for n, t in offset.items()
         }
-        return steps, norm(left)
+        return steps, norm(residual)
 
-    def steps(self, coordinates: Sequence[float]) -> tuple[float, ...]:
-        """Return the coordinates as numbers, one an axis.
+    def check_coordinates(self, coordinates: Sequence[float]) -> tuple[float, ...]:
+        """Return the coordinates as numbers, one per axis.
 
         Raises:
-            SliceError: when there are not as many as axes.
+            SliceError: When there are more or fewer than axes.
         """
         given = coordinates if isinstance(coordinates, Iterable) else (coordinates,)
         steps = tuple(float(c) for c in given)
         if len(steps) != len(self.directions):
             raise SliceError(
                 f"coordinates={steps} has {len(steps)} numbers; this {type(self).__name__.lower()}"
-                f" has the axes {self.dims}: pass one number an axis."
+                f" has the axes {self.dims}: pass one number for each axis."
             )
         return steps
 
     def _check(self) -> None:
         for dim, direction in zip(self.dims, self.directions, strict=True):
-            if isinstance(direction, Seeded):  # finite, or it would not have been made
+            if isinstance(direction, Seeded):  # seeded() has checked that it is finite
                 direction.check(self.center, f"direction {dim}")
                 continue
             check_like(direction, self.center, f"direction {dim}")
-            if not all(math.isfinite(v) for v in [norm(direction)]):
+            if not math.isfinite(norm(direction)):
                 raise SliceError(
                     f"direction {dim} holds NaN or infinity; a slice needs finite directions."
                 )
@@ -168,57 +175,65 @@ class Affine:
             )
 
 
-def _settle(slice_: Affine, names: Sequence[str]) -> None:
-    """Turn plain dicts into Params and check that they fit."""
+def _wrap_and_check(slice_: Affine, names: Sequence[str]) -> None:
+    """Replace plain dicts by Params, in a slice that was just made, and check that they fit."""
     for name in names:
-        given = getattr(slice_, name)
-        if not isinstance(given, Seeded):
-            object.__setattr__(slice_, name, wrap(given))
+        part = getattr(slice_, name)
+        if not isinstance(part, Seeded):
+            object.__setattr__(slice_, name, wrap(part))
     slice_._check()
 
 
-def _solve(gram: Tensor, right: Tensor) -> Tensor:
+def _solve(gram: Tensor, products: Tensor) -> Tensor:
     """Solve for coordinates; lengths of the directions may differ by many orders of magnitude."""
     lengths = gram.diagonal().sqrt()
     cosines = gram / torch.outer(lengths, lengths)
-    found: Tensor
-    if lengths.min() > 0 and torch.linalg.eigvalsh(cosines)[0] > 1e-12:
-        found = torch.linalg.solve(cosines, right / lengths) / lengths
+    coordinates: Tensor
+    if lengths.min() > 0 and torch.linalg.eigvalsh(cosines)[0] > _SINGULAR:
+        coordinates = torch.linalg.solve(cosines, products / lengths) / lengths
     else:
-        found = torch.linalg.pinv(gram, hermitian=True, rtol=1e-12) @ right
-    return found
+        coordinates = torch.linalg.pinv(gram, hermitian=True, rtol=_SINGULAR) @ products
+    return coordinates
 
 
-def _only(params: Direction, names: Mapping[str, object]) -> dict[str, Tensor]:
-    return {n: params[n] for n in names}
+def _select(direction: Direction, names: Iterable[str]) -> dict[str, Tensor]:
+    return {n: direction[n] for n in names}
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Line(Affine):
-    """The line center + x d.
+    """The line center + x dx.
 
     Args:
-        center: where x = 0.
-        d: the direction; x counts in units of it.
-        labels: what the axis shows, for pictures.
+        center: The point at x = 0.
+        dx: The direction of x, of the length of one unit of x.
+        labels: The label of the axis in pictures.
 
     Raises:
-        ParamsError: when names or shapes differ.
-        SliceError: when the direction is not finite.
+        ParamsError: When names or shapes differ.
+        SliceError: When the direction is not finite.
+
+    Example:
+        >>> import torch, landscope as ls
+        >>> line = ls.Line({"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])})
+        >>> line.at((2.0,))["w"]
+        tensor([6., 8.])
+        >>> line.project({"w": torch.tensor([4.0, -3.0])})  # orthogonal to the line
+        ((0.0,), 5.0)
     """
 
     center: Params
-    d: Direction
+    dx: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        _settle(self, ("center", "d"))
+        _wrap_and_check(self, ("center", "dx"))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
-        """The one direction."""
-        return (self.d,)
+        """The direction."""
+        return (self.dx,)
 
 
 @final
@@ -227,14 +242,14 @@ class Plane(Affine):
     """The plane center + x dx + y dy.
 
     Args:
-        center: where x = y = 0.
-        dx: the direction of x.
-        dy: the direction of y; it may be ``dx`` itself.
-        labels: what the axes show, for pictures.
+        center: The point at x = y = 0.
+        dx: The direction of x, of the length of one unit of x.
+        dy: The direction of y; it may be ``dx`` itself.
+        labels: The labels of the axes in pictures.
 
     Raises:
-        ParamsError: when names or shapes differ.
-        SliceError: when a direction is not finite.
+        ParamsError: When names or shapes differ.
+        SliceError: When a direction is not finite.
     """
 
     center: Params
@@ -243,7 +258,7 @@ class Plane(Affine):
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        _settle(self, ("center", "dx", "dy"))
+        _wrap_and_check(self, ("center", "dx", "dy"))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
@@ -257,15 +272,15 @@ class Volume(Affine):
     """The volume center + x dx + y dy + z dz.
 
     Args:
-        center: where x = y = z = 0.
-        dx: the direction of x.
-        dy: the direction of y.
-        dz: the direction of z.
-        labels: what the axes show, for pictures.
+        center: The point at x = y = z = 0.
+        dx: The direction of x, of the length of one unit of x.
+        dy: The direction of y.
+        dz: The direction of z.
+        labels: The labels of the axes in pictures.
 
     Raises:
-        ParamsError: when names or shapes differ.
-        SliceError: when a direction is not finite.
+        ParamsError: When names or shapes differ.
+        SliceError: When a direction is not finite.
     """
 
     center: Params
@@ -275,7 +290,7 @@ class Volume(Affine):
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        _settle(self, ("center", "dx", "dy", "dz"))
+        _wrap_and_check(self, ("center", "dx", "dy", "dz"))
 
     @property
     def directions(self) -> tuple[Direction, ...]:
