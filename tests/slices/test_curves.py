@@ -160,6 +160,7 @@ def test_nodes_come_to_the_dtype_of_the_first_and_keep_their_layouts() -> None:
     assert not found["weight"].requires_grad
     assert found.layouts == here.layouts
     torch.testing.assert_close(found["weight"], (model.weight + 0.5).detach())
+    assert {t.dtype for node in curve.nodes for t in node.values()} == {torch.float32}
     assert curve.nodes[0]["weight"].data_ptr() == model.weight.data_ptr()  # no copy
 
 
@@ -173,6 +174,14 @@ def test_projection_takes_back_the_coordinate_of_a_point_of_the_curve(
     found, residual = curve.project(curve.at((t,)))
     assert found == pytest.approx((t,), abs=1e-12)
     assert residual == pytest.approx(0.0, abs=1e-11)
+
+
+@pytest.mark.parametrize("offset", [-1e-9, 0.0, 1e-9])
+@pytest.mark.parametrize("node", [1, 2])
+def test_projection_tells_a_node_from_its_neighborhood(node: int, offset: float) -> None:
+    curve = Curve([point(k) for k in range(4)], "polyline")
+    (found,), _ = curve.project(curve.at((node / 3 + offset,)))
+    assert found == pytest.approx(node / 3 + offset, abs=1e-13)
 
 
 @each_kind
