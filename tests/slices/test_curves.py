@@ -186,6 +186,28 @@ def test_projection_tells_a_node_from_its_neighborhood(node: int, offset: float)
 
 @each_kind
 @each_count
+def test_projection_of_the_ends_stays_on_the_curve(kind: Any, count: int) -> None:
+    for seed in range(100):
+        curve = Curve([point(100 * seed + k) for k in range(count)], kind)
+        for end in (0.0, 1.0):
+            (found,), _ = curve.project(curve.at((end,)))
+            assert 0.0 <= found <= 1.0
+            assert found == pytest.approx(end, abs=1e-12)
+
+
+@each_kind
+@each_count
+def test_a_straight_curve_is_projected_as_a_line(kind: Any, count: int) -> None:
+    last = count - 1.0
+    curve = Curve([vector(float(k), 0.0) for k in range(count)], kind)
+    for x in (*np.linspace(0.0, last, 23), 1e-9, last - 1e-9, 1.0 - 1e-9, last / 2 + 1e-9):
+        (found,), residual = curve.project(vector(x, 5.0))
+        assert found == pytest.approx(x / last, abs=1e-14)
+        assert residual == pytest.approx(5.0, rel=1e-14)
+
+
+@each_kind
+@each_count
 @pytest.mark.parametrize("seed", range(5))
 def test_projection_finds_the_nearest_of_all_points(kind: Any, count: int, seed: int) -> None:
     curve = Curve([point(100 * seed + k) for k in range(count)], kind)

@@ -20,7 +20,7 @@ from landscope.objective.nested import count_rows, iter_tensors
 from landscope.objective.objective import Objective
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
-from landscope.slices.curves import check_axes, default_span
+from landscope.slices.curves import default_span
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def estimate(
     engine = Local() if engine is None else engine
     anywhere = [span] * len(slice.dims)  # a span that is not known yet costs nothing
     axes = sampler.with_span(lambda: anywhere).axes(slice.dims)
-    check_axes(slice, axes)
     shape = tuple(len(axis) for axis in axes)
     cells = math.prod(shape)
     points = sampler.expected_points(shape)
