@@ -14,7 +14,7 @@ import numpy as np
 
 import landscope as ls
 from benchmarks.common import Case, enlarged, peak_memory, plain_losses, write
-from landscope.engines.job import Job, probes
+from landscope.engines.job import Job, choose_probes
 from landscope.engines.local import Local
 from landscope.zoo import digits
 
@@ -69,9 +69,9 @@ def measure(case: Case) -> dict[str, Any]:
 
 def exact(objective: ls.Objective, plane: ls.Plane, at: list[tuple[float, float]]) -> np.ndarray:
     found = np.zeros(len(at))
-    job = Job(objective, plane, points=2601, probes=probes(GRID.axes(plane.dims)))
-    with Local().open(job) as team:
-        for results in team.run(enumerate(at)):
+    job = Job(objective, plane, points=2601, probes=choose_probes(GRID.axes(plane.dims)))
+    with Local().open(job) as pool:
+        for results in pool.run(enumerate(at)):
             for result in results:
                 found[result.point] = result.values["loss"]
     return found

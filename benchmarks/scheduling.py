@@ -6,7 +6,7 @@
     python benchmarks/scheduling.py ray        this machine, two workers, against local threads
 
 Rows of the simulation come in pairs: points that do not say how many are to come, and that do.
-The simulation drives the dispatcher that the executor and Ray engines use. Its workers are events
+The simulation drives the scheduler that the executor and Ray engines use. Its workers are events
 on a clock; its driver spends, for each chunk, the time that this very loop takes, or a longer one
 that a cluster may take (measured here by the third part).
 """
@@ -32,9 +32,9 @@ import landscope as ls
 from landscope.engines.executor import Executor
 from landscope.engines.job import Engine, Job, Point, Result
 from landscope.engines.local import Local
+from landscope.engines.plan import Plan
 from landscope.engines.ray import Ray
-from landscope.engines.scheduling import Chunk, Dispatcher
-from landscope.engines.tuning import Plan
+from landscope.engines.scheduling import Chunk, Scheduler
 from landscope.zoo import CATALOG, digits
 
 WORKERS, POINTS, SECONDS = 1000, 1_000_000, 0.05
@@ -65,7 +65,7 @@ def simulate(workers: int, count: int, seconds: float, driver: float, known: boo
     """
     draw = random.Random(0)
     points = Points(count) if known else iter(Points(count))
-    dispatcher = Dispatcher(points, workers)
+    scheduler = Scheduler(points, workers)
     flying: list[tuple[float, int, Chunk, float]] = []  # when it ends, its worker, points, seconds
     free_at = [0.0] * workers  # when a worker has done all that it has
     held = [0] * workers  # chunks
@@ -76,7 +76,7 @@ def simulate(workers: int, count: int, seconds: float, driver: float, known: boo
         began = time.perf_counter()
         while asked:
             at, worker = asked.pop()
-            while held[worker] < dispatcher.ahead and (chunk := dispatcher.next_chunk()):
+            while held[worker] < scheduler.prefetch and (chunk := scheduler.next_chunk()):
                 now = max(now, at) + driver
                 took = sum(seconds * draw.uniform(0.8, 1.2) for _ in chunk)
                 free_at[worker] = max(free_at[worker], now) + took
@@ -87,13 +87,13 @@ def simulate(workers: int, count: int, seconds: float, driver: float, known: boo
         if not flying:
             break
         at, worker, chunk, took = heapq.heappop(flying)
-        dispatcher.done(chunk, took)
+        scheduler.complete(chunk, took)
         held[worker] -= 1
         asked.append((at, worker))
         step = time.perf_counter() - began
         spent += step
         now = max(now, at) + step
-    assert dispatcher.finished
+    assert scheduler.finished
     wall = max(free_at)
     lost = wall / (work / workers) - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -155,11 +155,11 @@ def compare(name: str, engines: tuple[Engine, ...], job: Job, points: list[Point
     for _ in range(3):
         for engine in engines:
             began = time.perf_counter()
-            with engine.open(job) as team:
-                for _results in team.run([(k, points[k][1]) for k in range(8)]):
+            with engine.open(job) as pool:
+                for _results in pool.run([(k, points[k][1]) for k in range(8)]):
                     pass  # every worker has opened the job now
                 start = time.perf_counter()
-                found = [result for results in team.run(points) for result in results]
+                found = [result for results in pool.run(points) for result in results]
                 end = time.perf_counter()
             busy = sum(result.seconds for result in found) / 2
             values.append({result.point: result.values["loss"] for result in found})

@@ -26,7 +26,7 @@ from benchmarks.common import (
     resnet20_32,
     write,
 )
-from landscope.engines.job import Job, probes
+from landscope.engines.job import Job, choose_probes
 from landscope.engines.local import Local
 from landscope.params import norm
 
@@ -55,7 +55,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
     objective = case.objective
     plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
     assert norm(plane.dx) > 0
-    job = Job(objective, plane, points=2601, probes=probes(GRID.axes(plane.dims)))
+    job = Job(objective, plane, points=2601, probes=choose_probes(GRID.axes(plane.dims)))
     with Local().open(job):
         pass  # the plan is found before the clocks run
     cost = ls.estimate(objective, plane, GRID)
@@ -118,11 +118,11 @@ def interleaved(
 
 def ours(job: Job, count: int) -> float:
     """Return the seconds of some points, the weights written and the losses read included."""
-    with Local().open(job) as team:
-        list(team.run([(k, job.probes[0]) for k in range(team.size)]))
+    with Local().open(job) as pool:
+        list(pool.run([(k, job.probes[0]) for k in range(pool.size)]))
         at = [(k, (0.05 * (k % 8), -0.04 * (k % 8))) for k in range(count)]
         began = time.perf_counter()
-        list(team.run(at))
+        list(pool.run(at))
         return time.perf_counter() - began
 
 
@@ -156,9 +156,9 @@ def exact(case: Case, objective: ls.Objective, plane: ls.Plane) -> np.ndarray:
     (axis, _), found = GRID.axes(plane.dims), np.full((51, 51), np.nan)
     cells = np.random.default_rng(0).choice(2601, 300, replace=False)
     at = [(int(k), (float(axis[k % 51]), float(axis[k // 51]))) for k in cells]
-    job = Job(objective, plane, points=2601, probes=probes(GRID.axes(plane.dims)))
-    with Local().open(job) as team:
-        for results in team.run(at):
+    job = Job(objective, plane, points=2601, probes=choose_probes(GRID.axes(plane.dims)))
+    with Local().open(job) as pool:
+        for results in pool.run(at):
             for result in results:
                 found.flat[result.point] = np.log(result.values["loss"])
     return found

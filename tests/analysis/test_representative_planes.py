@@ -22,7 +22,7 @@ import landscope as ls
 from landscope import directions, params
 from landscope.analysis.representative_planes import Representativeness, _on_plane, shares
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import DeterminismError, LandscopeError, ParamsError
 from landscope.params import Params, flatten
 from landscope.progress import Progress

@@ -11,7 +11,7 @@ from landscope.cli import recorded_scan
 from landscope.cli.recorded_scan import run_scan
 from landscope.cli.run_folder import read_metadata
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from tests import cases
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import NumericsError, ObjectiveError
 from landscope.params import Params
 from landscope.progress import Progress

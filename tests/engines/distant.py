@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines.job import Engine, Job, Point, Result, Team
+from landscope.engines.job import Engine, Job, Point, Result, WorkerPool
 from landscope.engines.local import Local
-from landscope.engines.serialization import Parcel
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
+from landscope.engines.serialization import Payload
 from landscope.params import Params
 from tests import cases
 
@@ -33,15 +33,15 @@ def steepness(objective: ls.Objective, params: Params) -> dict[str, float]:
 
 
 def found(
-    engine: Engine, given: Job, points: Sequence[Point] = POINTS, *, terms: bool = False
+    engine: Engine, given: Job, points: Sequence[Point] = POINTS, *, per_sample: bool = False
 ) -> dict[int, Result]:
-    with engine.open(given) as team:
-        return {r.point: r for rs in team.run(points, terms=terms) for r in rs}
+    with engine.open(given) as pool:
+        return {r.point: r for rs in pool.run(points, per_sample=per_sample) for r in rs}
 
 
-def gathered(team: Team, points: Sequence[Point], known: list[int]) -> None:
+def gathered(pool: WorkerPool, points: Sequence[Point], known: list[int]) -> None:
     """Run points and note which come out, until something fails."""
-    for results in team.run(points):
+    for results in pool.run(points):
         known += [result.point for result in results]
 
 
@@ -50,8 +50,8 @@ def check_equal(one: dict[int, Result], other: dict[int, Result]) -> None:
     assert sorted(one) == sorted(other)
     for index, result in one.items():
         assert result.values == other[index].values
-        if result.terms is not None or other[index].terms is not None:
-            assert torch.equal(result.terms, other[index].terms)
+        if result.per_sample is not None or other[index].per_sample is not None:
+            assert torch.equal(result.per_sample, other[index].per_sample)
 
 
 class Slow:
@@ -83,14 +83,14 @@ class Fragile:
 class Stillborn:
     """An actor of Ray's that does not live to begin."""
 
-    def receive(self, parcel: Parcel) -> None:
+    def receive(self, parcel: Payload) -> None:
         os._exit(1)
 
 
 class Odd:
     """An actor of Ray's that fails, rather than die."""
 
-    def receive(self, parcel: Parcel) -> None:
+    def receive(self, parcel: Payload) -> None:
         raise ZeroDivisionError("odd")
 
 

@@ -22,10 +22,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import landscope as ls
-from landscope.engines.chains import Chain, coordinates, ordered, path
+from landscope.engines.chains import WarmStartEvaluator, find_chain, locate, sort_by_chain
 from landscope.engines.job import Job
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained
 from landscope.params import Params, norm
@@ -84,7 +84,7 @@ def test_each_point_follows_the_nearest_one_of_the_next_coarser_grid(
     shape: tuple[int, ...], where: float
 ) -> None:
     index = min(int(where * np.prod(shape)), int(np.prod(shape)) - 1)
-    found = path(index, shape)
+    found = find_chain(index, shape)
     assert found[-1] == index
     assert steps_of(found[0], shape) == [0] * len(shape)
     assert len(found) <= np.log2(max(shape)) + 2
@@ -107,35 +107,39 @@ def test_in_order_every_point_comes_after_the_one_that_it_follows(
 ) -> None:
     total = int(np.prod(shape))
     chosen = random.Random(seed).sample(range(total), min(max(int(share * total), 1), 400))
-    found = ordered(chosen, shape)
+    found = sort_by_chain(chosen, shape)
     assert sorted(found) == sorted(chosen)
     places = {index: k for k, index in enumerate(found)}
     for index in chosen:
-        for before in path(index, shape)[:-1]:
+        for before in find_chain(index, shape)[:-1]:
             if before in places:
                 assert places[before] < places[index]
 
 
 def test_coordinates_are_those_of_the_grid_x_running_fastest() -> None:
     axes = ls.Grid((4, 3), ((0, 3), (-1, 1))).axes(("x", "y"))
-    assert [coordinates(k, axes) for k in (0, 1, 4, 11)] == [(0, -1), (1, -1), (0, 0), (3, 1)]
+    assert [locate(k, axes) for k in (0, 1, 4, 11)] == [(0, -1), (1, -1), (0, 0), (3, 1)]
 
 
-def line_chain(points: int) -> tuple[Chain, Counting, Objective]:
+def line_chain(points: int) -> tuple[WarmStartEvaluator, Counting, Objective]:
     """The chain over a line on which a parameter is its coordinate, which is its index."""
     job = distant.line_job(distant.Fragile(np.inf))
     counting = Counting()
-    return Chain(counting, job.slice, (np.arange(float(points)),)), counting, job.objective
+    return (
+        WarmStartEvaluator(counting, job.slice, (np.arange(float(points)),)),
+        counting,
+        job.objective,
+    )
 
 
 @pytest.mark.parametrize("points", [1, 2, 51, 1001])
 def test_in_order_no_point_is_measured_twice(points: int) -> None:
     chain, counting, objective = line_chain(points)
-    for index in ordered(range(points), (points,)):
+    for index in sort_by_chain(range(points), (points,)):
         assert chain.values(objective, index) == {"place": float(index)}
     assert len(counting.calls) == points
     for place, state in counting.calls:
-        way = path(int(place), (points,))
+        way = find_chain(int(place), (points,))
         assert state == (way[-2] if len(way) > 1 else None)
 
 
@@ -147,10 +151,10 @@ def test_in_order_no_point_of_a_plane_is_measured_twice(shape: tuple[int, int]) 
     other = Params({n: t * 0 + 1000 for n, t in objective.center.items()})
     counting = Counting()
     axes = [np.arange(float(n)) for n in shape]
-    chain = Chain(counting, ls.Plane(still, step, other), axes)
+    chain = WarmStartEvaluator(counting, ls.Plane(still, step, other), axes)
     chosen = [k for k in range(shape[0] * shape[1]) if k % shape[0] > 0.9 * shape[0]]
-    chosen += [k for index in chosen for k in path(index, shape)]
-    for index in ordered(set(chosen), shape):
+    chosen += [k for index in chosen for k in find_chain(index, shape)]
+    for index in sort_by_chain(set(chosen), shape):
         chain.values(objective, index)
     assert len(counting.calls) == len(set(chosen))
 
@@ -169,7 +173,7 @@ def test_the_memory_of_a_chain_is_bounded() -> None:
     chain, counting, objective = line_chain(4001)
     for index in range(0, 4001, 7):
         chain.values(objective, index)
-        assert len(chain.found) <= np.log2(4001) + 2
+        assert len(chain.states) <= np.log2(4001) + 2
     assert len(counting.calls) <= 4001 / 7 * (np.log2(4001) + 2)
 
 
@@ -216,8 +220,8 @@ def test_values_are_those_of_a_recursion_along_the_path(
     plane, axes = cases.plane(objective), GRID.axes(("x", "y"))
     for index, values in serial.items():
         expected = 0.0
-        for step in path(index, (5, 6)):
-            expected = 0.7 * expected + norm(plane.at(coordinates(step, axes)))
+        for step in find_chain(index, (5, 6)):
+            expected = 0.7 * expected + norm(plane.at(locate(step, axes)))
         assert values["trail"] == expected
 
 

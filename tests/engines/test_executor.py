@@ -17,9 +17,9 @@ import landscope as ls
 from landscope.engines import remote_worker
 from landscope.engines.executor import Executor
 from landscope.engines.job import Point
-from landscope.engines.remote_worker import Failure, Order
+from landscope.engines.plan import Plan
+from landscope.engines.remote_job import Failure, RemoteJob
 from landscope.engines.serialization import pack
-from landscope.engines.tuning import Plan
 from landscope.errors import EngineError, ObjectiveError
 from landscope.objective.torch_losses import as_loss
 from tests import cases
@@ -48,9 +48,9 @@ def test_one_worker_gives_what_two_give(pool: ProcessPoolExecutor) -> None:
 
 def test_single_terms_come_back(pool: ProcessPoolExecutor) -> None:
     points = distant.POINTS[:9]
-    serial = distant.found(distant.SERIAL, distant.job(), points, terms=True)
-    assert serial[0].terms.shape == (2, 19)
-    again = distant.found(Executor(pool), distant.job(), points, terms=True)
+    serial = distant.found(distant.SERIAL, distant.job(), points, per_sample=True)
+    assert serial[0].per_sample.shape == (2, 19)
+    again = distant.found(Executor(pool), distant.job(), points, per_sample=True)
     distant.check_equal(again, serial)
 
 
@@ -74,8 +74,8 @@ def test_a_plan_that_is_given_or_kept_is_followed(pool: ProcessPoolExecutor) -> 
     remembered = replace(distant.job(), plan=plan.dumps())
     for engine, job in (Executor(pool, plan=plan), distant.job()), (Executor(pool), remembered):
         distant.found(engine, job)
-        with engine.open(job) as team:
-            assert Plan.loads(team.plan) == expected
+        with engine.open(job) as worker_pool:
+            assert Plan.loads(worker_pool.plan) == expected
 
 
 def test_points_are_taken_as_they_are_needed(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_points_are_taken_as_they_are_needed(pool: ProcessPoolExecutor, tmp_path
             yield point
 
     job = distant.line_job(distant.Slow(tmp_path, 0.05))
-    with Executor(pool).open(job) as team:
-        run = team.run(points())
+    with Executor(pool).open(job) as worker_pool:
+        run = worker_pool.run(points())
         first = next(run)
         run.close()
         assert first
         assert len(asked) <= 2 * 2
-        later = {r.point for results in team.run(distant.along(3)) for r in results}
+        later = {r.point for results in worker_pool.run(distant.along(3)) for r in results}
     assert later == {0, 1, 2}, "a run that was given up leaves nothing behind"
 
 
@@ -102,9 +102,9 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
 ) -> None:
     job = distant.line_job(distant.Fragile(4.5))
     known: list[int] = []
-    with Executor(pool, chunk=6).open(job) as team:
+    with Executor(pool, chunk=6).open(job) as worker_pool:
         with pytest.raises(EngineError, match=r"at the point \(5\.0,\).* ZeroDivisionError") as got:
-            distant.gathered(team, distant.along(6), known)
+            distant.gathered(worker_pool, distant.along(6), known)
         assert sorted(known) == [0, 1, 2, 3, 4], "what was found before is given"
     assert "distant.py" in got.value.__notes__[0]
 
@@ -114,10 +114,10 @@ def test_an_error_of_landscope_stays_what_it_is(pool: ProcessPoolExecutor) -> No
     problem = replace(job.objective.problem, loss=as_loss(_text))
     job = replace(job, objective=ls.Objective.of(problem))
     with (
-        Executor(pool).open(job) as team,
+        Executor(pool).open(job) as worker_pool,
         pytest.raises(ObjectiveError, match=r"returned a str; expected a number"),
     ):
-        list(team.run(distant.along(1)))
+        list(worker_pool.run(distant.along(1)))
 
 
 def _text(outputs: object, targets: object) -> str:
@@ -130,10 +130,10 @@ def test_a_worker_that_dies_breaks_the_pool_and_is_a_sentence(tmp_path: Path) ->
     with ProcessPoolExecutor(1, SPAWN) as pool:
         engine = Executor(pool, threads=1, chunk=1)
         with (
-            engine.open(job) as team,
+            engine.open(job) as worker_pool,
             pytest.raises(EngineError, match=r"died, and with it the whole pool"),
         ):
-            distant.gathered(team, distant.along(50), known)
+            distant.gathered(worker_pool, distant.along(50), known)
         assert known == [0, 1, 2, 3, 4], "what was found before is given"
         with pytest.raises(EngineError, match=r"died, and with it"), engine.open(job):
             pass
@@ -152,8 +152,8 @@ def test_threads_of_a_forked_process_are_a_sentence_and_no_endless_wait() -> Non
 def test_a_worker_without_the_gpu_that_it_needs_is_a_sentence(
     pool: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    order = Order(pack(distant.job(), folder=tmp_path), device="cuda")
-    failure = pool.submit(remote_worker.prepare, order).result()
+    remote_job = RemoteJob(pack(distant.job(), folder=tmp_path), device="cuda")
+    failure = pool.submit(remote_worker.prepare, remote_job).result()
     assert isinstance(failure, Failure)
     with pytest.raises(EngineError, match=r"a worker has none: give workers GPUs"):
         failure.throw()
@@ -171,10 +171,10 @@ def test_memory_of_the_driver_does_not_grow_with_the_points(pool: ProcessPoolExe
 
     job = distant.line_job(distant.Fragile(math.inf))
     peaks = []
-    with Executor(pool).open(job) as team:
+    with Executor(pool).open(job) as worker_pool:
         for count in (500, 5000):
             tracemalloc.start()
-            for _ in team.run((k, (0.5,)) for k in range(count)):
+            for _ in worker_pool.run((k, (0.5,)) for k in range(count)):
                 pass
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()

@@ -134,7 +134,7 @@ def test_no_thread_moves_weights_after_an_interrupt(
 ) -> None:
     """The user presses Ctrl-C while threads move pieces, and again while they are put back."""
     left = list(range(presses))
-    add, read = seeded_directions.SeededBasis.add, in_place._Originals.read
+    add, read = seeded_directions.SeededBasis.add, in_place._Backup.read
 
     def pressed(wait: float) -> None:
         if left and left.pop() >= 0:
@@ -154,7 +154,7 @@ def test_no_thread_moves_weights_after_an_interrupt(
     objective = _objective(model, in_place=True)
     plane = _plane(objective)
     monkeypatch.setattr(seeded_directions.SeededBasis, "add", slow)
-    monkeypatch.setattr(in_place._Originals, "read", reading)
+    monkeypatch.setattr(in_place._Backup, "read", reading)
     with pytest.raises(KeyboardInterrupt):
         ls.scan(objective, plane, ls.Grid(2))
     assert not left
@@ -268,7 +268,7 @@ def test_a_slice_of_another_kind_is_refused(model: Model) -> None:
     objective = _objective(model, in_place=True)
     with (
         pytest.raises(SliceError, match="moves along a Line, a Plane or a Volume"),
-        in_place.displaced(model, objective.center, object()),  # type: ignore[arg-type] # on purpose
+        in_place.borrow_in_place(model, objective.center, object()),  # type: ignore[arg-type] # on purpose
     ):
         pass
 

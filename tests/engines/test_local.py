@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.engines.job import Job
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import EngineError
 from tests import cases
 
@@ -30,8 +30,8 @@ def _points(count: int) -> list[tuple[int, tuple[float, float]]]:
 
 
 def _found(objective: ls.Objective, plan: Plan, count: int = 12, **run: Any) -> dict[int, Any]:
-    with Local(plan=plan).open(_job(objective)) as team:
-        return {r.point: r for results in team.run(_points(count), **run) for r in results}
+    with Local(plan=plan).open(_job(objective)) as pool:
+        return {r.point: r for results in pool.run(_points(count), **run) for r in results}
 
 
 def test_two_workers_find_what_one_finds() -> None:
@@ -43,17 +43,17 @@ def test_two_workers_find_what_one_finds() -> None:
 
 def test_a_team_runs_several_times() -> None:
     objective = cases.CASES[0]().objective()
-    with Local(plan=TWO).open(_job(objective)) as team:
-        rounds = [[r.values for rs in team.run(_points(4)) for r in rs] for _ in range(3)]
-        assert team.size == 2
+    with Local(plan=TWO).open(_job(objective)) as pool:
+        rounds = [[r.values for rs in pool.run(_points(4)) for r in rs] for _ in range(3)]
+        assert pool.size == 2
     assert [sorted(map(str, r)) for r in rounds] == [sorted(map(str, rounds[0]))] * 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_terms_are_those_of_the_objective(workers: int) -> None:
     objective = cases.CASES[0]().objective()
-    result = _found(objective, Plan(workers=workers, threads=1), 1, terms=True)[0]
-    values, counts = result.terms
+    result = _found(objective, Plan(workers=workers, threads=1), 1, per_sample=True)[0]
+    values, counts = result.per_sample
     expected = objective.terms()
     assert counts.tolist() == [1.0] * len(expected)
     torch.testing.assert_close(values, expected)
@@ -67,18 +67,18 @@ def test_an_error_in_a_worker_arrives_and_ends_the_others(workers: int) -> None:
         raise ZeroDivisionError("in the middle")
 
     job = _job(objective, quantities=(fails,))
-    with Local(plan=Plan(workers=workers, threads=1)).open(job) as team:
+    with Local(plan=Plan(workers=workers, threads=1)).open(job) as pool:
         with pytest.raises(ZeroDivisionError, match="in the middle"):
-            list(team.run(_points(50)))
-        with pytest.raises(ZeroDivisionError):  # and the team is still there
-            list(team.run(_points(2)))
+            list(pool.run(_points(50)))
+        with pytest.raises(ZeroDivisionError):  # and the pool is still there
+            list(pool.run(_points(2)))
 
 
 def test_a_run_that_is_left_early_leaves_no_thread_behind() -> None:
     before = threading.active_count()
     objective = cases.CASES[0]().objective()
-    with Local(plan=TWO).open(_job(objective)) as team:
-        running = team.run((k, (0.0, 0.0)) for k in range(10**6))
+    with Local(plan=TWO).open(_job(objective)) as pool:
+        running = pool.run((k, (0.0, 0.0)) for k in range(10**6))
         next(running)
         running.close()
     assert threading.active_count() == before
@@ -92,8 +92,8 @@ def test_points_are_taken_as_workers_become_free() -> None:
             taken.append(k)
             yield k, (0.0, 0.0)
 
-    with Local(plan=TWO).open(_job(cases.CASES[0]().objective())) as team:
-        running = team.run(points())
+    with Local(plan=TWO).open(_job(cases.CASES[0]().objective())) as pool:
+        running = pool.run(points())
         next(running)
         running.close()
     assert len(taken) < 1000
@@ -116,9 +116,9 @@ def test_threads_are_as_before() -> None:
 
 def test_several_devices_have_a_worker_each() -> None:
     objective = cases.CASES[0]().objective()
-    with Local(plan=Plan(threads=1), devices=("cpu", "cpu")).open(_job(objective)) as team:
-        assert team.size == 2
-        found = {r.point: r.values for rs in team.run(_points(6)) for r in rs}
+    with Local(plan=Plan(threads=1), devices=("cpu", "cpu")).open(_job(objective)) as pool:
+        assert pool.size == 2
+        found = {r.point: r.values for rs in pool.run(_points(6)) for r in rs}
     assert found == {k: r.values for k, r in _found(objective, Plan(threads=1), 6).items()}
 
 
@@ -143,9 +143,9 @@ def test_batches_are_halved_when_memory_does_not_suffice() -> None:
     model = Greedy()
     objective = ls.Objective(model, nn.CrossEntropyLoss(), data, batch_size=40)
     job = _job(objective)
-    with Local(plan=Plan()).open(job) as team:
-        (found,) = next(team.run(_points(1)))
-        plan = Plan.loads(team.plan)
+    with Local(plan=Plan()).open(job) as pool:
+        (found,) = next(pool.run(_points(1)))
+        plan = Plan.loads(pool.plan)
     model.seen.clear()
     small = ls.Objective(model, nn.CrossEntropyLoss(), data, batch_size=5)
     assert found.values["loss"] == pytest.approx(small.loss(), rel=1e-6)
@@ -159,8 +159,8 @@ def test_batches_of_unequal_widths_are_halved_each_by_itself() -> None:
     ]
     model = Greedy()
     job = _job(ls.Objective(model, ls.losses.tokens(), data))
-    with Local(plan=Plan()).open(job) as team:
-        (found,) = next(team.run(_points(1)))
+    with Local(plan=Plan()).open(job) as pool:
+        (found,) = next(pool.run(_points(1)))
     assert model.seen[-7:] == [5, 5, 5, 4, 6, 6, 5]  # neighbors of one width are joined
     with torch.no_grad():
         each = [model(x) for inputs, _ in data for x in inputs.split(1)]
@@ -224,9 +224,9 @@ def test_memory_is_the_parameters_twice_and_does_not_grow_with_the_resolution(
     peaks = []
     for count in (8, 80):
         line = ls.Line(objective.center, d)
-        with Local(plan=Plan(workers=workers, threads=1)).open(Job(objective, line)) as team:
+        with Local(plan=Plan(workers=workers, threads=1)).open(Job(objective, line)) as pool:
             before, peak = _bytes(), 0
-            for _ in team.run((k, (k / count,)) for k in range(count)):
+            for _ in pool.run((k, (k / count,)) for k in range(count)):
                 peak = max(peak, _bytes() - before)
             peaks.append(peak)
     assert peaks[0] > 0.9 * size  # what is looked for is seen

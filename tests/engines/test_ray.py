@@ -18,9 +18,10 @@ import pytest
 
 import landscope as ls
 from landscope.engines.job import Result
-from landscope.engines.ray import Ray, _check_gpus
-from landscope.engines.serialization import Parcel, pack
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
+from landscope.engines.ray import Ray
+from landscope.engines.ray_connection import check_gpus
+from landscope.engines.serialization import Payload, pack
 from landscope.errors import EngineError
 from tests import cases
 from tests.engines import distant
@@ -50,7 +51,7 @@ def _cluster() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """A team of two that did its work and ended, looked at on the way."""
+    """A pool of two that did its work and ended, looked at on the way."""
 
     found: dict[int, Result]
     size: int
@@ -63,9 +64,9 @@ class Ran:
 def ran(_cluster: None) -> Ran:
     job = distant.job()
     before = cases.remembered(job.objective.model)
-    with Ray(workers=2).open(job) as team:
-        found = {r.point: r for rs in team.run(POINTS, terms=True) for r in rs}
-        size, busy = team.size, _comes_to(1.0)
+    with Ray(workers=2).open(job) as pool:
+        found = {r.point: r for rs in pool.run(POINTS, per_sample=True) for r in rs}
+        size, busy = pool.size, _comes_to(1.0)
     return Ran(found, size, busy, before, cases.remembered(job.objective.model))
 
 
@@ -81,11 +82,13 @@ def _comes_to(cpus: float) -> bool:
 def test_values_and_terms_equal_serial_ones_to_the_bit_and_nothing_of_the_user_is_changed(
     ran: Ran,
 ) -> None:
-    serial = distant.found(distant.SERIAL, distant.job(), POINTS, terms=True)
+    serial = distant.found(distant.SERIAL, distant.job(), POINTS, per_sample=True)
     assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
-    assert serial[0].terms.shape == (2, 19)
+    assert serial[0].per_sample.shape == (2, 19)
     distant.check_equal(ran.found, serial)
-    distant.check_equal(distant.found(Ray(workers=1), distant.job(), POINTS, terms=True), serial)
+    distant.check_equal(
+        distant.found(Ray(workers=1), distant.job(), POINTS, per_sample=True), serial
+    )
     assert ran.after == ran.before
 
 
@@ -130,20 +133,20 @@ def test_a_point_that_kills_every_worker_is_named() -> None:
     job = distant.line_job(distant.Fragile(4.5, deadly=True))
     known: list[int] = []
     with (
-        Ray(workers=1).open(job) as team,
+        Ray(workers=1).open(job) as pool,
         pytest.raises(EngineError, match=r"3 workers died.* the point \(5\.0,\)"),
     ):
-        distant.gathered(team, distant.along(6), known)
+        distant.gathered(pool, distant.along(6), known)
     assert known == [0, 1, 2, 3, 4]
 
 
 def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point() -> None:
     job = distant.line_job(distant.Fragile(4.5))
     with (
-        Ray(workers=2).open(job) as team,
+        Ray(workers=2).open(job) as pool,
         pytest.raises(EngineError, match=r"at the point \(5\.0,\).*ZeroDivisionError: too far out"),
     ):
-        list(team.run(distant.along(6)))
+        list(pool.run(distant.along(6)))
 
 
 def test_a_function_of_a_script_travels_by_value() -> None:
@@ -164,21 +167,22 @@ def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
 ) -> None:
     """The file is taken away before workers look for it, which is what another machine sees."""
     engine = importlib.import_module("landscope.engines.ray")
-    contents: list[Parcel] = []
+    ray_pool = importlib.import_module("landscope.engines.ray_pool")
+    contents: list[Payload] = []
 
-    def hidden(*given: Any, **options: Any) -> Parcel:
-        parcel = pack(*given, **options)
-        kept = Path(parcel.path).replace(tmp_path / "kept")
-        monkeypatch.setattr(engine.np, "memmap", lambda path, *rest: original(kept, *rest))
-        contents.append(parcel)
-        return parcel
+    def hidden(*given: Any, **options: Any) -> Payload:
+        payload = pack(*given, **options)
+        kept = Path(payload.path).replace(tmp_path / "kept")
+        monkeypatch.setattr(ray_pool.np, "memmap", lambda path, *rest: original(kept, *rest))
+        contents.append(payload)
+        return payload
 
-    original = engine.np.memmap
+    original = ray_pool.np.memmap
     monkeypatch.setattr(engine, "pack", hidden)
     job = distant.job()
     found = distant.found(Ray(workers=2, folder=tmp_path / "far"), job, distant.POINTS[:5])
     distant.check_equal(found, distant.found(distant.SERIAL, distant.job(), distant.POINTS[:5]))
-    assert contents[0].moved().here, "each machine has the file now"
+    assert contents[0].in_folder().is_here, "each machine has the file now"
 
 
 def test_more_workers_than_there_is_room_for_join_later() -> None:
@@ -197,7 +201,7 @@ def test_asking_for_what_is_not_there_is_a_sentence() -> None:
 def test_workers_that_there_is_never_room_for_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("landscope.engines.ray._PATIENCE", 0.5)
+    monkeypatch.setattr("landscope.engines.ray_pool._START_TIMEOUT", 0.5)
     with (
         pytest.raises(EngineError, match=r"no worker was ready after 0\.5 seconds: Ray has"),
         Ray(workers=1, cpus=64).open(distant.job()),
@@ -215,14 +219,14 @@ def test_workers_that_there_is_never_room_for_are_a_sentence(
 def test_workers_that_cannot_begin_are_a_sentence(
     actor: type, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("landscope.engines.ray._Actor", actor)
+    monkeypatch.setattr("landscope.engines.ray.RayWorker", actor)
     with pytest.raises(EngineError, match=sentence), Ray(workers=1).open(distant.job()):
         pass
 
 
 def test_a_gpu_that_this_machine_has_not_is_a_sentence() -> None:
     with pytest.raises(EngineError, match=r"this machine has \d+ GPUs .* gpus=512"):
-        _check_gpus(ray, Ray(gpus=512), "local")
+        check_gpus(ray, 512, "local")
 
 
 @pytest.mark.parametrize(

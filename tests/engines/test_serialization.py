@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.engines.job import Job
-from landscope.engines.serialization import Parcel, pack, unpack
+from landscope.engines.serialization import Payload, pack, unpack
 from landscope.errors import EngineError
 from tests import cases
 
@@ -95,17 +95,17 @@ def test_tensors_lie_in_memory_as_they_did_and_tied_ones_stay_tied(tmp_path: Pat
 def test_the_file_is_a_safetensors_file_that_is_mapped_and_written_once(tmp_path: Path) -> None:
     big = nn.Linear(300, 300)
     given = job(ls.Objective(big, nn.MSELoss(), (torch.ones(2, 300), torch.ones(2, 300))))
-    parcel = pack(given, folder=tmp_path)
-    first = Path(parcel.path).stat()
+    payload = pack(given, folder=tmp_path)
+    first = Path(payload.path).stat()
     again = ls.Objective(copy.deepcopy(big), nn.MSELoss(), (torch.ones(2, 300), torch.ones(2, 300)))
-    assert pack(job(again), folder=tmp_path) == parcel
-    assert Path(parcel.path).stat().st_ino == first.st_ino
-    assert [p.name for p in tmp_path.iterdir()] == [f"{parcel.digest}.safetensors"]
-    with safe_open(parcel.path, framework="pt") as file:
+    assert pack(job(again), folder=tmp_path) == payload
+    assert Path(payload.path).stat().st_ino == first.st_ino
+    assert [p.name for p in tmp_path.iterdir()] == [f"{payload.digest}.safetensors"]
+    with safe_open(payload.path, framework="pt") as file:
         found = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - no mapping
     assert any(t.numel() == 90_000 and torch.equal(t, big.weight.reshape(-1)) for t in found)
-    arrived = unpack(parcel)
-    assert parcel.path in Path("/proc/self/maps").read_text()
+    arrived = unpack(payload)
+    assert payload.path in Path("/proc/self/maps").read_text()
     # the model, the center and the slice's center are one copy, two directions two more
     assert first.st_size < 3.2 * 4 * 90_000
     assert torch.equal(arrived.objective.center["weight"], big.weight)
@@ -114,10 +114,10 @@ def test_the_file_is_a_safetensors_file_that_is_mapped_and_written_once(tmp_path
 def test_writing_to_what_arrived_does_not_change_the_file(tmp_path: Path) -> None:
     big = nn.Linear(300, 300)
     given = job(ls.Objective(big, nn.MSELoss(), (torch.ones(2, 300), torch.ones(2, 300))))
-    parcel = pack(given, folder=tmp_path)
-    before = Path(parcel.path).read_bytes()
-    unpack(parcel).objective.center["weight"].zero_()
-    assert Path(parcel.path).read_bytes() == before
+    payload = pack(given, folder=tmp_path)
+    before = Path(payload.path).read_bytes()
+    unpack(payload).objective.center["weight"].zero_()
+    assert Path(payload.path).read_bytes() == before
 
 
 def test_a_worker_with_another_device_gets_model_data_and_slice_there(tmp_path: Path) -> None:
@@ -205,27 +205,27 @@ def test_a_function_can_build_the_objective_in_the_worker(tmp_path: Path) -> Non
 
 
 def test_a_function_that_builds_another_objective_is_found_out(tmp_path: Path) -> None:
-    parcel = pack(job(made()), folder=tmp_path, make=made_otherwise)
+    payload = pack(job(made()), folder=tmp_path, make=made_otherwise)
     with pytest.raises(EngineError, match=r"another objective in a worker: data differ"):
-        unpack(parcel)
+        unpack(payload)
 
 
 def test_a_function_that_builds_no_objective_is_a_sentence(tmp_path: Path) -> None:
-    parcel = pack(job(made()), folder=tmp_path, make=dict)  # type: ignore[arg-type]
+    payload = pack(job(made()), folder=tmp_path, make=dict)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=r"make= returned a dict"):
-        unpack(parcel)
+        unpack(payload)
 
 
 def test_a_file_that_is_not_seen_is_a_sentence(tmp_path: Path) -> None:
-    parcel = pack(job(), folder=tmp_path)
-    Path(parcel.path).unlink()
+    payload = pack(job(), folder=tmp_path)
+    Path(payload.path).unlink()
     with pytest.raises(EngineError, match=r"does not see .*folder="):
-        unpack(parcel)
+        unpack(payload)
 
 
 def test_a_pickle_that_is_not_ours_is_not_loaded(tmp_path: Path) -> None:
     one, other = pack(job(), folder=tmp_path), pack(job(made()), folder=tmp_path)
-    swapped = Parcel(one.path, other.digest, one.size)
+    swapped = Payload(one.path, other.digest, one.size)
     with pytest.raises(EngineError, match=r"is not the file that was written"):
         unpack(swapped)
 

@@ -15,9 +15,9 @@ from torch.nn.utils import rnn
 import landscope as ls
 from landscope.engines import local, tuning
 from landscope.engines.fused import Fused
-from landscope.engines.job import Job, Point, probes
+from landscope.engines.job import Job, Point, choose_probes
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import EngineError
 from tests.cases import seeded
 
@@ -25,7 +25,7 @@ from tests.cases import seeded
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tuning, "WORTH", 1000)
+    monkeypatch.setattr(tuning, "MIN_EVALUATIONS", 1000)
 
 
 def _objective(model: nn.Module | None = None, loss: Any = None) -> ls.Objective:
@@ -38,12 +38,12 @@ def _objective(model: nn.Module | None = None, loss: Any = None) -> ls.Objective
 
 def _job(objective: ls.Objective, points: int = 400) -> Job:
     plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
-    return Job(objective, plane, points=points, probes=probes(ls.Grid(21).axes(plane.dims)))
+    return Job(objective, plane, points=points, probes=choose_probes(ls.Grid(21).axes(plane.dims)))
 
 
 def _values(job: Job, engine: Local, points: Sequence[Point]) -> list[dict[str, float]]:
-    with engine.open(job) as team:
-        found = {r.point: r.values for results in team.run(points) for r in results}
+    with engine.open(job) as pool:
+        found = {r.point: r.values for results in pool.run(points) for r in results}
     return [found[k] for k, _ in points]
 
 
@@ -58,8 +58,8 @@ def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
     objective = _objective()
     job, points = _job(objective), [(k, (0.1 * k, -0.2 * k)) for k in range(4)]
     found = _values(job, Local(), points)
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).plain is not None  # it was measured
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).plain is not None  # it was measured
     plain = _values(_job(objective), Local(plan=Plan()), points)
     for one, other in zip(found, plain, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
@@ -90,26 +90,26 @@ def test_packed_sequences_whose_rows_cannot_be_counted_are_measured_too() -> Non
 
 
 def test_a_short_scan_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning._Trials, "best", None)  # would raise
+    monkeypatch.setattr(tuning._Trials, "find_fastest", None)  # would raise
     job = _job(_objective(), points=1)
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan) == Plan()
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan) == Plan()
 
 
 def test_the_plan_of_a_journal_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning._Trials, "best", None)
+    monkeypatch.setattr(tuning._Trials, "find_fastest", None)
     job = replace(_job(_objective()), plan=Plan(rows=123).dumps())
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan) == Plan(rows=123)
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan) == Plan(rows=123)
 
 
 def test_what_was_measured_once_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = _job(_objective()), _job(_objective(), points=500)
-    with Local().open(first) as team:
-        plan = team.plan
-    monkeypatch.setattr(tuning._Trials, "best", None)
-    with Local().open(second) as team:
-        assert team.plan == plan
+    with Local().open(first) as pool:
+        plan = pool.plan
+    monkeypatch.setattr(tuning._Trials, "find_fastest", None)
+    with Local().open(second) as pool:
+        assert pool.plan == plan
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
@@ -118,8 +118,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file"))
     job = _job(_objective())
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan)
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan)
 
 
 def test_a_pass_with_wrong_values_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +131,8 @@ def test_a_pass_with_wrong_values_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Fused, "__call__", wrong)
     job = _job(_objective())
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).forward == "plain"
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).forward == "plain"
 
 
 class Mixing(nn.Module):
@@ -149,8 +149,8 @@ class Mixing(nn.Module):
 
 def test_batches_stay_as_given_where_rows_depend_on_each_other() -> None:
     job = _job(_objective(Mixing()))
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).rows in (None, 50)
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).rows in (None, 50)
 
 
 class Drawing(nn.Module):
@@ -168,14 +168,14 @@ class Drawing(nn.Module):
 
 def test_a_model_that_draws_random_numbers_has_one_worker() -> None:
     job = _job(_objective(Drawing()))
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).workers == 1
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).workers == 1
 
 
 def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning, "_LIKELY", 1e9)  # whatever is right is taken
+    monkeypatch.setattr(tuning, "_RATIO_IF_LIKELY", 1e9)  # whatever is right is taken
     model = nn.Linear(12, 3)
 
     def terms(given: nn.Module, batch: Any) -> Tensor:
@@ -183,8 +183,8 @@ def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
         return nn.functional.cross_entropy(model(rows), targets, reduction="none")
 
     job = _job(_objective(model, ls.losses.custom(terms)))
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).workers == 1
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).workers == 1
 
 
 def test_the_same_question_twice_has_one_plan_and_one_surface() -> None:
@@ -244,13 +244,13 @@ def test_data_that_are_streamed_are_not_walked_by_two_threads_at_once(
 ) -> None:
     """An iterable of the user's may hold the place where a walk stands: it is not even tried."""
     tried: list[int] = []
-    opened = local._opened
+    opened = local._open_pool
 
     def spied(job: Job, objectives: Any, plan: Plan, data: Any) -> Any:
         tried.append(plan.workers)
         return opened(job, objectives, plan, data)
 
-    monkeypatch.setattr(local, "_opened", spied)
+    monkeypatch.setattr(local, "_open_pool", spied)
     for cache, most in ((False, 1), (True, torch.get_num_threads())):
         tried.clear()
         monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / str(cache)))

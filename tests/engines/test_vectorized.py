@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.engines import local, tuning, vectorized
-from landscope.engines.job import Job, probes
+from landscope.engines.job import Job, choose_probes
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.params import Params
 from tests.cases import seeded
 
@@ -62,8 +62,8 @@ def _objective(made: Any, **options: Any) -> ls.Objective:
 
 
 def _found(job: Job, plan: Plan) -> list[dict[str, float]]:
-    with Local(plan=plan).open(job) as team:
-        found = {r.point: r.values for results in team.run(PLACES) for r in results}
+    with Local(plan=plan).open(job) as pool:
+        found = {r.point: r.values for results in pool.run(PLACES) for r in results}
     return [found[k] for k, _ in PLACES]
 
 
@@ -77,11 +77,11 @@ def test_points_of_a_curve_in_one_pass_have_the_values_of_the_plain_pass(
     nodes = [center, *ls.directions.random(center, ignore=None)]
     job = Job(objective, ls.Curve(nodes, kind), points=400)
     places = [(k, (t,)) for k, t in enumerate((0.0, 0.3, 0.5, 0.9, 1.0))]
-    with Local(plan=Plan(points=4)).open(job) as team:
-        assert team.workers[0].together is not None
-        found = {r.point: r.values for results in team.run(places) for r in results}
-    with Local(plan=Plan()).open(job) as team:
-        expected = {r.point: r.values for results in team.run(places) for r in results}
+    with Local(plan=Plan(points=4)).open(job) as pool:
+        assert pool.workers[0].vectorized is not None
+        found = {r.point: r.values for results in pool.run(places) for r in results}
+    with Local(plan=Plan()).open(job) as pool:
+        expected = {r.point: r.values for results in pool.run(places) for r in results}
     for k, _ in places:
         assert found[k] == pytest.approx(expected[k], rel=1e-5)
 
@@ -89,7 +89,7 @@ def test_points_of_a_curve_in_one_pass_have_the_values_of_the_plain_pass(
 def _job(objective: ls.Objective, *, states: bool = False) -> Job:
     center = objective.states if states else objective.center
     plane = ls.Plane(center, *ls.directions.random(center, ignore=None))
-    return Job(objective, plane, points=400, probes=probes(ls.Grid(5).axes(plane.dims)))
+    return Job(objective, plane, points=400, probes=choose_probes(ls.Grid(5).axes(plane.dims)))
 
 
 @pytest.mark.parametrize("made", [_tied, _convolutions, _frozen])
@@ -115,7 +115,7 @@ def test_without_memory_for_several_they_go_one_by_one(monkeypatch: pytest.Monke
     def none_left(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(vectorized.Together, "values", none_left)
+    monkeypatch.setattr(vectorized.VectorizedEvaluator, "values", none_left)
     job = _job(_objective(_tied))
     assert _found(job, Plan(points=4)) == _found(job, Plan())
 
@@ -133,15 +133,15 @@ def test_a_model_that_cannot_go_together_is_not_tried_again_and_again(
             return found if float(found.sum()) > 0 else -found
 
     tried: list[Plan] = []
-    opened = local._opened
+    opened = local._open_pool
 
     def spied(job: Job, objectives: Any, plan: Plan, data: Any) -> Any:
         tried.append(plan)
         return opened(job, objectives, plan, data)
 
-    monkeypatch.setattr(tuning, "WORTH", 1000)
-    monkeypatch.setattr(local, "_opened", spied)
+    monkeypatch.setattr(tuning, "MIN_EVALUATIONS", 1000)
+    monkeypatch.setattr(local, "_open_pool", spied)
     job = _job(_objective(Deciding))
-    with Local().open(job) as team:
-        assert Plan.loads(team.plan).points == 1
+    with Local().open(job) as pool:
+        assert Plan.loads(pool.plan).points == 1
     assert sum(plan.points > 1 for plan in tried) == 1

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from tests import cases
 from tests.cases import Case
 

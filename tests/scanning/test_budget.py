@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.engines.job import Job
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import SamplerError
 from landscope.scanning import budget as budgets_
 from landscope.scanning.budget import Choice

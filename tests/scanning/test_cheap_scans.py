@@ -14,7 +14,7 @@ from torch import nn
 import landscope as ls
 from landscope.engines.job import Job, Result
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import ObjectiveError
 from tests.cases import seeded
 
@@ -109,13 +109,13 @@ class _Stopping:
     def open(self, job: Job) -> Any:
         engine = self
 
-        class Team:
+        class Pool:
             size = 1
             plan = ""
 
-            def run(self, points: Any, *, terms: bool = False) -> Iterator[list[Result]]:
-                with ENGINE.open(job) as team:
-                    for results in team.run(points, terms=terms):
+            def run(self, points: Any, *, per_sample: bool = False) -> Iterator[list[Result]]:
+                with ENGINE.open(job) as pool:
+                    for results in pool.run(points, per_sample=per_sample):
                         if engine.left <= 0:
                             raise KeyboardInterrupt
                         engine.left -= len(results)
@@ -123,7 +123,7 @@ class _Stopping:
 
         import contextlib
 
-        return contextlib.nullcontext(Team())
+        return contextlib.nullcontext(Pool())
 
 
 @pytest.mark.parametrize("stops", [(1, 7, 30, 5), (24, 1, 2, 3), (26,)])

@@ -10,7 +10,7 @@ from torch import nn
 
 import landscope as ls
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.scanning.cost import amount, duration
 from tests.cases import seeded
 

@@ -20,8 +20,8 @@ import landscope as ls
 from landscope.engines.executor import Executor
 from landscope.engines.job import Job
 from landscope.engines.local import Local
+from landscope.engines.plan import Plan
 from landscope.engines.serialization import pack, unpack
-from landscope.engines.tuning import Plan
 from landscope.errors import FormatError, JournalError, SliceError
 from landscope.params import Params, like
 from tests import cases

@@ -11,7 +11,7 @@ import pytest
 
 import landscope as ls
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.errors import ObjectiveError, SamplerError, SliceError
 from landscope.params import Params, norm
 from landscope.progress import Progress

@@ -17,7 +17,7 @@ from landscope.cli.run_folder import (
     write_metadata,
 )
 from landscope.engines.job import Engine
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.landscape import Landscape
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity

@@ -3,7 +3,7 @@ from .job import Engine as Engine
 from .job import Job as Job
 from .job import Point as Point
 from .job import Result as Result
-from .job import Team as Team
+from .job import WorkerPool as WorkerPool
 from .local import Local as Local
+from .plan import Plan as Plan
 from .ray import Ray as Ray
-from .tuning import Plan as Plan

@@ -1,10 +1,11 @@
-"""Chains: quantities that start at each point from what they found at a neighboring one.
+"""Chains of warm starts: each point of a grid starts from the result at a neighboring point.
 
-Which neighbor that is depends on the place in the grid alone: grids of half, a quarter, ... of the
-resolution lie in a grid, and a point follows the nearest one of the next coarser grid, up to the
-middle. So a value does not depend on who evaluates it and on what was evaluated before: any number
-of workers, and a scan that is resumed, find the same bits. What a worker has not in its memory it
-computes again, at most log2(resolution) points.
+The grids of half, a quarter, ... of the resolution are contained in a grid. The predecessor of a
+point is the nearest point of the next coarser grid; the chain of a point leads from the middle of
+the grid over its predecessors to the point itself. It depends on the position in the grid alone. So
+a value does not depend on which worker computes it, nor on the points that were evaluated before:
+any number of workers, and a resumed scan, give the same bits. A worker computes the predecessors
+that it does not remember again, at most log2(resolution) of them.
 """
 
 from __future__ import annotations
@@ -19,75 +20,76 @@ from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained
 from landscope.slices.slices import Slice
 
-_REMEMBERED = 8  # points whose states a worker keeps at least: in order few are needed
+_REMEMBERED = 8  # least number of points that are remembered; in order, few are needed
 
 
 @final
-class Chain:
-    """A chained quantity over a grid, with the states of the last few points.
+class WarmStartEvaluator:
+    """Evaluates a chained quantity over a grid, and remembers the states of the last points.
 
     Args:
-        quantity: what to measure.
-        slice_: where.
-        axes: of the grid, x first.
+        quantity: The chained quantity.
+        slice_: The slice.
+        axes: The coordinates of the grid along each axis, x first.
     """
 
     def __init__(self, quantity: Chained, slice_: Slice, axes: Sequence[np.ndarray]) -> None:
         self.quantity, self.slice, self.axes = quantity, slice_, axes
         self.shape = tuple(len(axis) for axis in axes)
-        # A way that does not fit would drive its own beginning out, again and again.
-        self.most = max(_REMEMBERED, max(self.shape, default=1).bit_length() + 1)
-        self.found: OrderedDict[int, tuple[dict[str, float], Any]] = OrderedDict()
+        # If a chain did not fit, its end would push out its beginning, again and again.
+        self.capacity = max(_REMEMBERED, max(self.shape, default=1).bit_length() + 1)
+        self.states: OrderedDict[int, tuple[dict[str, float], Any]] = OrderedDict()
 
     def values(self, objective: Objective, index: int) -> dict[str, float]:
-        """Return the values at a point of the grid."""
+        """Return the values at the point of the grid with a flat index."""
         state = None
-        for step in path(index, self.shape):
-            if step not in self.found:
-                place = coordinates(step, self.axes)
-                self.found[step] = self.quantity.follow(objective, self.slice.at(place), state)
-            self.found.move_to_end(step)
-            while len(self.found) > self.most:
-                self.found.popitem(last=False)
-            values, state = self.found[step]
+        for step in find_chain(index, self.shape):
+            if step not in self.states:
+                params = self.slice.at(locate(step, self.axes))
+                self.states[step] = self.quantity.follow(objective, params, state)
+            self.states.move_to_end(step)
+            while len(self.states) > self.capacity:
+                self.states.popitem(last=False)
+            values, state = self.states[step]
         return values
 
 
-def path(index: int, shape: Sequence[int]) -> list[int]:
-    """Return the points that lead to one, from the middle of the grid to itself.
+def find_chain(index: int, shape: Sequence[int]) -> list[int]:
+    """Return the chain of a point: flat indices from the middle of the grid to the point itself.
 
     Args:
-        index: flat, x running fastest.
-        shape: points an axis, x first.
+        index: The flat index of the point, x running fastest.
+        shape: The number of points along each axis, x first.
     """
     steps = []
-    left = index
+    rest = index
     for count in shape:
-        left, k = divmod(left, count)
+        rest, k = divmod(rest, count)
         steps.append(k - count // 2)
-    found = [index]
+    chain = [index]
     while any(steps):
         level = min(step & -step for step in map(abs, steps) if step)
         steps = [s - level * (1 if s > 0 else -1) if abs(s) & level else s for s in steps]
-        found.append(_flat(steps, shape))
-    return found[::-1]
+        chain.append(_to_index(steps, shape))
+    return chain[::-1]
 
 
-def ordered(indices: Iterable[int], shape: Sequence[int]) -> list[int]:
-    """Return points in an order in which each comes soon after the one that it follows."""
-    return sorted(indices, key=lambda index: path(index, shape))
+def sort_by_chain(indices: Iterable[int], shape: Sequence[int]) -> list[int]:
+    """Return flat indices in an order in which each comes soon after its predecessor."""
+    return sorted(indices, key=lambda index: find_chain(index, shape))
 
 
-def coordinates(index: int, axes: Sequence[np.ndarray]) -> tuple[float, ...]:
-    """Return the coordinates of a flat index, x running fastest."""
-    found = []
+def locate(index: int, axes: Sequence[np.ndarray]) -> tuple[float, ...]:
+    """Return the coordinates at a flat index, x running fastest."""
+    coordinates = []
     for axis in axes:
         index, k = divmod(index, len(axis))
-        found.append(float(axis[k]))
-    return tuple(found)
+        coordinates.append(float(axis[k]))
+    return tuple(coordinates)
 
 
-def _flat(steps: Sequence[int], shape: Sequence[int]) -> int:
+def _to_index(steps: Sequence[int], shape: Sequence[int]) -> int:
+    """Return the flat index at whole steps from the middle of the grid."""
     index = 0
     for step, count in zip(reversed(steps), reversed(shape), strict=True):
         index = index * count + step + count // 2

@@ -1,13 +1,12 @@
 """The executor engine: any ``concurrent.futures.Executor`` evaluates the points.
 
-A process pool of this machine, MPI (``mpi4py.futures.MPIPoolExecutor``), dask
-(``Client.get_executor()``): what they have in common is ``submit``.
+A process pool of this machine, MPI (``mpi4py.futures.MPIPoolExecutor``) and dask
+(``Client.get_executor()``) have the method ``submit`` in common.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import os
 import queue
@@ -15,24 +14,29 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import torch
 
 from landscope.engines import remote_worker
-from landscope.engines.job import Job, Point, Result, Team
-from landscope.engines.remote_worker import Answer, Failure, Order
-from landscope.engines.scheduling import MOST, Chunk, Dispatcher
+from landscope.engines.job import Job, Point, Result, WorkerPool
+from landscope.engines.plan import Plan
+from landscope.engines.queues import drain
+from landscope.engines.remote_job import (
+    MAX_PER_SAMPLE_CHUNK,
+    Answer,
+    Failure,
+    RemoteJob,
+    collect_results,
+)
+from landscope.engines.scheduling import MAX_CHUNK, Chunk, Scheduler
 from landscope.engines.serialization import Make, pack
-from landscope.engines.tuning import Plan
 from landscope.errors import EngineError
 
-T = TypeVar("T")
-FEW = 4  # points a chunk where single terms come back with each
 _BROKEN = (
-    "a worker of the executor died, and with it the whole pool: what was found before is safe in"
-    " the journal, where there is one. Start again with a new pool; when workers run out of memory,"
-    " with fewer of them, or with smaller batches. ls.engines.Ray replaces workers that die."
+    "a worker of the executor died, and with it the whole pool. The results so far are in the"
+    " journal, if there is one. Start again with a new pool. If workers run out of memory, use"
+    " fewer of them or smaller batches. ls.engines.Ray replaces workers that die."
 )
 
 
@@ -42,20 +46,20 @@ class Executor:
     """Evaluates points in the workers of an executor.
 
     Args:
-        executor: any concurrent.futures.Executor but one of threads; it stays open.
-        workers: how many it has; None takes the number that it gives, or the cores of this
-            machine.
-        chunk: points a task; None makes tasks that take about a tenth of a second.
-        threads: of torch in each worker; None: this machine's cores over the workers.
-        plan: how to make the passes; None lets a worker measure it.
-        compile: whether it may be torch.compile, which takes each worker half a minute.
-        folder: where the file goes that all workers read; workers on other machines need a folder
-            that they share. None: in the cache folder.
-        make: a function at module level that builds the objective in the worker, for objectives
-            that cannot be pickled, or whose data are where the workers are.
+        executor: A concurrent.futures.Executor, but not one of threads; it stays open.
+        workers: The number of its workers; None takes the number that the executor reports, else
+            the number of cores of this machine.
+        chunk: The points per task; None makes tasks that take about a tenth of a second.
+        threads: The torch threads of each worker; None divides the cores of this machine.
+        plan: The plan for evaluation; None lets a worker measure the fastest.
+        compile: Whether the plan may use torch.compile, which takes half a minute in each worker.
+        folder: The folder of the file that all workers read; workers on other machines need a
+            shared folder. None takes the cache folder.
+        make: A module-level function that builds the objective in the worker, for objectives that
+            cannot be pickled, or whose data are where the workers are.
 
     Raises:
-        EngineError: when this is no executor, or it has no processes.
+        EngineError: When this is no executor, or it has threads instead of processes.
 
     Example:
         >>> import concurrent.futures, multiprocessing, landscope as ls
@@ -86,116 +90,76 @@ class Executor:
                 " ls.engines.Local(workers=n), or a ProcessPoolExecutor."
             )
         for name in ("workers", "chunk", "threads"):
-            given = getattr(self, name)
-            if given is not None and given < 1:
-                raise EngineError(f"{name}={given}; expected 1 or more, or None.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise EngineError(f"{name}={value}; expected 1 or more, or None.")
 
     @contextmanager
-    def open(self, job: Job) -> Iterator[Team]:
-        """Lend a team for a job; the model is not used here meanwhile."""
-        count = self.workers or _count(self.executor)
-        order = ordered(
-            Order(
-                pack(job, folder=self.folder, make=self.make),
-                threads=self.threads or max(torch.get_num_threads() // count, 1),
-                device=job.objective.device.type,
-            ),
-            job,
-            self.plan,
-        )
-        task = (remote_worker.prepare, order, job.points, tuple(job.probes), self.compile)
-        plan = _outcome(_submit(self.executor, *task))
+    def open(self, job: Job) -> Iterator[WorkerPool]:
+        """Yield a worker pool for a job; the pool has copies of the model."""
+        workers = self.workers or _count_workers(self.executor)
+        remote_job = RemoteJob(
+            pack(job, folder=self.folder, make=self.make),
+            threads=self.threads or max(torch.get_num_threads() // workers, 1),
+            device=job.objective.device.type,
+        ).with_plan_of(job, self.plan)
+        task = (remote_worker.prepare, remote_job, job.points, tuple(job.probes), self.compile)
+        plan = _result_of(_submit(self.executor, *task))
         if isinstance(plan, Failure):
             plan.throw()
-        yield _Pool(self.executor, dataclasses.replace(order, plan=plan), count, self.chunk)
+        remote_job = dataclasses.replace(remote_job, plan=plan)
+        yield _ExecutorPool(self.executor, remote_job, workers, self.chunk)
 
 
 @final
-class _Pool:
+class _ExecutorPool:
     """The workers of an executor."""
 
     def __init__(
-        self, executor: concurrent.futures.Executor, order: Order, workers: int, chunk: int | None
+        self,
+        executor: concurrent.futures.Executor,
+        remote_job: RemoteJob,
+        workers: int,
+        chunk: int | None,
     ) -> None:
-        self.executor, self.order, self.workers, self.chunk = executor, order, workers, chunk
+        self.executor, self.remote_job = executor, remote_job
+        self.workers, self.chunk = workers, chunk
 
     @property
     def size(self) -> int:
-        """How many points keep every worker busy."""
+        """The number of points that keep every worker busy."""
         return self.workers
 
     @property
     def plan(self) -> str:
-        """How every worker evaluates points, as text."""
-        return self.order.plan
+        """The plan that every worker follows, as text."""
+        return self.remote_job.plan
 
-    def run(self, points: Iterable[Point], *, terms: bool = False) -> Generator[list[Result]]:
-        """Yield results as they come."""
-        most = FEW if terms else MOST
-        dispatcher = Dispatcher(points, self.workers, size=self.chunk, most=most)
-        flying: dict[Future[Answer], Chunk] = {}
-        landed: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+    def run(self, points: Iterable[Point], *, per_sample: bool = False) -> Generator[list[Result]]:
+        """Yield results as they arrive."""
+        max_size = MAX_PER_SAMPLE_CHUNK if per_sample else MAX_CHUNK
+        scheduler = Scheduler(points, self.workers, size=self.chunk, max_size=max_size)
+        pending: dict[Future[Answer], Chunk] = {}
+        completed: queue.SimpleQueue[Future[Answer]] = queue.SimpleQueue()
+        task = remote_worker.evaluate, self.remote_job
         try:
             while True:
-                room = dispatcher.ahead * self.workers
-                while len(flying) < room and (chunk := dispatcher.next_chunk()):
-                    future = _submit(
-                        self.executor, remote_worker.evaluate, self.order, chunk, terms=terms
-                    )
-                    flying[future] = chunk
-                    future.add_done_callback(landed.put)
-                if not flying:
+                room = scheduler.prefetch * self.workers
+                while len(pending) < room and (chunk := scheduler.next_chunk()):
+                    future = _submit(self.executor, *task, chunk, per_sample=per_sample)
+                    pending[future] = chunk
+                    future.add_done_callback(completed.put)
+                if not pending:
                     return
-                answers = [(flying.pop(f), _outcome(f)) for f in taken(landed)]
-                yield from harvest(dispatcher, answers)
+                answers = [(pending.pop(f), _result_of(f)) for f in drain(completed)]
+                yield from collect_results(scheduler, answers)
         finally:
-            for future in flying:
+            for future in pending:
                 future.cancel()
 
 
-def harvest(
-    dispatcher: Dispatcher, answers: Iterable[tuple[Chunk, Answer | Failure]]
-) -> Iterator[list[Result]]:
-    """Yield the results of some answers at once, then raise the first failure among them."""
-    found: list[Result] = []
-    failures: list[Failure] = []
-    for chunk, answer in answers:
-        rows, failure = ([], answer) if isinstance(answer, Failure) else answer
-        results = remote_worker.results(rows)
-        dispatcher.done(chunk, sum(result.seconds for result in results))
-        found += results
-        failures += [failure] if failure else []
-    if found:
-        yield found
-    for failure in failures:
-        failure.throw()
-
-
-def taken(landed: queue.SimpleQueue[T], patience: float | None = None) -> list[T]:
-    """Return what is in a queue, at least one thing.
-
-    Raises:
-        queue.Empty: when nothing came within so many seconds.
-    """
-    items = [landed.get(timeout=patience)]
-    with contextlib.suppress(queue.Empty):
-        while True:
-            items.append(landed.get_nowait())
-    return items
-
-
-def ordered(order: Order, job: Job, plan: Plan | None) -> Order:
-    """Return an order with the plan that the user or the journal names, where one does."""
-    found = plan or (Plan.loads(job.plan) if job.plan else None)
-    if found is None:
-        return order
-    threads = found.threads or order.threads
-    text = dataclasses.replace(found, workers=1, threads=threads).dumps()
-    return dataclasses.replace(order, plan=text, threads=threads)
-
-
 def _submit(executor: concurrent.futures.Executor, *task: Any, **options: Any) -> Future[Any]:
-    """Return the future of a task; one that has failed when the pool is broken already."""
+    """Return the future of a task; a failed one if the pool is already broken."""
     try:
         return executor.submit(*task, **options)
     except BrokenExecutor as error:
@@ -204,18 +168,18 @@ def _submit(executor: concurrent.futures.Executor, *task: Any, **options: Any) -
         return failed
 
 
-def _outcome(future: Future[Any]) -> Any:
-    """Return what a task gave back, a failure when its worker died."""
+def _result_of(future: Future[Any]) -> Any:
+    """Return the result of a task, or a failure if its worker died."""
     try:
         return future.result()
     except BrokenExecutor as error:
         return Failure("EngineError", _BROKEN, None, repr(error))
 
 
-def _count(executor: concurrent.futures.Executor) -> int:
-    """Return how many workers an executor has, by the names that pools use for it."""
+def _count_workers(executor: concurrent.futures.Executor) -> int:
+    """Return the number of workers of an executor, by the names that pools use for it."""
     for name in ("num_workers", "_max_workers"):
-        found = getattr(executor, name, None)
-        if isinstance(found, int) and found > 0:
-            return found
+        count = getattr(executor, name, None)
+        if isinstance(count, int) and count > 0:
+            return count
     return os.cpu_count() or 1

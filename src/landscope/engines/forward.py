@@ -1,4 +1,4 @@
-"""Forward passes as a plan has them: of the model itself, fused, compiled, or recorded on a GPU."""
+"""The forward passes of plans: plain, fused, compiled, or recorded as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import torch
 from torch import Tensor
 
 from landscope.engines.fused import Fused
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.objective.evaluation import Forward
 from landscope.objective.nested import iter_tensors, map_tensors
 
 
-def forward_pass(plan: Plan) -> Callable[[torch.nn.Module], Forward] | None:
-    """Return what makes the forward pass of a plan from a model; None for the model's own."""
+def make_forward(plan: Plan) -> Callable[[torch.nn.Module], Forward] | None:
+    """Return a function from a model to the forward pass of a plan; None for the model's own."""
     if plan.forward == "plain" and plan.layout == "contiguous":
         return None
-    return functools.partial(Pass, plan=plan)
+    return functools.partial(ForwardPass, plan=plan)
 
 
 @final
-class Pass:
-    """A forward pass by a plan, in the place of the model's own."""
+class ForwardPass:
+    """The forward pass of a plan, which replaces the model's own.
+
+    Args:
+        model: The model.
+        plan: The plan; of its fields, forward and layout are used.
+    """
 
     def __init__(self, model: torch.nn.Module, plan: Plan) -> None:
         self.format = (
@@ -35,52 +40,53 @@ class Pass:
         if plan.forward == "compiled":
             self.forward = torch.compile(model)
         if plan.forward == "graphed":
-            self.forward = _Graphed(model)
+            self.forward = _CudaGraphs(model)
 
     def refresh(self) -> None:
-        """Take the parameters that the model has now."""
+        """Read the parameters that the model has now."""
         if self.fused is not None:
             self.fused.refresh()
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Return what the model returns."""
+        """Return the outputs of the model."""
         if self.format is torch.channels_last:
-            inputs, named = map_tensors(self._placed, inputs), map_tensors(self._placed, named)
+            inputs, named = map_tensors(self._convert, inputs), map_tensors(self._convert, named)
         return self.forward(*inputs, **named)
 
-    def _placed(self, tensor: Tensor) -> Tensor:
+    def _convert(self, tensor: Tensor) -> Tensor:
         return tensor.contiguous(memory_format=self.format) if tensor.ndim == 4 else tensor
 
 
 @final
-class _Graphed:
-    """A forward pass on a GPU that is recorded once and played again: no step is launched singly.
+class _CudaGraphs:
+    """A forward pass on a GPU as CUDA graphs: recorded once for each shape, then replayed.
 
-    It reads the parameters where they lay when it was recorded, so points must be written in place.
+    A graph reads the parameters at the addresses that they had when it was recorded, so the
+    parameters of a point must be written in place.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
-        self.records: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
+        self.graphs: dict[tuple[Any, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Any]] = {}
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         leaves = list(iter_tensors((inputs, named)))
         key = tuple((t.shape, t.dtype, t.stride()) for t in leaves)
-        if key not in self.records:
-            self.records[key] = self._record(inputs, named)
-        graph, held, outputs = self.records[key]
-        torch._foreach_copy_(held, leaves)
+        if key not in self.graphs:
+            self.graphs[key] = self._record(inputs, named)
+        graph, static_inputs, outputs = self.graphs[key]
+        torch._foreach_copy_(static_inputs, leaves)
         graph.replay()
         return outputs
 
     def _record(self, inputs: Any, named: Any) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Any]:
         inputs, named = map_tensors(torch.clone, inputs), map_tensors(torch.clone, named)
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # kernels are chosen before they are recorded
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # warm up: kernels are chosen before they are recorded
             for _ in range(3):
                 self.model(*inputs, **named)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             outputs = self.model(*inputs, **named)

@@ -1,13 +1,13 @@
-"""The forward pass of a convolutional network or an MLP with fewer and faster steps, on a CPU.
+"""The fused forward pass: convolutional networks and MLPs in fewer and faster steps on a CPU.
 
-Batch norm in evaluation mode is folded into the convolution before it; an activation and the sum
-of a residual block happen in the same step as the convolution; products run in oneDNN, which on
-many CPUs is faster than the library that torch takes for them. Values change by rounding only.
-Whatever cannot be rewritten runs as it is, and a model that torch.fx cannot trace is left alone.
+Batch norm in evaluation mode is folded into the convolution before it. The activation and the sum
+of a residual block are fused with the convolution. Matrix products run in oneDNN, which on many
+CPUs is faster than torch's default library. Values change by rounding only. Layers that cannot be
+rewritten run unchanged.
 
-The operators are those that torch's own compiler puts in place (``torch.ops.mkldnn``). They are not
-documented, so nothing here is trusted: a plan takes this pass only after it gave the values of the
-plain one (see :mod:`landscope.engines.tuning`).
+The operators are those that torch's own compiler inserts (``torch.ops.mkldnn``). They are not
+documented, so this module does not trust them: a plan uses the fused pass only after it gave the
+values of the plain pass (see :mod:`landscope.engines.tuning`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _RELUS: tuple[Any, ...] = (F.relu, F.relu_, torch.relu, torch.relu_)
 
 @final
 class Fused:
-    """The forward pass of a model, rewritten; call :meth:`refresh` when its parameters moved.
+    """A rewritten forward pass of a model; call :meth:`refresh` after its parameters moved.
 
     Args:
-        model: on the CPU, in float32; it stays as it is and is not copied.
+        model: The model, on the CPU and in float32; it is neither changed nor copied.
 
     Raises:
-        ValueError: when nothing of it can be rewritten, or it cannot be traced.
+        ValueError: When no layer can be rewritten, or torch.fx cannot trace the model.
 
-    Not safe while another thread traces or calls modules that are being traced: make it first.
+    Construction is not thread-safe: torch.fx must not trace while other threads run the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -55,12 +55,12 @@ class Fused:
         self.refresh()
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Return what the model returns."""
+        """Return the outputs of the model."""
         return self._forward(*inputs, **named)
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the parameters that the model has now."""
+        """Read the parameters that the model has now."""
         for product in self._products:
             product.weight, product.bias = product.layer.weight.data, product.layer.bias
         if not self._norms:
@@ -90,21 +90,21 @@ class Fused:
         for node in list(graph.nodes):
             layer = modules.get(str(node.target)) if node.op == "call_module" else None
             if _is_product(layer):
-                self._put_product(graph, node, layer, modules)
+                self._replace_layer(graph, node, layer, modules)
         for node in list(graph.nodes):
             if _is_relu(node, modules):
                 self._fuse_relu(graph, node)
         graph.lint()
 
-    def _put_product(
+    def _replace_layer(
         self, graph: fx.Graph, node: fx.Node, layer: Any, modules: dict[str, nn.Module]
     ) -> None:
-        """Put our product in the place of a layer, and of the batch norm that follows it."""
+        """Replace a layer, and the batch norm that follows it, by a product."""
         norm, last = None, node
         (user,) = node.users if len(node.users) == 1 else (None,)
         if user is not None and user.op == "call_module" and isinstance(layer, nn.Conv2d):
             after = modules.get(str(user.target))
-            if isinstance(after, nn.BatchNorm2d) and _is_still(after, self._products):
+            if isinstance(after, nn.BatchNorm2d) and _is_foldable(after, self._products):
                 norm, last = after, user
         product = _Product(layer, norm)
         with graph.inserting_before(node):
@@ -117,7 +117,7 @@ class Fused:
         graph.erase_node(node)
 
     def _fuse_relu(self, graph: fx.Graph, node: fx.Node) -> None:
-        """Let the step before an activation do it, with the sum of a residual block if there is."""
+        """Fuse an activation, and the sum of a residual block before it, with the product."""
         before = node.args[0] if node.args else None
         if not isinstance(before, fx.Node) or len(before.users) != 1:
             return
@@ -133,34 +133,35 @@ class Fused:
         if len(total.args) != 2 or total.kwargs:
             return
         pairs: Any = (total.args, total.args[::-1])
-        for one, other in pairs:
-            product = one.meta.get("product") if isinstance(one, fx.Node) else None
+        for branch, shortcut in pairs:
+            product = branch.meta.get("product") if isinstance(branch, fx.Node) else None
             if product is None or not isinstance(product.layer, nn.Conv2d):
                 continue
-            if product.after == "none" and len(one.users) == 1 and one is not other:
-                if not isinstance(other, fx.Node):
+            if product.after == "none" and len(branch.users) == 1 and branch is not shortcut:
+                if not isinstance(shortcut, fx.Node):
                     continue
                 product.after = "sum"
-                product.inplace = _may_be_overwritten(other, total, graph)
+                product.inplace = _may_be_overwritten(shortcut, total, graph)
                 with graph.inserting_before(total):
-                    new = graph.call_module(str(one.target), (*one.args, other), one.kwargs)
+                    arguments = (*branch.args, shortcut)
+                    new = graph.call_module(str(branch.target), arguments, branch.kwargs)
                 new.meta["product"] = product
                 relu.replace_all_uses_with(new)
-                for old in (relu, total, one):
+                for old in (relu, total, branch):
                     graph.erase_node(old)
                 return
 
 
 @final
 class _Product(nn.Module):
-    """A linear layer or a convolution with what follows it: nothing, relu, or sum and relu."""
+    """A linear layer or a convolution with the steps fused to it: none, relu, or sum and relu."""
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, layer: Any, norm: nn.BatchNorm2d | None) -> None:
         super().__init__()
-        # Not registered: the user's modules must not become children of ours.
+        # Not registered: the user's modules must not become children of this one.
         object.__setattr__(self, "layer", layer)
         object.__setattr__(self, "norm", norm)
         object.__setattr__(self, "weight", layer.weight)
@@ -176,13 +177,13 @@ class _Product(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # plain attributes: nn.Module's are slow to set
 
-    def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, shortcut: Tensor | None = None) -> Tensor:
         ops: Any = torch.ops.mkldnn
-        found: Tensor
+        outputs: Tensor
         if isinstance(self.layer, nn.Linear):
-            found = ops._linear_pointwise(inputs, self.weight, self.bias, self.after, [], "")
+            outputs = ops._linear_pointwise(inputs, self.weight, self.bias, self.after, [], "")
         elif self.after != "sum":
-            found = ops._convolution_pointwise(
+            outputs = ops._convolution_pointwise(
                 inputs, self.weight, self.bias, *self.settings, self.after, [], ""
             )
         else:
@@ -197,13 +198,13 @@ class _Product(nn.Module):
                 "",
             )
             run = ops._convolution_pointwise_ if self.inplace else ops._convolution_pointwise
-            first = (other, inputs) if self.inplace else (inputs, other)
-            found = run.binary(*first, *rest)
-        return found
+            operands = (shortcut, inputs) if self.inplace else (inputs, shortcut)
+            outputs = run.binary(*operands, *rest)
+        return outputs
 
 
 class _Root(nn.Module):
-    """What the rewritten graph takes its modules from: the model's own, and ours."""
+    """The modules of the rewritten graph: the model's own, and the products."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -213,24 +214,24 @@ class _Root(nn.Module):
 
 
 def _is_product(layer: object) -> bool:
-    if not isinstance(layer, nn.Module) or _hooked(layer):
+    if not isinstance(layer, nn.Module) or _has_hooks(layer):
         return False
     if type(layer) is nn.Linear:
-        return _is_plain(layer.weight)
+        return _is_supported(layer.weight)
     return (
         type(layer) is nn.Conv2d
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
-        and _is_plain(layer.weight)
+        and _is_supported(layer.weight)
     )
 
 
-def _is_plain(weight: Tensor) -> bool:
+def _is_supported(weight: Tensor) -> bool:
     return weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
-def _is_still(norm: nn.BatchNorm2d, products: list[_Product]) -> bool:
-    """Whether batch norm is a fixed scale and shift, and like the others in how it is made."""
+def _is_foldable(norm: nn.BatchNorm2d, products: list[_Product]) -> bool:
+    """Whether batch norm is a fixed scale and shift, with the settings of the other ones."""
     first = next((p.norm for p in products if p.norm is not None), norm)
     return (
         not norm.training
@@ -238,11 +239,11 @@ def _is_still(norm: nn.BatchNorm2d, products: list[_Product]) -> bool:
         and not any(p.norm is norm for p in products)
         and norm.eps == first.eps
         and (norm.weight is None) == (first.weight is None)
-        and not _hooked(norm)
+        and not _has_hooks(norm)
     )
 
 
-def _hooked(module: nn.Module) -> bool:
+def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
@@ -255,7 +256,7 @@ def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _may_be_overwritten(node: fx.Node, by: fx.Node, graph: fx.Graph) -> bool:
-    """Whether a step's result is our own, and nobody needs it after the step ``by``."""
+    """Whether a product made the output of a node, and no node needs it after the node ``by``."""
     others = [user for user in node.users if user is not by]
     if any(n.meta.get("product") is None for n in (node, *others)):  # it might be a view of it
         return False

@@ -1,8 +1,8 @@
-"""Engines: where points are evaluated.
+"""Jobs, results, and the two protocols of an engine: Engine and WorkerPool.
 
-An engine is anything with ``open(job)`` that lends a team of workers; a team evaluates points, in
-any order. One team serves a whole scan, so that what is costly (a copy
-of the model, a connection, a compiled pass) is made once.
+An engine is any object with a method ``open(job)`` that yields a worker pool; the pool evaluates
+points in any order. One pool serves a whole scan, so that costly preparations (a copy of the model,
+a connection, a compiled forward pass) are made once.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from landscope.objective.quantities import Quantity
 from landscope.slices.slices import Slice
 
 Point = tuple[int, tuple[float, ...]]
-"""A flat index of the grid and its coordinates, x first."""
+"""A flat index into the grid, and the coordinates there, x first."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out at one point.
+    """The values at one point.
 
     Args:
-        point: the flat index.
-        values: quantity -> value.
-        seconds: that it took its worker.
-        terms: where they were asked for, what each sample adds to the loss and how much it counts,
-            shape (2, samples), float64.
+        point: The flat index of the point.
+        values: The loss, the metrics and the quantities by name.
+        seconds: The time that the worker took.
+        per_sample: If they were asked for, the contributions of the samples to the loss and their
+            weights, shape (2, samples), float64.
     """
 
     point: int
     values: dict[str, float]
     seconds: float
-    terms: Any = None
+    per_sample: Any = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine needs to know of a scan.
+    """The part of a scan that an engine needs to know.
 
     Args:
-        objective: what to evaluate.
-        slice: where.
-        quantities: further things to measure.
-        points: how many points there will be at most: what preparations are worth.
-        axes: of the grid that the points are of, x first; none where they are of no grid.
-        probes: coordinates at which different ways to compute may be compared.
-        plan: The plan that a scan which is resumed followed before, as text; "" if none.
+        objective: The objective to evaluate.
+        slice: The slice that turns coordinates into parameters.
+        quantities: The further quantities to measure at each point.
+        points: The largest number of points to expect; it decides which preparations pay off.
+        probes: The coordinates at which plans may be compared.
+        axes: The coordinates of the grid along each axis, x first; empty if there is no grid.
+        plan: The plan that a resumed scan followed before, as text; "" if there is none.
     """
 
     objective: Objective
@@ -63,39 +63,39 @@ class Job:
     plan: str = ""
 
 
-def probes(axes: Sequence[np.ndarray]) -> list[tuple[float, ...]]:
-    """Return three coordinates to compare values at: the middle and two opposite corners."""
+def choose_probes(axes: Sequence[np.ndarray]) -> list[tuple[float, ...]]:
+    """Return the coordinates at which plans are compared: the middle and two opposite corners."""
     ends = ([float(axis[k]) for axis in axes] for k in (0, -1))
     middle = [float(axis[len(axis) // 2]) for axis in axes]
     return list(dict.fromkeys(map(tuple, (middle, *ends))))
 
 
-class Team(Protocol):
-    """Workers that are ready."""
+class WorkerPool(Protocol):
+    """A pool of workers that are ready for one job."""
 
     @property
     def size(self) -> int:
-        """How many points keep every worker busy."""
+        """The number of points that keep every worker busy."""
         ...
 
     @property
     def plan(self) -> str:
-        """How the points are evaluated now, as text: ``Job.plan`` of a scan that is resumed."""
+        """The plan that the workers follow now, as text; ``Job.plan`` of a resumed scan."""
         ...
 
-    def run(self, points: Iterable[Point], *, terms: bool = False) -> Generator[list[Result]]:
-        """Yield results as they come, in any order, several at once where several are there.
+    def run(self, points: Iterable[Point], *, per_sample: bool = False) -> Generator[list[Result]]:
+        """Yield results as they arrive, in any order, in groups of those that are ready.
 
         Args:
-            points: taken one by one as workers become free; any thread may take one.
-            terms: give the single terms of the loss as well.
+            points: The points; each is taken when a worker becomes free, by any thread.
+            per_sample: Whether each result has the losses of the single samples.
         """
         ...
 
 
 class Engine(Protocol):
-    """What a scan needs to know of an engine."""
+    """A source of worker pools."""
 
-    def open(self, job: Job) -> AbstractContextManager[Team]:
-        """Lend a team for a job."""
+    def open(self, job: Job) -> AbstractContextManager[WorkerPool]:
+        """Return a context manager that yields a worker pool for a job."""
         ...

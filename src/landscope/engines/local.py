@@ -11,11 +11,13 @@ from typing import Any, final
 
 import torch
 
-from landscope.engines.forward import forward_pass
-from landscope.engines.in_place import Displaced, displaced
+from landscope.engines.forward import make_forward
+from landscope.engines.in_place import InPlaceMover, borrow_in_place
 from landscope.engines.job import Job
-from landscope.engines.threads import Team, Worker
-from landscope.engines.tuning import Plan, choose
+from landscope.engines.local_worker import Worker
+from landscope.engines.plan import Plan
+from landscope.engines.threads import ThreadPool
+from landscope.engines.tuning import choose
 from landscope.errors import EngineError
 from landscope.objective.global_state import preserve_global_state
 from landscope.objective.objective import Objective
@@ -25,18 +27,18 @@ from landscope.objective.quantities import Chained
 @final
 @dataclass(frozen=True)
 class Local:
-    """Evaluates points on this machine, in the way that a short measurement found to be fastest.
+    """Evaluates points on this machine, by the plan that a short measurement finds fastest.
 
     Args:
-        workers: points evaluated at the same time, each in a thread with its share of the cores;
-            None measures whether one worker or one a core is faster.
-        compile: use torch.compile: True, False, or None: where the scan takes minutes.
-        plan: how to make the passes; None measures it (see :mod:`landscope.engines.tuning`).
-        devices: names of devices, one worker each, such as ("cuda:0", "cuda:1"); None: all GPUs of
-            this machine when the objective is on a GPU, else the objective's device.
+        workers: The number of points that are evaluated at the same time, each in a thread with
+            its share of the cores. None measures whether one worker or one per core is faster.
+        compile: Whether to use torch.compile; None uses it if the scan takes minutes.
+        plan: The plan; None measures it (see :mod:`landscope.engines.tuning`).
+        devices: The names of devices, one worker each, such as ("cuda:0", "cuda:1"). None takes
+            all GPUs of this machine if the objective is on "cuda", else the objective's device.
 
     Raises:
-        EngineError: when workers is below 1.
+        EngineError: When workers is below 1.
     """
 
     workers: int | None = None
@@ -49,26 +51,26 @@ class Local:
             raise EngineError(f"workers={self.workers}; expected 1 or more, or None to measure.")
 
     @contextmanager
-    def open(self, job: Job) -> Iterator[Team]:
-        """Lend a team for a job; the model is borrowed meanwhile."""
+    def open(self, job: Job) -> Iterator[ThreadPool]:
+        """Yield a worker pool for a job, which borrows the model."""
         if job.objective.problem.in_place:
-            with _opened(job, [job.objective], _in_place(job, self), None) as team:
-                yield team
+            with _open_pool(job, [job.objective], _plan_in_place(job, self), None) as pool:
+                yield pool
             return
-        _keep_memory()
-        objectives = self._objectives(job.objective)
-        bare = dataclasses.replace(job, quantities=())  # no plan changes what they take
+        _retain_freed_memory()
+        objectives = self._place_objectives(job.objective)
+        without_quantities = dataclasses.replace(job, quantities=())  # plans do not affect them
 
-        def opened(
+        def open_pool(
             plan: Plan, data: Mapping[str, Sequence[Any]] | None
-        ) -> AbstractContextManager[Team]:
-            return _opened(job if data is None else bare, objectives, plan, data)
+        ) -> AbstractContextManager[ThreadPool]:
+            return _open_pool(job if data is None else without_quantities, objectives, plan, data)
 
-        plan = self.plan or choose(job, opened, workers=self.workers, compiler=self.compile)
-        with opened(plan, None) as team:
-            yield team
+        plan = self.plan or choose(job, open_pool, workers=self.workers, compiler=self.compile)
+        with open_pool(plan, None) as pool:
+            yield pool
 
-    def _objectives(self, objective: Objective) -> list[Objective]:
+    def _place_objectives(self, objective: Objective) -> list[Objective]:
         """Return the objective on each device."""
         names: Sequence[str] | None = self.devices
         if names is None and objective.device == torch.device("cuda"):
@@ -76,49 +78,56 @@ class Local:
         if not names:
             return [objective]
         problem = objective.problem
-        found = [problem.to(torch.device(name)) for name in names]
-        found = [p if p not in found[:k] else p.clone() for k, p in enumerate(found)]
-        return [objective if p is problem else Objective.of(p) for p in found]
+        problems = [problem.to(torch.device(name)) for name in names]
+        problems = [p if p not in problems[:k] else p.clone() for k, p in enumerate(problems)]
+        return [objective if p is problem else Objective.of(p) for p in problems]
 
 
-def _in_place(job: Job, engine: Local) -> Plan:
-    """Return how a model that fills the memory is evaluated: one pass after the other.
+def _plan_in_place(job: Job, engine: Local) -> Plan:
+    """Return the plan for a model that fills the memory: one plain pass after the other.
 
     Raises:
-        EngineError: when more is asked for than one model can do.
+        EngineError: When the job or the engine needs more than one model.
     """
     if (engine.workers or 1) > 1 or len(engine.devices or ()) > 1:
         raise EngineError(
             f"workers={engine.workers}, devices={engine.devices}: an objective with in_place=True"
             " has one model, which evaluates one point after the other: leave them out."
         )
-    odd = next((q for q in job.quantities if isinstance(q, Chained)), None)
-    if odd is not None:
+    chained = next((q for q in job.quantities if isinstance(q, Chained)), None)
+    if chained is not None:
         raise EngineError(
-            f"{getattr(odd, '__name__', type(odd).__name__)} starts from neighboring points, which"
-            " an objective with in_place=True has no memory for: make it with in_place=False."
+            f"{getattr(chained, '__name__', type(chained).__name__)} starts from neighboring"
+            " points, for which an objective with in_place=True has no memory: use in_place=False."
         )
     return Plan()
 
 
-def _keep_memory() -> None:
-    """Let this process keep memory that is freed, for the next activations: measured, 10 to 20%.
+def _retain_freed_memory() -> None:
+    """Make the allocator keep freed memory for the next activations: measured, 10 to 20% faster.
 
-    The allocator of glibc gives each large block back to the system, and takes it again page by
-    page, until it has seen a block of that size freed (mallopt(3), M_MMAP_THRESHOLD). It looks at
-    blocks of up to 32 MiB; this is one, which is never touched.
+    The allocator of glibc returns each large block to the system, and requests it again page by
+    page, until it has seen a block of that size freed (mallopt(3), M_MMAP_THRESHOLD). It observes
+    blocks of up to 32 MiB; this function frees one of that size, which is never written to.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 @contextmanager
-def _opened(
+def _open_pool(
     job: Job,
     objectives: Sequence[Objective],
     plan: Plan,
     data: Mapping[str, Sequence[Any]] | None,
-) -> Iterator[Team]:
-    """Lend a team that follows a plan; threads and global states are as before afterwards."""
+) -> Iterator[ThreadPool]:
+    """Yield a pool that follows a plan; thread counts and global states are restored afterwards.
+
+    Args:
+        job: The job.
+        objectives: The objective on each device.
+        plan: The plan.
+        data: The batches to evaluate; None takes those of the objective.
+    """
     threads = torch.get_num_threads()
     with ExitStack() as stack:
         stack.enter_context(preserve_global_state(*job.objective.problem.sources.values()))
@@ -134,10 +143,12 @@ def _opened(
         workers = []
         for k, objective in enumerate([*objectives, *clones]):
             problem = objective.problem
-            session = problem.session(batches[k % devices], forward_pass(plan))
+            session = problem.session(batches[k % devices], make_forward(plan))
             borrowed = stack.enter_context(session)
-            moved: Displaced | None = None
+            mover: InPlaceMover | None = None
             if problem.in_place:
-                moved = stack.enter_context(displaced(problem.model, problem.center, job.slice))
-            workers.append(Worker(objective, borrowed, job, plan, moved))
-        yield stack.enter_context(contextlib.closing(Team(workers)))
+                mover = stack.enter_context(
+                    borrow_in_place(problem.model, problem.center, job.slice)
+                )
+            workers.append(Worker(objective, borrowed, job, plan, mover))
+        yield stack.enter_context(contextlib.closing(ThreadPool(workers)))

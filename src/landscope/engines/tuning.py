@@ -1,26 +1,24 @@
-"""Plans: the fastest way to make the passes of a scan on this machine, found by short measurement.
+"""Tuning: a short measurement that finds the fastest plan for a scan on this machine.
 
-A plan changes values by rounding only. What it measured is kept in the cache folder, machine by
-machine and network by network, so the same question gives the same surface bit for bit; a scan
-keeps its plan in its journal as well.
+The result is stored in the cache folder, by machine and by network, so the same question gives the
+same surface bit for bit; a scan stores its plan in its journal as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 
 from landscope import _version, fingerprint
+from landscope.engines.plan import Plan
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
 from landscope.objective.nested import count_rows, iter_tensors
@@ -28,332 +26,303 @@ from landscope.slices.curves import ReusableSlice
 
 if TYPE_CHECKING:
     from landscope.engines.job import Job
-    from landscope.engines.threads import Team
-    from landscope.objective.objective import Objective
+    from landscope.engines.threads import ThreadPool
 
-WORTH = 20_000  # evaluations of single samples; for fewer nothing is measured
+MIN_EVALUATIONS = 20_000  # of single samples; a shorter scan is not worth a measurement
 _SHARE = 0.04  # of the time of a scan, for choosing its plan
-_CACHED = {"cpu": 2**21, "cuda": 2**26}  # bytes of a layer's outputs that are moved quickly
-_TOGETHER = 64  # points in one pass, at most
-_COPIES = 2**25  # bytes of their parameters, at most
-_TOLERANCE = 3e-6  # between two ways to compute one value; promised are 1e-5
-_PASSES = 40  # that trying takes, warm-ups included
-_LEAST = 2.0  # seconds that trying may take in any case
-_ROUND = 0.02  # seconds of points that are timed together
-_GAIN = 0.95  # a plan must take less than this share of the time of the best so far
-_LIKELY = 1.3  # the same of a plan that is expected to be the best
-_CLEAR = 0.8  # the same of threads that wait for each other: on a busy machine they crawl
-LONG = 1200.0  # seconds; a scan that takes longer is worth the minute of a compiler
+_CACHE_BYTES = {"cpu": 2**21, "cuda": 2**26}  # of a layer's outputs that stay in a fast cache
+_MAX_POINTS = 64  # in a vectorized pass
+_MAX_COPIES = 2**25  # bytes of the parameters of these points
+_TOLERANCE = 3e-6  # relative difference from the plain pass; landscope promises 1e-5
+_PASSES = 40  # of a measurement, warm-ups included
+_LEAST_SECONDS = 2.0  # that a measurement may take in any case
+_ROUND_SECONDS = 0.02  # of points that are timed together
+# A plan replaces the fastest so far if it takes less than this share of its time.
+_RATIO = 0.95
+_RATIO_IF_LIKELY = 1.3  # for a plan that is nearly always the fastest
+_RATIO_IF_UNLIKELY = 0.8  # for a return to one worker: threads are slow only while others compute
+_LONG_SECONDS = 1200.0  # a longer scan is worth the minute that a compiler takes
 
-
-@final
-@dataclass(frozen=True)
-class Plan:
-    """How passes are made.
-
-    Args:
-        workers: points that are evaluated at the same time, each by a thread of its own.
-        threads: of torch, in each worker; None leaves them as they are set.
-        rows: a batch, at most; None takes the batches as the data give them.
-        forward: "plain"; "fused" on a CPU (see :mod:`landscope.engines.fused`); "graphed" on a GPU
-            (recorded as a CUDA graph); "compiled" (torch.compile).
-        layout: "contiguous" or "channels_last", of images.
-        points: evaluated together, in one pass (see :mod:`landscope.engines.vectorized`).
-        plain: seconds that the plain pass took for a sample, where it was measured beside this.
-    """
-
-    workers: int = 1
-    threads: int | None = None
-    rows: int | None = None
-    forward: str = "plain"
-    layout: str = "contiguous"
-    points: int = 1
-    plain: float | None = dataclasses.field(default=None, compare=False)
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        words = [
-            f"{self.workers} workers" if self.workers > 1 else "1 worker",
-            *([f"{self.threads} threads each"] if self.threads else []),
-            f"batches of {self.rows}" if self.rows else "batches as given",
-            *([self.forward] if self.forward != "plain" else []),
-            *([self.layout] if self.layout != "contiguous" else []),
-            *([f"{self.points} points in a pass"] if self.points > 1 else []),
-        ]
-        return ", ".join(words)
-
-    def dumps(self) -> str:
-        """Return it as text."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def loads(cls, text: str) -> Self:
-        """Return the plan of a text."""
-        return cls(**json.loads(text))
-
-
-Opened = Callable[
+OpenPool = Callable[
     [Plan, Mapping[str, Sequence[Any]] | None], contextlib.AbstractContextManager[Any]
 ]
-"""From a plan, and data to try it on, to a team."""
+"""A function from a plan, and data to try it on (None: all data), to a worker pool."""
 
 
-def choose(job: Job, opened: Opened, *, workers: int | None, compiler: bool | None) -> Plan:
-    """Return the plan for a job: the one that its journal or this machine remembers, or the best.
+def choose(job: Job, open_pool: OpenPool, *, workers: int | None, compiler: bool | None) -> Plan:
+    """Return the plan for a job: from its journal, from the cache, or the fastest measured one.
 
     Args:
-        job: what is to be done.
-        opened: makes a team for a plan.
-        workers: how many, if the user said so.
-        compiler: whether to use torch.compile; None: where a scan is long enough.
+        job: The job.
+        open_pool: A function that opens a worker pool for a plan.
+        workers: The number of workers, if the user chose it.
+        compiler: Whether to use torch.compile; None uses it if the scan is long enough.
 
-    Cost: the first time about two seconds, or 4% of a longer scan.
+    Raises:
+        EngineError: When several workers do not give the values of one.
+
+    Cost: about two seconds the first time, or 4% of a longer scan.
     """
     if job.plan:
         return Plan.loads(job.plan)
-    given = Plan(workers=workers or 1, threads=_threads(workers) if workers else None)
+    plain = Plan(workers=workers or 1, threads=_threads_per_worker(workers) if workers else None)
     rows = job.objective.problem.rows
-    if job.points * rows < WORTH and not compiler:
-        return given
-    place = cache_folder() / "plans" / f"{_key(job.objective, workers, compiler, job)}.json"
+    if job.points * rows < MIN_EVALUATIONS and not compiler:
+        return plain
+    path = cache_folder() / "plans" / f"{_fingerprint(job, workers, compiler)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Plan.loads(place.read_text())
-    found = _Trials(job, opened).best(given, workers, compiler)
-    with contextlib.suppress(OSError):  # a cache that cannot be written is none
-        write_once(place, found.dumps())
-        return Plan.loads(place.read_text())  # of two that measured at the same time, the first
-    return found
+        return Plan.loads(path.read_text())
+    fastest = _Trials(job, open_pool).find_fastest(plain, workers, compiler)
+    with contextlib.suppress(OSError):  # without a writable cache, a plan is measured each time
+        write_once(path, fastest.dumps())
+        return Plan.loads(path.read_text())  # the first, if two processes measured it
+    return fastest
 
 
 @final
 class _Trials:
-    """Plans tried on some of the data, each against the values of the plain pass."""
+    """Trials of plans on some of the data, whose values are compared with the plain pass."""
 
-    def __init__(self, job: Job, opened: Opened) -> None:
-        self.job, self.opened = job, opened
+    def __init__(self, job: Job, open_pool: OpenPool) -> None:
+        self.job, self.open_pool = job, open_pool
         self.probes = list(job.probes) or [(0.0,) * len(job.slice.dims)]
         self.expected: list[dict[str, float]] = []
         self.seconds: dict[Plan, float] = {}
         self.data: dict[str, list[Any]] = {}
-        self.until = math.inf
+        self.deadline = math.inf
 
-    def best(self, given: Plan, workers: int | None, compiler: bool | None) -> Plan:
-        """Return the fastest plan that gives the right values."""
-        self._take_data(given)
-        self.fastest = given
-        self._try(given)
-        if given not in self.seconds:
+    def find_fastest(self, plain: Plan, workers: int | None, compiler: bool | None) -> Plan:
+        """Return the fastest plan with the right values (arguments: see :func:`choose`)."""
+        self._choose_data(plain)
+        self.fastest = plain
+        self._try(plain)
+        if plain not in self.seconds:
             raise EngineError(
                 f"workers={workers} at the same time do not give the values of one: model, loss or"
                 " data share something among threads; use one worker, or processes"
                 " (ls.engines.Executor)."
             )
-        for trial, gain in self._candidates(given, workers):
-            if time.perf_counter() > self.until and gain != _LIKELY:
+        for change, ratio in self._list_changes(plain, workers):
+            if time.perf_counter() > self.deadline and ratio != _RATIO_IF_LIKELY:
                 break
-            self._try(trial(self.fastest), gain)
-        if compiler or (compiler is None and self._left() > LONG):
+            self._try(change(self.fastest), ratio)
+        if compiler or (compiler is None and self._estimate_scan() > _LONG_SECONDS):
             self._try(dataclasses.replace(self.fastest, forward="compiled"))
-        plain = self.seconds[given] / self._count()
-        return dataclasses.replace(self.fastest, plain=plain)
+        seconds_per_sample = self.seconds[plain] / self._count_rows()
+        return dataclasses.replace(self.fastest, plain=seconds_per_sample)
 
-    def _candidates(
-        self, given: Plan, workers: int | None
+    def _list_changes(
+        self, plain: Plan, workers: int | None
     ) -> Iterator[tuple[Callable[[Plan], Plan], float]]:
-        """Yield changes to try on the fastest plan so far, each with the share of its time to take.
+        """Yield changes to try on the fastest plan so far, each with the ratio that it must reach.
 
-        What is known to be faster nearly always is taken first, even where it seems a bit slower:
-        on a busy machine a measurement says little, and the plan will be remembered.
+        A change that is nearly always faster is accepted even if it seems a bit slower: on a busy
+        machine one measurement says little, and the plan will be used again.
         """
 
         def to(**changes: Any) -> Callable[[Plan], Plan]:
             return lambda plan: dataclasses.replace(plan, **changes)
 
         cpu = self.job.objective.device.type == "cpu"
-        several = workers is None and cpu and self._may_be_shared()
-        middle = self._middle()
+        several = workers is None and cpu and self._is_thread_safe()
+        rows = self._choose_batch_size()
         if several:
-            yield to(workers=_cores(), threads=1), _LIKELY
+            yield to(workers=_count_cores(), threads=1), _RATIO_IF_LIKELY
         if cpu:
-            yield to(rows=middle, forward="fused"), _LIKELY
+            yield to(rows=rows, forward="fused"), _RATIO_IF_LIKELY
         else:
-            yield to(rows=middle), _GAIN
+            yield to(rows=rows), _RATIO
         if any(t.ndim == 4 for t in iter_tensors(self.data)):
-            yield to(layout="channels_last"), _GAIN
+            yield to(layout="channels_last"), _RATIO
         for factor in (2, 0.5, 4):
-            if 1 <= factor * middle < 2 * self._count():
-                yield to(rows=int(factor * middle)), _GAIN
+            if 1 <= factor * rows < 2 * self._count_rows():
+                yield to(rows=int(factor * rows)), _RATIO
         if several:
-            yield to(workers=_cores(), threads=1), _GAIN
-        yield to(workers=given.workers, threads=given.threads), _CLEAR
-        yield to(forward="plain" if cpu else "graphed"), _GAIN
-        if (points := self._points()) > 1:
-            yield to(forward="plain", layout="contiguous", points=points), _GAIN
+            yield to(workers=_count_cores(), threads=1), _RATIO
+        yield to(workers=plain.workers, threads=plain.threads), _RATIO_IF_UNLIKELY
+        yield to(forward="plain" if cpu else "graphed"), _RATIO
+        if (points := self._count_vectorized_points()) > 1:
+            yield to(forward="plain", layout="contiguous", points=points), _RATIO
 
-    def _take_data(self, given: Plan) -> None:
-        """Keep as many rows of the data as can be tried often in the time that there is."""
-        self.data = self._some(512)
-        with self.opened(given, self.data) as team:
-            self._evaluate(team, self.probes[:1])
+    def _choose_data(self, plain: Plan) -> None:
+        """Take as many rows of the data as the time allows to evaluate often, and set the deadline.
+
+        Args:
+            plain: The plan with which a first pass is timed.
+        """
+        self.data = self._take_batches(512)
+        with self.open_pool(plain, self.data) as pool:
+            self._evaluate(pool, self.probes[:1])
             began = time.perf_counter()
-            self._evaluate(team, self.probes[:1])
-            once = time.perf_counter() - began
-        affordable = _SHARE * self.job.points * self._total() / _PASSES
-        self.data = self._some(max(512, min(int(affordable), 3600)))
-        share = _SHARE * self.job.points * self._total() / self._count() * once
-        self.until = time.perf_counter() + max(_LEAST, share)
+            self._evaluate(pool, self.probes[:1])
+            seconds = time.perf_counter() - began
+        affordable = _SHARE * self.job.points * self._count_all_rows() / _PASSES
+        self.data = self._take_batches(max(512, min(int(affordable), 3600)))
+        passes = self.job.points * self._count_all_rows() / self._count_rows()
+        self.deadline = time.perf_counter() + max(_LEAST_SECONDS, _SHARE * passes * seconds)
 
-    def _some(self, rows: int) -> dict[str, list[Any]]:
-        """Return the first batches of the data, until they hold so many rows."""
-        found: dict[str, list[Any]] = {}
+    def _take_batches(self, rows: int) -> dict[str, list[Any]]:
+        """Return the first batches of the data, until they have the given number of rows."""
+        data: dict[str, list[Any]] = {}
         for name, batches in self.job.objective.problem.batches.items():
-            found[name], seen = [], 0
+            data[name], count = [], 0
             for batch in batches:
-                found[name].append(batch)
-                seen += count_rows(batch) or 1
-                if seen >= rows:
+                data[name].append(batch)
+                count += count_rows(batch) or 1
+                if count >= rows:
                     break
-        return found
+        return data
 
-    def _points(self) -> int:
-        """Return how many points to evaluate in one pass, where a batch leaves room for several."""
+    def _count_vectorized_points(self) -> int:
+        """Return the number of points in a vectorized pass; 1 if batches fill the cache anyway."""
         job, problem = self.job, self.job.objective.problem
-        by_hand = problem.buffers == "recompute" or problem.weights is not None
-        by_hand = by_hand or problem.precision == "bfloat16"
-        if job.quantities or by_hand or not isinstance(job.slice, ReusableSlice):
+        plain_only = problem.buffers == "recompute" or problem.weights is not None
+        plain_only = plain_only or problem.precision == "bfloat16"
+        if job.quantities or plain_only or not isinstance(job.slice, ReusableSlice):
             return 1
-        room = self._room() // min(self.fastest.rows or self._count(), self._total())
+        rows = min(self.fastest.rows or self._count_rows(), self._count_all_rows())
         first = next(iter(job.slice.parts.values()))  # the center, or the first node
         size = sum(t.nbytes for t in first.values())
-        return min(room, _COPIES // max(size, 1), _TOGETHER, job.points)
+        return min(
+            self._count_cached_rows() // rows, _MAX_COPIES // max(size, 1), _MAX_POINTS, job.points
+        )
 
-    def _middle(self) -> int:
-        """Return rows a batch to begin with: as many as leave a layer's outputs in the cache."""
-        return max(1, min(self._room(), self._count()))
+    def _choose_batch_size(self) -> int:
+        """Return the first batch size to try: the largest whose outputs stay in the cache."""
+        return max(1, min(self._count_cached_rows(), self._count_rows()))
 
-    def _room(self) -> int:
-        """Return how many rows leave the outputs of every layer in the cache."""
-        widest = [1]
+    def _count_cached_rows(self) -> int:
+        """Return the number of rows for which the outputs of every layer stay in the cache."""
+        sizes = [1]
 
-        def seen(_: object, __: object, outputs: object) -> None:
-            widest.append(sum(t.nbytes for t in iter_tensors(outputs)))
+        def measure(_: object, __: object, outputs: object) -> None:
+            sizes.append(sum(t.nbytes for t in iter_tensors(outputs)))
 
         problem = self.job.objective.problem
-        first = next(iter(next(iter(self.data.values()))))
-        leaves = [m for m in problem.model.modules() if not list(m.children())]
+        batch = next(iter(next(iter(self.data.values()))))
+        layers = [m for m in problem.model.modules() if not list(m.children())]
         with problem.session(self.data) as session, torch.no_grad():
             session.borrowed.set_params(session.center)
-            hooks = [leaf.register_forward_hook(seen) for leaf in leaves]
+            hooks = [layer.register_forward_hook(measure) for layer in layers]
             try:
-                session.evaluate_batch(first)
+                session.evaluate_batch(batch)
             finally:
                 for hook in hooks:
                     hook.remove()
-        row = max(widest) / (count_rows(first) or 1)
-        return int(_CACHED.get(problem.device.type, 2**20) / row)
+        row_size = max(sizes) / (count_rows(batch) or 1)
+        return int(_CACHE_BYTES.get(problem.device.type, 2**20) / row_size)
 
-    def _count(self) -> int:
-        first = next(iter(self.data.values()))
-        return sum(count_rows(batch) or 1 for batch in first)  # as Batches.rows has it
+    def _count_rows(self) -> int:
+        """Return the number of rows in the data of the trials."""
+        batches = next(iter(self.data.values()))
+        return sum(count_rows(batch) or 1 for batch in batches)  # as Batches.rows counts them
 
-    def _total(self) -> int:
+    def _count_all_rows(self) -> int:
         return self.job.objective.problem.rows
 
-    def _left(self) -> float:
-        """Return the seconds that the scan takes with the fastest plan."""
-        once = self.seconds[self.fastest]
-        return once * self.job.points * self._total() / self._count()
+    def _estimate_scan(self) -> float:
+        """Return the seconds that the scan takes with the fastest plan so far."""
+        seconds = self.seconds[self.fastest]
+        return seconds * self.job.points * self._count_all_rows() / self._count_rows()
 
-    def _try(self, trial: Plan, gain: float = 1.0) -> None:
-        """Take a plan if it gives the right values, in at most a share of the time of the best."""
-        if trial in self.seconds:
+    def _try(self, plan: Plan, ratio: float = 1.0) -> None:
+        """Time a plan, and make it the fastest if its values are right and it is fast enough.
+
+        Args:
+            plan: The plan.
+            ratio: The largest share of the time of the fastest plan so far.
+        """
+        if plan in self.seconds:
             return
         try:
-            with self.opened(trial, self.data) as team:
-                if self._right(team):
-                    self.seconds[trial] = self._timed(team)
+            with self.open_pool(plan, self.data) as pool:
+                if self._is_right(pool):
+                    self.seconds[plan] = self._time_point(pool)
         except Exception:
-            if trial == self.fastest:  # the plain pass itself
+            if plan == self.fastest:  # the plain pass itself
                 raise
-            return  # whatever it was, it works without this plan
-        if trial == self.fastest:
+            return  # plans may fail in any way: the scan does without this one
+        if plan == self.fastest:
             return
-        if self.seconds.get(trial, math.inf) < gain * self.seconds[self.fastest]:
-            self.fastest = trial
+        if self.seconds.get(plan, math.inf) < ratio * self.seconds[self.fastest]:
+            self.fastest = plan
 
-    def _timed(self, team: Team) -> float:
-        """Return seconds a point, the least of three rounds."""
-        best, count = math.inf, team.size
+    def _time_point(self, pool: ThreadPool) -> float:
+        """Return the seconds per point, the least of three rounds."""
+        least, count = math.inf, pool.size
         for _ in range(3):
             points = [self.probes[k % len(self.probes)] for k in range(count)]
             began = time.perf_counter()
-            self._evaluate(team, points)
+            self._evaluate(pool, points)
             seconds = time.perf_counter() - began
-            best = min(best, seconds / count)
-            if best > 1.5 * self.seconds.get(self.fastest, math.inf):
+            least = min(least, seconds / count)
+            if least > 1.5 * self.seconds.get(self.fastest, math.inf):
                 break
-            if seconds < _ROUND:  # too short to be told from what starting takes
-                count = team.size * min(math.ceil(_ROUND / best / team.size), 1000)
-        return best
+            if seconds < _ROUND_SECONDS:  # too short: the start of the round would count
+                count = pool.size * min(math.ceil(_ROUND_SECONDS / least / pool.size), 1000)
+        return least
 
-    def _right(self, team: Team) -> bool:
-        """Whether a team gives the values of the plain pass, each of its workers."""
-        found = [result.values for result in team.each(list(enumerate(self.probes)))]
+    def _is_right(self, pool: ThreadPool) -> bool:
+        """Whether each worker gives the values of the plain pass, alone and at the same time."""
+        points = list(enumerate(self.probes))
+        values = [result.values for result in pool.run_on_each_worker(points)]
         if not self.expected:
-            self.expected = found[: len(self.probes)]
-        expected = self.expected * team.size
-        if team.size > 1:  # and at the same time
-            found += self._evaluate(team, self.probes * team.size)
+            self.expected = values[: len(self.probes)]
+        expected = self.expected * pool.size
+        if pool.size > 1:
+            values += self._evaluate(pool, self.probes * pool.size)
             expected = expected * 2
-        return all(_close(one, other) for one, other in zip(found, expected, strict=True))
+        return all(_is_close(v, e) for v, e in zip(values, expected, strict=True))
 
-    def _evaluate(self, team: Team, points: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
-        found = {r.point: r.values for rs in team.run(enumerate(points)) for r in rs}
-        return [found[k] for k in range(len(points))]
+    def _evaluate(
+        self, pool: ThreadPool, points: Sequence[tuple[float, ...]]
+    ) -> list[dict[str, float]]:
+        values = {r.point: r.values for rs in pool.run(enumerate(points)) for r in rs}
+        return [values[k] for k in range(len(points))]
 
-    def _may_be_shared(self) -> bool:
-        """Whether threads can evaluate at the same time: nothing draws from a global generator."""
-        if _cores() < 2 or self.job.quantities:
+    def _is_thread_safe(self) -> bool:
+        """Whether several threads may evaluate: the model uses no global random generator."""
+        if _count_cores() < 2 or self.job.quantities:
             return False
         if self.job.objective.problem.streamed:
-            return False  # an iterable of the user's may hold the place where a walk stands
+            return False  # an iterable of the user may store the position of its iteration
         with self.job.objective.problem.session(self.data) as session:
             before = torch.get_rng_state()
             session.evaluate(None)
             return bool(torch.equal(before, torch.get_rng_state()))
 
 
-def _close(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return one.keys() == other.keys() and all(
-        v == other[n]
-        or (math.isnan(v) and math.isnan(other[n]))
-        or math.isclose(v, other[n], rel_tol=_TOLERANCE)
-        for n, v in one.items()
+def _is_close(values: Mapping[str, float], expected: Mapping[str, float]) -> bool:
+    return values.keys() == expected.keys() and all(
+        v == expected[n]
+        or (math.isnan(v) and math.isnan(expected[n]))
+        or math.isclose(v, expected[n], rel_tol=_TOLERANCE)
+        for n, v in values.items()
     )
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     return max(torch.get_num_threads(), 1)
 
 
-def _threads(workers: int) -> int:
-    return max(_cores() // workers, 1)
+def _threads_per_worker(workers: int) -> int:
+    return max(_count_cores() // workers, 1)
 
 
-def _key(objective: Objective, workers: int | None, compiler: bool | None, job: Job) -> str:
-    """Fingerprint what decides which plan is best, and what its values are."""
-    asked = objective.problem.fingerprints()
+def _fingerprint(job: Job, workers: int | None, compiler: bool | None) -> str:
+    """Return a fingerprint of everything that decides which plan is fastest, and its values."""
+    fingerprints = job.objective.problem.fingerprints()
     values = ("weights", "buffers and frozen parameters")
-    same = {n: text for n, text in asked.items() if n not in values}
+    structure = {n: text for n, text in fingerprints.items() if n not in values}
     quantities = [fingerprint.of_function(q) for q in job.quantities]
     return fingerprint.of_text(
-        same, quantities, workers, compiler, _cores(), _version.__version__, torch.__version__,
-        platform.processor(), _processor(),
+        structure, quantities, workers, compiler, _count_cores(), _version.__version__,
+        torch.__version__, platform.processor(), _processor_name(),
     )  # fmt: skip
 
 
-def _processor() -> str:
-    """Return the name of the processor, where the system tells."""
+def _processor_name() -> str:
+    """Return the name of the processor, if the system reports one."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next((line for line in lines if line.startswith("model name")), "")

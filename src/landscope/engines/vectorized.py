@@ -1,7 +1,7 @@
-"""Several points in one pass: small networks leave most of a GPU idle while each step is launched.
+"""Several points in one pass, for small networks whose single steps leave most of a GPU idle.
 
 The parameters of the points are stacked, and ``torch.func.vmap`` runs the model over the stack:
-each step of the network happens once for all of them.
+each step of the network is executed once for all points.
 """
 
 from __future__ import annotations
@@ -19,62 +19,67 @@ from landscope.slices.curves import ReusableSlice
 
 
 @final
-class Together:
-    """Evaluates several points of a slice at once.
+class VectorizedEvaluator:
+    """Evaluates several points of a slice in one pass with vmap.
 
     Args:
-        session: a borrowed model and its data, as the plain pass uses them.
-        slice_: of which points are taken.
-        points: at most so many at once; each has a copy of the moving parameters.
+        session: The borrowed model and its data, as in the plain pass.
+        slice_: The slice.
+        points: The largest number of points in a pass; each has a copy of the moving parameters.
 
     Raises:
-        RuntimeError: from torch, on evaluation, where a model or a loss cannot be run in this way
-            (random numbers, decisions that depend on values): a plan does not take it then.
+        RuntimeError: From torch, on evaluation, if vmap cannot run the model or the loss (random
+            numbers, decisions that depend on values); such a plan is not chosen.
     """
 
     def __init__(self, session: Session, slice_: ReusableSlice, points: int) -> None:
         self.session, self.slice, self.points = session, slice_, points
-        self.whole = _Whole(session)
-        first = slice_.at([0.0] * len(slice_.dims))
-        loan = session.borrowed
-        kinds = {n: loan.dtype if t.is_floating_point() else None for n, t in first.items()}
+        self.sums = _Sums(session)
+        origin = slice_.at([0.0] * len(slice_.dims))
+        borrowed = session.borrowed
+        dtypes = {n: borrowed.dtype if t.is_floating_point() else None for n, t in origin.items()}
         self.stack = {
-            n: t.to(loan.device, kinds[n]).repeat(points, *[1] * t.ndim) for n, t in first.items()
+            n: t.to(borrowed.device, dtypes[n]).repeat(points, *[1] * t.ndim)
+            for n, t in origin.items()
         }
-        self.views = [like(first, {n: t[k] for n, t in self.stack.items()}) for k in range(points)]
-        session.evaluate(first)  # the first batch is checked by the plain pass
+        self.views = [like(origin, {n: t[k] for n, t in self.stack.items()}) for k in range(points)]
+        session.evaluate(origin)  # the plain pass checks the first batch
 
-    def values(self, places: Sequence[Sequence[float]]) -> list[dict[str, float]]:
-        """Return loss and metrics at so many places at most as there are points."""
-        session, count = self.session, len(places)
-        for place, view in zip(places, self.views, strict=False):
+    def values(self, coordinates: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+        """Return loss and metrics at some points.
+
+        Args:
+            coordinates: The coordinates of the points; at most ``points`` of them.
+        """
+        session, count = self.session, len(coordinates)
+        for place, view in zip(coordinates, self.views, strict=False):
             self.slice.at(place, view)
-        moved = {f"model.{n}": t[:count] for n, t in self.stack.items()}
-        found: list[dict[str, float]] = [{} for _ in places]
+        params = {f"model.{n}": t[:count] for n, t in self.stack.items()}
+        values: list[dict[str, float]] = [{} for _ in coordinates]
         with torch.no_grad():
             for prefix, data in session.batches.items():
-                sums = torch.stack([self._sums(moved, batch) for batch in data]).sum(dim=0)
-                for values, point in zip(found, sums, strict=True):
-                    values.update(session.average(prefix, point))
-            for values, view in zip(found, self.views, strict=False):
-                session.add_penalty(values, view)
-        return found
+                sums = torch.stack([self._sum_batch(params, batch) for batch in data]).sum(dim=0)
+                for point_values, point_sums in zip(values, sums, strict=True):
+                    point_values.update(session.average(prefix, point_sums))
+            for point_values, view in zip(values, self.views, strict=False):
+                session.add_penalty(point_values, view)
+        return values
 
-    def _sums(self, moved: dict[str, Tensor], batch: Any) -> Tensor:
-        """Return sums of values and weights, shape (points, quantities x 2)."""
+    def _sum_batch(self, params: dict[str, Tensor], batch: Any) -> Tensor:
+        """Return sums of values and of weights, shape (points, 2 x quantities)."""
 
-        def of_one(tensors: dict[str, Tensor]) -> Tensor:
-            sums: Tensor = torch.func.functional_call(self.whole, tensors, (batch,))
+        def sum_at_point(params_: dict[str, Tensor]) -> Tensor:
+            sums: Tensor = torch.func.functional_call(self.sums, params_, (batch,))
             return sums
 
-        with warnings.catch_warnings():  # how quick it is has been measured
+        with warnings.catch_warnings():  # the speed is measured, so torch need not warn
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            found: Tensor = torch.func.vmap(of_one)(moved)
-        return found
+            sums: Tensor = torch.func.vmap(sum_at_point)(params)
+        return sums
 
 
-class _Whole(nn.Module):
-    """Model, loss and metrics as one module: from a batch to sums of values and weights."""
+class _Sums(nn.Module):
+    """Model, loss and metrics as one module: from a batch to sums of values and of weights."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()

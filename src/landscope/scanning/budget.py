@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-from landscope.engines.job import Engine, Job, probes
+from landscope.engines.job import Engine, Job, choose_probes
 from landscope.errors import SamplerError
 from landscope.sampling.adaptive import Adaptive
 from landscope.sampling.calibrated import Calibrated
@@ -100,7 +100,7 @@ def choose_sampling(
         seconds_left: The time that is left.
     """
     axes = sampler.axes(job.slice.dims)
-    trial = dataclasses.replace(job, probes=probes(axes))
+    trial = dataclasses.replace(job, probes=choose_probes(axes))
     began = time.perf_counter()
     per_point, plan = time_points(trial, engine, seconds=_MEASURED * seconds_left)
     spent = time.perf_counter() - began

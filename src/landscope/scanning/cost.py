@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from landscope.engines.job import Engine, Job, Point, probes
+from landscope.engines.job import Engine, Job, Point, choose_probes
 from landscope.engines.local import Local
-from landscope.engines.tuning import Plan
+from landscope.engines.plan import Plan
 from landscope.objective.kernels import NATIVE
 from landscope.objective.nested import count_rows, iter_tensors
 from landscope.objective.objective import Objective
@@ -24,7 +24,7 @@ from landscope.slices.curves import default_span
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
-    from landscope.engines.job import Team
+    from landscope.engines.job import WorkerPool
     from landscope.sampling.calibrated import Calibrated
 
 _SHORT = 0.25  # seconds of measurement, at least, for each figure
@@ -107,7 +107,7 @@ def estimate(
     share = 1.0 if samples is None else min(samples.size / objective.problem.rows, 1.0)
     anchors = 0 if samples is None else min(samples.anchors, cells)
     evaluations = anchors + (points - anchors) * share
-    job = Job(objective, slice, points=math.ceil(evaluations), probes=probes(axes))
+    job = Job(objective, slice, points=math.ceil(evaluations), probes=choose_probes(axes))
     seconds, text = time_points(job, engine)
     plan = Plan.loads(text)
     naive = plain_pass(objective, slice)
@@ -127,15 +127,15 @@ def time_points(job: Job, engine: Engine, *, seconds: float = _SHORT) -> tuple[f
         seconds: About how long to measure; two points per worker in any case.
     """
     at = job.probes or [(0.0,) * len(job.slice.dims)]
-    with engine.open(job) as team, Journal() as journal:
-        size = team.size
-        first = _run(team, journal, at, size)
+    with engine.open(job) as pool, Journal() as journal:
+        size = pool.size
+        first = _run(pool, journal, at, size)
         if first > seconds:  # long passes need no warm-up
-            return min(first, _run(team, journal, at, size)) / size, team.plan
-        once = _run(team, journal, at, size)
+            return min(first, _run(pool, journal, at, size)) / size, pool.plan
+        once = _run(pool, journal, at, size)
         rounds = max(1, min(math.ceil(seconds / 3 / max(once, 1e-6)), 20_000))
-        times = [_run(team, journal, at, rounds * size) / (rounds * size) for _ in range(3)]
-        return sorted(times)[1], team.plan
+        times = [_run(pool, journal, at, rounds * size) / (rounds * size) for _ in range(3)]
+        return sorted(times)[1], pool.plan
 
 
 def plain_pass(objective: Objective, slice_: Slice) -> float:
@@ -146,13 +146,13 @@ def plain_pass(objective: Objective, slice_: Slice) -> float:
     return time_points(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)[0]
 
 
-def _run(team: Team, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:
+def _run(pool: WorkerPool, journal: Journal, at: Sequence[tuple[float, ...]], count: int) -> float:
     def points() -> Iterator[Point]:
         for k in range(count):
             yield k, at[k % len(at)]
 
     began = time.perf_counter()
-    for results in team.run(points()):
+    for results in pool.run(points()):
         journal.write(results)
     return time.perf_counter() - began
 

@@ -16,7 +16,7 @@ from typing import Any, final
 import numpy as np
 
 from landscope.engines import chains
-from landscope.engines.job import Engine, Job, Point, Result, Team, probes
+from landscope.engines.job import Engine, Job, Point, Result, WorkerPool, choose_probes
 from landscope.engines.local import Local
 from landscope.errors import EngineError, ObjectiveError, SliceError
 from landscope.landscape import Landscape
@@ -140,9 +140,9 @@ class _Scan:
         if wanted:
             if subset is None:
                 self._check_determinism()
-            with self._open_team(objective, "plan", len(wanted)) as team:
+            with self._open_pool(objective, "plan", len(wanted)) as pool:
                 while wanted and not self.clock.over:
-                    self._evaluate(team, wanted)
+                    self._evaluate(pool, wanted)
                     wanted = sampler.ask(self.shape, self.values)
         return self._landscape(subset)
 
@@ -150,34 +150,41 @@ class _Scan:
         self.journal.add_notes(check_determinism(self.question.objective.problem))
 
     @contextlib.contextmanager
-    def _open_team(self, objective: Objective, setting: str, points: int) -> Iterator[Team]:
-        """Open a team of workers; the journal remembers their plan under the name of a setting."""
+    def _open_pool(self, objective: Objective, setting: str, points: int) -> Iterator[WorkerPool]:
+        """Yield a worker pool; the journal remembers its plan under the name of a setting."""
         plan_before = self.journal.settings().get(setting, "")
         if not self.question.wants_every_point:  # later rounds will ask for more
             points = max(points, min(_ROUNDS_POINTS, self.clock.total))
         job = Job(
-            objective, self.question.slice, self.question.quantities, points, probes(self.axes),
-            self.axes, plan_before,
-        )  # fmt: skip
-        with self.engine.open(job) as team:
-            plan = team.plan
+            objective,
+            self.question.slice,
+            self.question.quantities,
+            points=points,
+            probes=choose_probes(self.axes),
+            axes=self.axes,
+            plan=plan_before,
+        )
+        with self.engine.open(job) as pool:
+            plan = pool.plan
             if plan != plan_before:
                 self.journal.save_setting(setting, plan)
-            yield team
-            plan_after = team.plan
+            yield pool
+            plan_after = pool.plan
         if plan_after != plan:
             self.journal.save_setting(setting, plan_after)
             self.journal.add_notes(["memory did not suffice: batches were halved during the scan"])
 
-    def _evaluate(self, team: Team, wanted: Sequence[int], *, terms: bool = False) -> None:
+    def _evaluate(
+        self, pool: WorkerPool, wanted: Sequence[int], *, per_sample: bool = False
+    ) -> None:
         """Evaluate points; each value is in the journal before its progress is reported."""
         if any(isinstance(quantity, Chained) for quantity in self.question.quantities):
-            wanted = chains.ordered(wanted, self.shape)
-        points = _Points(wanted, lambda k: chains.coordinates(k, self.axes), self.clock)
-        with contextlib.closing(team.run(points, terms=terms)) as groups:
+            wanted = chains.sort_by_chain(wanted, self.shape)
+        points = _Points(wanted, lambda k: chains.locate(k, self.axes), self.clock)
+        with contextlib.closing(pool.run(points, per_sample=per_sample)) as groups:
             for results in groups:
                 self.journal.write(results)
-                if terms:  # after the values: an anchor without samples is evaluated again
+                if per_sample:  # after the values: an anchor without samples is evaluated again
                     self._save_samples(results)
                 for result in results:
                     # SQLite has no -0.0: what is returned now is what a resumed scan returns.
@@ -196,8 +203,8 @@ class _Scan:
         missing = [k for k in anchors if f"samples {k}" not in settings]
         if missing:
             self._check_determinism()
-            with self._open_team(self.question.objective, "plan of anchors", len(anchors)) as team:
-                self._evaluate(team, missing, terms=True)
+            with self._open_pool(self.question.objective, "plan of anchors", len(anchors)) as pool:
+                self._evaluate(pool, missing, per_sample=True)
         settings = self.journal.settings()
         pairs = [np.frombuffer(settings[f"samples {k}"]).reshape(2, -1) for k in anchors]
         subset = samples.subset(np.stack([values for values, _ in pairs]), pairs[0][1])
@@ -207,7 +214,7 @@ class _Scan:
 
     def _save_samples(self, results: Sequence[Result]) -> None:
         for result in results:
-            data = np.asarray(result.terms).tobytes()
+            data = np.asarray(result.per_sample).tobytes()
             self.journal.save_setting(f"samples {result.point}", data)
 
     def _landscape_so_far(self) -> Landscape:
