@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +113,15 @@ def test_a_journal_remembers_the_span(tmp_path: pytest.TempPathFactory) -> None:
     line = ls.Line(objective.center, d)
     lands = [ls.scan(objective, line, ls.Grid(5, "auto"), journal=f"{tmp_path}/j") for _ in "ab"]
     assert lands[0].data.identical(lands[1].data)
+
+
+def test_an_adaptive_scan_with_a_found_span_resumes(tmp_path: Path) -> None:
+    """Version 0.1 refused: JSON gave lists back for tuples, so the sampler seemed another one."""
+    torch.manual_seed(0)
+    data = torch.randn(40, 3), torch.randint(2, (40,))
+    objective = ls.Objective(nn.Linear(3, 2), nn.CrossEntropyLoss(), data)
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    sampler = ls.Adaptive(resolution=15, span="auto", tolerance=0.2)
+    first = ls.scan(objective, plane, sampler, journal=tmp_path / "journal.sqlite")
+    again = ls.scan(objective, plane, sampler, journal=tmp_path / "journal.sqlite")
+    assert first.data.identical(again.data)
