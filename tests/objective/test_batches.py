@@ -129,7 +129,7 @@ def test_data_are_cached_only_when_they_fit(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         ([], "data is empty"),
         ((torch.zeros(0, 4), torch.zeros(0)), "data is empty"),
@@ -142,8 +142,8 @@ def test_data_are_cached_only_when_they_fit(monkeypatch: pytest.MonkeyPatch) -> 
         ([{"x": torch.zeros(3, 4)}], "a dict with one of the keys"),
     ],
 )
-def test_data_that_cannot_be_used_get_a_sentence(data: Any, sentence: str) -> None:
-    with pytest.raises(ObjectiveError, match=sentence):
+def test_errors_say_why_data_cannot_be_used(data: Any, message: str) -> None:
+    with pytest.raises(ObjectiveError, match=message):
         ls.Objective(cases.mlp().model, nn.CrossEntropyLoss(), data).loss()
 
 

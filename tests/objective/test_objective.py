@@ -183,7 +183,7 @@ def test_the_center_is_a_copy_that_later_training_does_not_move() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"buffers": "kept"}, "buffers='kept'; expected 'keep' or 'recompute'"),
         ({"precision": "half"}, "precision='half'; expected one of"),
@@ -193,12 +193,12 @@ def test_the_center_is_a_copy_that_later_training_does_not_move() -> None:
         ({"batch_size": 0}, "batch_size=0; expected 1 or more"),
     ],
 )
-def test_wrong_options_get_a_sentence(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ObjectiveError, match=sentence):
+def test_errors_explain_invalid_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ObjectiveError, match=message):
         cases.mlp().objective(**options)
 
 
-def test_parts_that_do_not_fit_get_a_sentence() -> None:
+def test_errors_explain_parts_that_do_not_fit() -> None:
     case = cases.mlp()
     with pytest.raises(ObjectiveError, match="failed on the first batch"):
         ls.Objective(case.model, nn.CrossEntropyLoss(), (case.inputs[:, :3], case.targets)).loss()

@@ -103,11 +103,11 @@ def test_outputs_may_be_what_language_models_return(drawn: tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize(
-    ("outputs", "told"),
+    ("outputs", "description"),
     [({"hidden": torch.ones(2, 3)}, "'hidden'"), (SimpleNamespace(logits=1), "SimpleNamespace")],
 )
-def test_outputs_without_logits_are_named(outputs: object, told: str) -> None:
-    with pytest.raises(ObjectiveError, match=f"{told}.*expected logits"):
+def test_outputs_without_logits_are_named(outputs: object, description: str) -> None:
+    with pytest.raises(ObjectiveError, match=f"{description}.*expected logits"):
         ls.losses.tokens()(outputs, torch.ones(2, dtype=torch.long))
 
 
@@ -149,11 +149,11 @@ def test_large_vocabularies_are_evaluated_in_parts_to_the_same_values(
     whole = ls.losses.tokens()(logits, targets).values
     monkeypatch.setattr(sequence_losses, "_MAX_LOGITS", 3 * CLASSES)
     assert torch.equal(ls.losses.tokens()(logits, targets).values, whole)
-    asked = logits.clone().requires_grad_()
-    ls.losses.tokens()(asked, targets).values.sum().backward()
-    assert asked.grad is not None
+    leaf = logits.clone().requires_grad_()
+    ls.losses.tokens()(leaf, targets).values.sum().backward()
+    assert leaf.grad is not None
     soft = logits.softmax(-1) - nn.functional.one_hot(targets, CLASSES)
-    assert torch.allclose(asked.grad, soft, atol=1e-6)
+    assert torch.allclose(leaf.grad, soft, atol=1e-6)
 
 
 def test_small_vocabularies_are_evaluated_the_fast_way_to_the_same_values() -> None:

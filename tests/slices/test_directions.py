@@ -175,7 +175,7 @@ def test_directions_that_cannot_be_are_refused(arguments: dict[str, Any], words:
 
 @pytest.mark.parametrize("make", [directions.random, directions.seeded])
 def test_directions_in_which_nothing_moves_are_refused(make: Any) -> None:
-    """Their surface would be flat, whatever the network."""
+    """Their surface would be flat for every network."""
     here = params.parameters(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
     with pytest.raises(ParamsError, match=r"of 0\.bias, 1\.bias are zero.*ignore=None"):
         make(here, select="*.bias")

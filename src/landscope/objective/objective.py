@@ -29,11 +29,11 @@ from landscope.params import Params
 class Objective:
     """The loss of a model over data, as a pure function of its parameters.
 
-        loss(params) = sum over terms of weight x value / sum of weights + penalty(params)
+        loss(params) = sum_i w_i l_i(params) / sum_i w_i + penalty(params)
 
-    A term is the loss of a sample, or of a token or pixel. Means are over terms, never over
-    batches. The model is evaluated in its current mode (training or evaluation), and everything
-    that belongs to the user is as before afterwards.
+    l_i is the loss of term i (a sample, or a token or pixel) and w_i its weight. Means are over
+    terms, never over batches. The model is evaluated in its current mode (training or evaluation).
+    Afterwards everything that belongs to the user is as before.
 
     Args:
         model: The module.
