@@ -15,7 +15,10 @@ import landscope
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-GUIDES = [p for p in (ROOT / "docs/guides").glob("*.md") if p.stem != "many-workers"]  # clusters
+GUIDES = [
+    ROOT / "docs/architecture.md",
+    *(p for p in (ROOT / "docs/guides").glob("*.md") if p.stem != "many-workers"),  # clusters
+]
 MODULES = [m.name for m in pkgutil.walk_packages(landscope.__path__, "landscope.")]
 
 
