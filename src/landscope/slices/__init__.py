@@ -1,4 +1,4 @@
-"""WHERE a loss is looked at: directions in parameter space, and the slices that they span.
+"""WHERE a loss is looked at: directions in parameter space, the slices they span, and curves.
 
 Which points of a slice are evaluated belongs to ``sampling``; directions that need second
 derivatives to ``curvature``, and those that need a training path to ``training``.

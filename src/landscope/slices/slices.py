@@ -3,6 +3,8 @@
 Line(center, dx)            center + x dx
 Plane(center, dx, dy)       center + x dx + y dy
 Volume(center, dx, dy, dz)  center + x dx + y dy + z dz
+
+Slices that bend are in ``curves``.
 """
 
 from __future__ import annotations
