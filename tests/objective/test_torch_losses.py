@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from landscope import losses
 from landscope.errors import ObjectiveError
 from landscope.objective import torch_losses
-from landscope.objective.terms import Loss, Terms
+from landscope.objective.terms import Loss
 from landscope.objective.torch_losses import as_loss
 from landscope.params import Params
 
@@ -399,11 +399,6 @@ def test_a_remark_is_made_when_a_number_is_not_the_mean_over_samples(
         assert note.startswith("loss 'odd' is not the mean over the samples of a batch")
 
 
-def test_no_remark_can_be_made_about_one_sample() -> None:
+def test_a_batch_of_one_sample_gives_no_note() -> None:
     loss = as_loss(lambda o, t: (o - t).square().sum())
     assert torch_losses.note_unless_mean(loss, REAL[:1], OTHER[:1]) is None
-
-
-def test_even_terms_count_one_each() -> None:
-    found = Terms.from_values(torch.ones(2, 3))
-    assert found.values.shape == found.weights.shape == (6,)
