@@ -121,12 +121,12 @@ class Curve:
                                for n, t in first.items()})  # fmt: skip
         terms = [(float(w), node) for w, node in zip(weights, self.nodes, strict=True) if w != 0.0]
         moving = [name for name, tensor in first.items() if tensor.is_floating_point()]
-        halves = [name for name in moving if out[name].dtype in _HALVES]
-        for name in halves:
+        precise = [name for name in moving if out[name].dtype not in _HALVES]
+        for name in (name for name in moving if out[name].dtype in _HALVES):
             total = torch.empty_like(out[name], dtype=torch.float32)
             _combine([total], [(w, [node[name]]) for w, node in terms])
             out[name].copy_(total)
-        if precise := [name for name in moving if name not in halves]:
+        if precise:
             target = [out[name] for name in precise]
             _combine(target, [(w, [node[n] for n in precise]) for w, node in terms])
         return out
