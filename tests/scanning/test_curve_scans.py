@@ -189,6 +189,8 @@ def test_samplers_samples_and_quantities_work_along_a_curve() -> None:
     evaluated = adaptive.data["evaluated"].values == 1
     assert adaptive.data["loss"].values[evaluated] == pytest.approx(full.data["loss"][evaluated])
     assert "loss_stderr" in adaptive.data
+    drawn = ls.scan(objective, curve, 21, samples=ls.Calibrated(50, anchors=4), engine=SERIAL)
+    assert drawn.data["loss"].values == pytest.approx(full.data["loss"].values, rel=0.05)
     chained = [ls.curvature.hessian_extremes()]
     line = ls.Line(curve.nodes[0], ls.directions.between(curve.nodes[0], curve.nodes[-1]))
     found, expected = (
