@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write
+from benchmarks.common import write_results
 
 CASES = {
     "surface, digits_mlp, fused": ("scan", "digits_mlp", "fused", 31),
@@ -140,7 +140,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     here.close()
     there.close()
-    write("against", rows)
+    write_results("against", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: networks and data, the plain loop, ceilings, peak memory."""
+"""Common parts of the benchmarks: networks and data, the plain loop, ceilings, peak memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A trained network with its data."""
+    """A trained network and its data."""
 
     name: str
     model: nn.Module
@@ -44,18 +44,19 @@ class Case:
         return DataLoader(data, batch_size=128, num_workers=workers)
 
 
-def whole_digits() -> tuple[Tensor, Tensor]:
-    parts = digits.load_data(), digits.load_data(train=False)
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+def load_all_digits() -> tuple[Tensor, Tensor]:
+    """Return the inputs and targets of the training and the test digits."""
+    sets = digits.load_data(), digits.load_data(train=False)
+    return torch.cat([s[0] for s in sets]), torch.cat([s[1] for s in sets])
 
 
-def digits_case(name: str) -> Case:
-    return Case(name, digits.load_trained(name), *whole_digits())
+def load_case(name: str) -> Case:
+    return Case(name, digits.load_trained(name), *load_all_digits())
 
 
-def resnet20_32(images: int = 512) -> Case:
-    """The CIFAR ResNet-20 on digits enlarged to 32 x 32 in three colors, trained for a minute."""
-    inputs, targets = whole_digits()
+def load_resnet20_32(images: int = 512) -> Case:
+    """Return the CIFAR ResNet-20 on digits of 32 x 32 pixels and three colors, briefly trained."""
+    inputs, targets = load_all_digits()
     large = F.interpolate(inputs, size=(32, 32), mode="bilinear").repeat(1, 3, 1, 1)
     model = CATALOG["resnet20"].build()
     path = cache_folder() / "benchmark-resnet20-32.pt"
@@ -68,16 +69,16 @@ def resnet20_32(images: int = 512) -> Case:
     return Case("resnet20 at 32x32", model.eval(), large[:images].clone(), targets[:images])
 
 
-def enlarged(count: int) -> tuple[Tensor, Tensor]:
+def augment_digits(count: int) -> tuple[Tensor, Tensor]:
     """Return digits shifted by up to a pixel, with noise: [count, 1, 8, 8]."""
-    inputs, targets = whole_digits()
+    inputs, targets = load_all_digits()
     draws = torch.Generator().manual_seed(0)
     rows = torch.randint(len(inputs), (count,), generator=draws)
     steps = torch.randint(-1, 2, (count, 2), generator=draws)
-    wide = F.pad(inputs, (1, 1, 1, 1), value=float(inputs.min()))
+    framed = F.pad(inputs, (1, 1, 1, 1), value=float(inputs.min()))
     y, x = (1 + steps[:, k, None] + torch.arange(8) for k in (0, 1))
-    moved = wide[rows[:, None, None], 0, y[:, :, None], x[:, None, :]][:, None]
-    return moved + 0.1 * torch.randn(moved.shape, generator=draws), targets[rows]
+    shifted = framed[rows[:, None, None], 0, y[:, :, None], x[:, None, :]][:, None]
+    return shifted + 0.1 * torch.randn(shifted.shape, generator=draws), targets[rows]
 
 
 def _train(model: nn.Module, inputs: Tensor, targets: Tensor, epochs: int) -> None:
@@ -93,15 +94,15 @@ def _train(model: nn.Module, inputs: Tensor, targets: Tensor, epochs: int) -> No
             schedule.step()
 
 
-def plain_losses(
+def run_plain_loop(
     case: Case,
     plane: ls.Plane,
     points: Sequence[tuple[float, float]],
     loader: DataLoader[tuple[Tensor, ...]],
 ) -> list[float]:
-    """The plain loop, which is what every tool does: set the weights, walk the data, .item()."""
+    """Return the losses of the plain loop of every tool: set the weights, sum over batches."""
     center: Params = plane.center
-    found = []
+    losses = []
     with torch.no_grad():
         for x, y in points:
             for name, parameter in case.model.named_parameters():
@@ -109,64 +110,64 @@ def plain_losses(
             total = 0.0
             for inputs, targets in loader:
                 total += F.cross_entropy(case.model(inputs), targets, reduction="sum").item()
-            found.append(total / len(case.targets))
+            losses.append(total / len(case.targets))
         for name, parameter in case.model.named_parameters():
             parameter.copy_(center[name])
-    return found
+    return losses
 
 
-def ceiling() -> float:
-    """Return the FLOP/s of large matrix products: the better of torch's own and oneDNN's."""
+def measure_ceiling() -> float:
+    """Return the FLOP/s of large matrix products, by torch or by oneDNN, whichever is faster."""
     size = 1536
     a, b = torch.randn(size, size), torch.randn(size, size)
     ops: Any = torch.ops.mkldnn
-    ways: list[Callable[[], Tensor]] = [
+    products: list[Callable[[], Tensor]] = [
         lambda: a @ b,
         lambda: ops._linear_pointwise(a, b, None, "none", [], ""),
     ]
-    return max(2 * size**3 / min(_times(way, 5)) for way in ways)
+    return max(2 * size**3 / min(_time_calls(product, 5)) for product in products)
 
 
-def _times(work: Callable[[], Any], count: int) -> list[float]:
-    work()
-    found = []
+def _time_calls(function: Callable[[], Any], count: int) -> list[float]:
+    function()
+    seconds = []
     for _ in range(count):
         began = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - began)
-    return found
+        function()
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 @contextlib.contextmanager
-def peak_memory() -> Iterator[list[float]]:
-    """Give, at the end, the largest growth of the process in MiB, looked at every 5 ms."""
-    found, done = [0.0], threading.Event()
-    before = _resident()
+def measure_peak_memory() -> Iterator[list[float]]:
+    """Yield a list that holds the largest growth of the process in MiB, sampled every 5 ms."""
+    growth, done = [0.0], threading.Event()
+    before = _resident_memory()
 
     def watch() -> None:
         while not done.wait(0.005):
-            found[0] = max(found[0], _resident() - before)
+            growth[0] = max(growth[0], _resident_memory() - before)
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield found
+        yield growth
     finally:
         done.set()
         thread.join()
 
 
-def _resident() -> float:
+def _resident_memory() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def write(name: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows to results/NAME.csv, with the machine in the first line."""
+def write_results(name: str, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows to results/NAME.csv, with a description of the machine in the first line."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
     with path.open("w", newline="") as file:
-        file.write(f"# {time.strftime('%Y-%m-%d')}, {machine()}\n")
+        file.write(f"# {time.strftime('%Y-%m-%d')}, {describe_machine()}\n")
         columns = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -174,12 +175,12 @@ def write(name: str, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def machine() -> str:
+def describe_machine() -> str:
     cpu = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
     return (
         f"{cpu or platform.processor()}, {torch.get_num_threads()} threads,"
-        f" torch {torch.__version__}, ceiling {ceiling() / 1e9:.0f} GFLOP/s"
+        f" torch {torch.__version__}, ceiling {measure_ceiling() / 1e9:.0f} GFLOP/s"
     )

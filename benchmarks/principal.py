@@ -1,10 +1,10 @@
-"""What principal components of a trajectory cost: 200 checkpoints of a million float32 weights.
+"""The cost of principal components of a trajectory: 200 checkpoints of a million float32 weights.
 
-Time: ours (the Gram matrix made anew, and grown by 20 checkpoints), against stacking the files with
-safetensors and calling scikit-learn's PCA(2), which takes its randomized solver there; interleaved,
-medians. Error: against NumPy's full decomposition of the stacked matrix in float64. Memory: by how
-much the resident size of a fresh process grows at its peak, after the libraries were used once with
-as many checkpoints of a small model; in checkpoints' worth, results included.
+Time: landscope (with a new Gram matrix, and with one that grows by 20 checkpoints) against stacking
+the files with safetensors and calling scikit-learn's PCA(2), which uses its randomized solver;
+interleaved, medians. Error: compared with NumPy's full decomposition of the stacked matrix in
+float64. Memory: the peak growth of the resident size of a fresh process, after the libraries were
+used once with as many checkpoints of a small model; in units of a checkpoint, with the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from sklearn.decomposition import PCA
 
-from benchmarks.common import write
+from benchmarks.common import write_results
 from landscope.training.principal_components import pca
 from landscope.training.trajectory import Trajectory
 
@@ -32,7 +32,7 @@ CHECKPOINTS, NEW = 200, 20
 SHAPES = {"in.weight": (1000, 600), "in.bias": (1000,), "out.weight": (399, 1000)}  # 1,000,000
 SMALL = {"weight": (50, 50)}
 ROUNDS = 5
-DIGITS = 1e-8  # what the variances must agree to
+TOLERANCE = 1e-8  # of variances and components
 
 MEMORY = """
 import sys
@@ -44,9 +44,9 @@ def resident(what):
     return int(next(line for line in lines if line.startswith(what)).split()[1])
 
 pca(Trajectory.open(sys.argv[1]))
-walk = Trajectory.open(sys.argv[2])
+trajectory = Trajectory.open(sys.argv[2])
 before = resident("VmRSS")
-found = pca(walk)
+components = pca(trajectory)
 print(1024 * (resident("VmHWM") - before))
 """
 
@@ -54,23 +54,23 @@ print(1024 * (resident("VmHWM") - before))
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        small, large = walk(folder / "small", SMALL), walk(folder / "large", SHAPES)
-        row = {"checkpoints": CHECKPOINTS, "parameters": 1_000_000, **errors(large)}
-        row |= {"peak, checkpoints": f"{peak(small, large):.2f}", **seconds(large)}
+        small, large = write_walk(folder / "small", SMALL), write_walk(folder / "large", SHAPES)
+        row = {"checkpoints": CHECKPOINTS, "parameters": 1_000_000, **measure_errors(large)}
+        row |= {"peak, checkpoints": f"{measure_peak(small, large):.2f}", **measure_seconds(large)}
     print(row, flush=True)
-    write("principal", [row])
+    write_results("principal", [row])
 
 
-def walk(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:
-    """Write a walk as training makes it: fast and then slow, with noise."""
+def write_walk(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:
+    """Write the checkpoints of a random walk like a training: fast, then slow, with noise."""
     folder.mkdir()
     draws = np.random.default_rng(0)
     at = {n: 0.1 * draws.standard_normal(s, dtype=np.float32) for n, s in shapes.items()}
     speed = {n: np.zeros_like(a) for n, a in at.items()}
     for step in range(CHECKPOINTS):
-        told = {"version": 1, "step": step, "parameters": list(at), "vectors": []}
+        notes = {"version": 1, "step": step, "parameters": list(at), "vectors": []}
         tensors = {n: torch.from_numpy(a) for n, a in at.items()}
-        save_file(tensors, folder / f"{step:09d}.safetensors", {"landscope": json.dumps(told)})
+        save_file(tensors, folder / f"{step:09d}.safetensors", {"landscope": json.dumps(notes)})
         for n, a in at.items():
             noise = 1e-3 * draws.standard_normal(a.shape, dtype=np.float32)
             speed[n] = 0.9 * speed[n] - 1e-3 * a + noise
@@ -78,57 +78,59 @@ def walk(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Path:
     return folder
 
 
-def stacked(folder: Path) -> np.ndarray:
+def stack(folder: Path) -> np.ndarray:
     """Return all checkpoints as the rows of a matrix, float32."""
     files = sorted(folder.glob("*.safetensors"))
     return np.stack([np.concatenate([t.flatten() for t in load_file(f).values()]) for f in files])
 
 
-def errors(folder: Path) -> dict[str, str]:
-    """How far variances and components are from those of a full decomposition."""
-    found = pca(Trajectory.open(folder))
-    matrix = stacked(folder).astype(np.float64)
+def measure_errors(folder: Path) -> dict[str, str]:
+    """Return the errors of variances and components against a full decomposition."""
+    components = pca(Trajectory.open(folder))
+    matrix = stack(folder).astype(np.float64)
     matrix -= matrix.mean(axis=0)
     _, values, vectors = np.linalg.svd(matrix, full_matrices=False)
-    off = np.abs(found.explained_variance / (values[:2] ** 2 / (len(matrix) - 1)) - 1).max()
+    variance_error = np.abs(
+        components.explained_variance / (values[:2] ** 2 / (len(matrix) - 1)) - 1
+    ).max()
     names = sorted(SHAPES)  # as load_file has them
-    flat = [np.concatenate([d[n].flatten() for n in names]) for d in found.directions]
-    apart = max(
+    flat = [np.concatenate([d[n].flatten() for n in names]) for d in components.directions]
+    component_error = max(
         np.abs(d * np.sign(d @ v) - v).max() for d, v in zip(flat, vectors[:2], strict=True)
     )
-    assert off < DIGITS
-    assert apart < DIGITS
-    share = found.explained_variance_ratio.sum()
+    assert variance_error < TOLERANCE
+    assert component_error < TOLERANCE
+    share = components.explained_variance_ratio.sum()
     return {
         "held by two": f"{share:.3f}",
-        "error of variances": f"{off:.1e}",
-        "error of components": f"{apart:.1e}",
+        "error of variances": f"{variance_error:.1e}",
+        "error of components": f"{component_error:.1e}",
     }
 
 
-def peak(small: Path, large: Path) -> float:
-    """Peak of the memory of a fresh process, in checkpoints."""
-    forget(small)
-    forget(large)
+def measure_peak(small: Path, large: Path) -> float:
+    """Return the peak memory of a fresh process, in units of a checkpoint."""
+    delete_cache(small)
+    delete_cache(large)
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, small, large], capture_output=True, text=True, check=True
     )
     return int(done.stdout) / 4e6
 
 
-def seconds(folder: Path) -> dict[str, str]:
-    """Seconds of each way, and the median of the ratios of neighbors."""
+def measure_seconds(folder: Path) -> dict[str, str]:
+    """Return the seconds of each method, and the median ratio of consecutive runs."""
     ours, grown, theirs = [], [], []
     newest = sorted(folder.glob("*.safetensors"))[-NEW:]
     for _ in range(ROUNDS):
-        forget(folder)
-        ours.append(timed(lambda: pca(Trajectory.open(folder))))
-        theirs.append(timed(lambda: PCA(2).fit(stacked(folder))))
-        forget(folder)
-        away = [file.rename(file.with_suffix(".away")) for file in newest]
+        delete_cache(folder)
+        ours.append(time_call(lambda: pca(Trajectory.open(folder))))
+        theirs.append(time_call(lambda: PCA(2).fit(stack(folder))))
+        delete_cache(folder)
+        hidden = [file.rename(file.with_suffix(".hidden")) for file in newest]
         pca(Trajectory.open(folder))
-        newest = [file.rename(file.with_suffix(".safetensors")) for file in away]
-        grown.append(timed(lambda: pca(Trajectory.open(folder))))
+        newest = [file.rename(file.with_suffix(".safetensors")) for file in hidden]
+        grown.append(time_call(lambda: pca(Trajectory.open(folder))))
     ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
     return {
         "ours s": f"{statistics.median(ours):.2f}",
@@ -138,14 +140,14 @@ def seconds(folder: Path) -> dict[str, str]:
     }
 
 
-def timed(work: Callable[[], Any]) -> float:
+def time_call(function: Callable[[], Any]) -> float:
     began = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - began
 
 
-def forget(folder: Path) -> None:
-    """Delete what earlier calls kept."""
+def delete_cache(folder: Path) -> None:
+    """Delete the Gram matrices of earlier calls."""
     for file in folder.glob(".gram-*"):
         file.unlink()
 

@@ -1,11 +1,11 @@
-"""What recording costs a training: seconds of an epoch with a recorder and without one.
+"""The cost of recording a training: seconds per epoch with a recorder and without one.
 
-Trainings of 25 epochs with no recorder, one checkpoint an epoch and one every ten steps take turns
-in one process, from the same weights; each is timed to its end, the last file written. An epoch of
-the digits has 12 steps, so both are as often as anybody records. The ratio is the median over
-rounds of each training to the plain one of its round; "plain again" is a second plain training, and
-says how far off a ratio is by chance. "CPU" are the same ratios of the seconds that all threads of
-the process computed, which other programs disturb less. The parts of a call are timed apart.
+Trainings of 25 epochs without a recorder, with a checkpoint per epoch, and with one every ten steps
+alternate in one process, from the same weights; the time includes writing the last file. An epoch
+of the digits has 12 steps, so both are recorded more often than usual. A ratio is the median over
+rounds of the time of a training by that of the plain training of its round; "plain again" is a
+second plain training, which shows the random error of a ratio. "CPU" are the same ratios of the CPU
+seconds of all threads, which other programs disturb less. The parts of a call are timed separately.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import write
+from benchmarks.common import write_results
 from landscope.training.recorder import Recorder
 from landscope.zoo import digits
 
@@ -32,29 +32,29 @@ KINDS: dict[str, Any] = {
 def main() -> None:
     rows = []
     for name in sys.argv[1:] or ["digits_mlp", "digits_resnet8"]:
-        rows.append({"network": name, **epochs(name), **parts(name)})
+        rows.append({"network": name, **time_epochs(name), **time_parts(name)})
         print(rows[-1], flush=True)
-        write("recording", rows)
+        write_results("recording", rows)
 
 
-def epochs(name: str) -> dict[str, Any]:
-    """Seconds of an epoch, and the ratios of each kind to the plain one."""
+def time_epochs(name: str) -> dict[str, Any]:
+    """Return the seconds per epoch, and the ratio of each kind to the plain one."""
     train(name, None)
-    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for k in range(ROUNDS):
-        turn = [*KINDS][k % len(KINDS) :] + [*KINDS][: k % len(KINDS)]
-        for kind in turn:
-            found[kind].append(train(name, KINDS[kind]))
-    row = {"ms an epoch": f"{1e3 * statistics.median(s for s, _ in found['plain']):.1f}"}
+        order = [*KINDS][k % len(KINDS) :] + [*KINDS][: k % len(KINDS)]
+        for kind in order:
+            times[kind].append(train(name, KINDS[kind]))
+    row = {"ms an epoch": f"{1e3 * statistics.median(s for s, _ in times['plain']):.1f}"}
     for clock, label in enumerate(("", "CPU ")):
         for kind in [*KINDS][1:]:
-            pairs = zip(found[kind], found["plain"], strict=True)
+            pairs = zip(times[kind], times["plain"], strict=True)
             row[label + kind] = f"{statistics.median(a[clock] / b[clock] for a, b in pairs):.3f}"
     return row
 
 
 def train(name: str, every: Any) -> tuple[float, float]:
-    """Seconds of an epoch of a short training: by the clock, and of the CPU."""
+    """Return the wall-clock and the CPU seconds per epoch of a short training."""
     model = digits.initial(name).train()
     inputs, targets = digits.load_data()
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9)
@@ -78,8 +78,8 @@ def train(name: str, every: Any) -> tuple[float, float]:
     return (ended[0] - began[0]) / digits.EPOCHS, (ended[1] - began[1]) / digits.EPOCHS
 
 
-def parts(name: str) -> dict[str, Any]:
-    """What a call costs that takes nothing, one that does, and what the thread does then."""
+def time_parts(name: str) -> dict[str, Any]:
+    """Return the times of a call that records nothing, of one that does, and of the writer."""
     model = digits.initial(name)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     with tempfile.TemporaryDirectory() as folder, Recorder(folder, every=1000) as recorder:
@@ -95,7 +95,7 @@ def parts(name: str) -> dict[str, Any]:
             recorder(model, step=k)
             calls.append(time.perf_counter() - began)
             began = time.perf_counter()
-            settle(recorder)
+            wait_for_writer(recorder)
             writes.append(time.perf_counter() - began)
     return {
         "KiB a checkpoint": size // 1024,
@@ -105,8 +105,8 @@ def parts(name: str) -> dict[str, Any]:
     }
 
 
-def settle(recorder: Recorder) -> None:
-    """Wait until the thread has written all."""
+def wait_for_writer(recorder: Recorder) -> None:
+    """Wait until the writer thread is idle."""
     assert recorder._open is not None
     recorder._open[0].wait()
 

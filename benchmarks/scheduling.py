@@ -1,14 +1,13 @@
-"""What it costs to keep many workers busy: dispatch, journal, Ray.
+"""The overhead of many workers: the scheduler, the journal, Ray.
 
-    python benchmarks/scheduling.py            all of it, two minutes
-    python benchmarks/scheduling.py simulate   a thousand workers and a million points, simulated
-    python benchmarks/scheduling.py journal    values a second
-    python benchmarks/scheduling.py ray        this machine, two workers, against local threads
+    python benchmarks/scheduling.py            all parts, two minutes
+    python benchmarks/scheduling.py simulate   a simulation of 1,000 workers and a million points
+    python benchmarks/scheduling.py journal    values per second
+    python benchmarks/scheduling.py ray        two workers on this machine, against local threads
 
-Rows of the simulation come in pairs: points that do not say how many are to come, and that do.
-The simulation drives the scheduler that the executor and Ray engines use. Its workers are events
-on a clock; its driver spends, for each chunk, the time that this very loop takes, or a longer one
-that a cluster may take (measured here by the third part).
+The simulation uses the scheduler of the executor and Ray engines. Its workers are events on a
+clock; for each chunk, its driver spends the time of this loop, or the longer time of a cluster
+(which the third part measures). Rows come in pairs: an unknown and a known number of points.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ from landscope.engines.scheduling import Chunk, Scheduler
 from landscope.zoo import CATALOG, digits
 
 WORKERS, POINTS, SECONDS = 1000, 1_000_000, 0.05
-RAY = 4.5e-4  # seconds of the driver a chunk, measured with Ray on this machine
+RAY = 4.5e-4  # seconds of the driver per chunk, measured with Ray
 
 
 def main() -> None:
-    parts = {"simulate": simulations, "journal": journal, "ray": ray}
+    parts = {"simulate": run_simulations, "journal": measure_journal, "ray": measure_ray}
     for name in sys.argv[1:] or parts:
         parts[name]()
 
 
-def simulations() -> None:
+def run_simulations() -> None:
     print(f"{'workers':>8}{'points':>10}{'ms':>6}{'us to send':>12}{'chunks':>9}{'us a point':>12}"
           f"{'share of work':>15}{'wall lost':>11}{'peak MB':>9}")  # fmt: skip
     for points in (POINTS // 10, POINTS):
@@ -59,80 +58,89 @@ def simulations() -> None:
 
 
 def simulate(workers: int, count: int, seconds: float, driver: float, known: bool = False) -> None:
-    """Print one row: what dispatch takes, and how much longer all is than without it.
+    """Print a row: the time of dispatch, and by how much it delays the end.
 
-    driver: seconds that sending a chunk and taking its answer take besides.
+    Args:
+        workers: The number of workers.
+        count: The number of points.
+        seconds: The mean time of a point.
+        driver: The additional seconds to send a chunk and to receive its result.
+        known: Whether the scheduler knows the number of points.
     """
-    draw = random.Random(0)
-    points = Points(count) if known else iter(Points(count))
-    scheduler = Scheduler(points, workers)
-    flying: list[tuple[float, int, Chunk, float]] = []  # when it ends, its worker, points, seconds
-    free_at = [0.0] * workers  # when a worker has done all that it has
-    held = [0] * workers  # chunks
-    asked: list[tuple[float, int]] = [(0.0, k) for k in range(workers)]
-    now = spent = work = 0.0
-    chunks = 0
-    while True:
-        began = time.perf_counter()
-        while asked:
-            at, worker = asked.pop()
-            while held[worker] < scheduler.prefetch and (chunk := scheduler.next_chunk()):
-                now = max(now, at) + driver
-                took = sum(seconds * draw.uniform(0.8, 1.2) for _ in chunk)
-                free_at[worker] = max(free_at[worker], now) + took
-                heapq.heappush(flying, (free_at[worker], worker, chunk, took))
-                held[worker] += 1
-                work += took
-                chunks += 1
-        if not flying:
-            break
-        at, worker, chunk, took = heapq.heappop(flying)
-        scheduler.complete(chunk, took)
-        held[worker] -= 1
-        asked.append((at, worker))
-        step = time.perf_counter() - began
-        spent += step
-        now = max(now, at) + step
-    assert scheduler.finished
-    wall = max(free_at)
-    lost = wall / (work / workers) - 1
+    scheduler = Scheduler(Points(count) if known else iter(Points(count)), workers)
+    end, busy, spent, chunks = run_workers(scheduler, workers, seconds, driver)
+    lost = end / (busy / workers) - 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{workers:>8}{count:>10}{1e3 * seconds:>6.0f}{1e6 * driver:>12.0f}{chunks:>9}"
-          f"{1e6 * spent / count:>12.2f}{spent / work:>15.5%}{lost:>11.2%}"
+          f"{1e6 * spent / count:>12.2f}{spent / busy:>15.5%}{lost:>11.2%}"
           f"{peak:>9.0f}")  # fmt: skip
 
 
+def run_workers(
+    scheduler: Scheduler, workers: int, seconds: float, driver: float
+) -> tuple[float, float, float, int]:
+    """Return when simulated workers end, the seconds of all, those of this loop, and chunks."""
+    draw = random.Random(0)
+    running: list[tuple[float, int, Chunk, float]] = []  # end, worker, points, seconds
+    requests = [(0.0, k) for k in range(workers)]  # time, worker
+    free_at, queued = [0.0] * workers, [0] * workers  # end and chunks of each worker
+    now = spent = busy = 0.0
+    chunks = 0
+    while True:
+        began = time.perf_counter()
+        while requests:
+            requested, worker = requests.pop()
+            while queued[worker] < scheduler.prefetch and (chunk := scheduler.next_chunk()):
+                now = max(now, requested) + driver
+                took = sum(seconds * draw.uniform(0.8, 1.2) for _ in chunk)
+                free_at[worker] = max(free_at[worker], now) + took
+                heapq.heappush(running, (free_at[worker], worker, chunk, took))
+                queued[worker] += 1
+                busy += took
+                chunks += 1
+        if not running:
+            assert scheduler.finished
+            return max(free_at), busy, spent, chunks
+        end, worker, chunk, took = heapq.heappop(running)
+        scheduler.complete(chunk, took)
+        queued[worker] -= 1
+        requests.append((end, worker))
+        step = time.perf_counter() - began
+        spent += step
+        now = max(now, end) + step
+
+
 class Points:
-    """Points that are made when they are taken, and say how many are left, as a scan's do."""
+    """Points that are made on demand, with a length hint, like those of a scan."""
 
     def __init__(self, count: int) -> None:
         self.left = count
-        self.each = ((k, (0.001 * (k % 1000), 0.001 * (k // 1000))) for k in range(count))
+        self.points = ((k, (0.001 * (k % 1000), 0.001 * (k // 1000))) for k in range(count))
 
     def __iter__(self) -> Iterator[Point]:
-        return self.each
+        return self.points
 
     def __length_hint__(self) -> int:
         return self.left
 
 
-def journal() -> None:
-    """Print how many values a second a journal takes, by how many come at once."""
+def measure_journal() -> None:
+    """Print how many values per second a journal writes, by the number of points at once."""
     for group in (1, 10, 100):
         count = 3000 * min(group, 10)
-        with tempfile.TemporaryDirectory() as folder, ls.Journal(Path(folder) / "j") as kept:
-            kept.begin({"what": "benchmark"})
+        with tempfile.TemporaryDirectory() as folder, ls.Journal(Path(folder) / "j") as journal:
+            journal.begin({"what": "benchmark"})
             results = [Result(k, {"loss": 0.5, "accuracy": 50.0}, 0.05) for k in range(count)]
             began = time.perf_counter()
             for k in range(0, count, group):
-                kept.write(results[k : k + group])
-            took = time.perf_counter() - began
-        print(f"journal, {group:>3} points at once: {2 * count / took:>9,.0f} values a second")
+                journal.write(results[k : k + group])
+            seconds = time.perf_counter() - began
+        print(f"journal, {group:>3} points at once: {2 * count / seconds:>9,.0f} values per second")
 
 
-def ray() -> None:
-    """Print what two workers of each engine take for the same points, in turns."""
-    print(f"load of this machine before: {os.getloadavg()[0]:.2f}")
+def measure_ray() -> None:
+    """Print the time of two workers of each engine for the same points, interleaved."""
+    print(f"load before: {os.getloadavg()[0]:.2f}")
     torch.manual_seed(0)
     for name, count in (("digits_resnet56", 120), ("digits_mlp", 4000)):
         objective = ls.Objective(
@@ -157,21 +165,21 @@ def compare(name: str, engines: tuple[Engine, ...], job: Job, points: list[Point
             began = time.perf_counter()
             with engine.open(job) as pool:
                 for _results in pool.run([(k, points[k][1]) for k in range(8)]):
-                    pass  # every worker has opened the job now
+                    pass  # so that every worker has opened the job
                 start = time.perf_counter()
-                found = [result for results in pool.run(points) for result in results]
+                computed = [result for results in pool.run(points) for result in results]
                 end = time.perf_counter()
-            busy = sum(result.seconds for result in found) / 2
-            values.append({result.point: result.values["loss"] for result in found})
+            busy = sum(result.seconds for result in computed) / 2
+            values.append({result.point: result.values["loss"] for result in computed})
             row = (start - began, end - start, (end - start) / busy - 1, time.perf_counter() - end)
             times.setdefault(type(engine).__name__, []).append(row)
-    assert all(one == values[0] for one in values), "engines differ"
+    assert all(losses == values[0] for losses in values), "engines differ"
     for kind, rows in times.items():
         opening, wall, over, closing = (
             statistics.median(column) for column in zip(*rows, strict=True)
         )
-        print(f"{name}, {kind:<9} {1e3 * wall / len(points):>7.2f} ms a point,"
-              f" {over:>6.1%} over the workers' own seconds; start {opening:.1f} s, end"
+        print(f"{name}, {kind:<9} {1e3 * wall / len(points):>7.2f} ms per point,"
+              f" {over:>6.1%} over the seconds of the workers; start {opening:.1f} s, end"
               f" {closing:.1f} s")  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""What a 51 x 51 surface costs: landscope against the plain loop and its peers, in one process.
+"""The cost of a 51 x 51 surface: landscope, the plain loop and another library, in one process.
 
-Speeds are medians of interleaved rounds. Errors are of ln(loss), against the full grid (300 random
-cells for the network on 32 x 32 images). Run on a quiet machine: ``make bench``.
+Times are medians of interleaved rounds. Errors are those of ln(loss), compared with the full grid
+(with 300 random points for the network on 32 x 32 images). Run this on a quiet machine:
+``make bench``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch import nn
 import landscope as ls
 from benchmarks.common import (
     Case,
-    ceiling,
-    digits_case,
-    peak_memory,
-    plain_losses,
-    resnet20_32,
-    write,
+    load_case,
+    load_resnet20_32,
+    measure_ceiling,
+    measure_peak_memory,
+    run_plain_loop,
+    write_results,
 )
 from landscope.engines.job import Job, choose_probes
 from landscope.engines.local import Local
@@ -40,15 +41,15 @@ SAMPLES = ls.Calibrated(900, anchors=36)
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
+    names = sys.argv[1:]
     rows: list[dict[str, Any]] = []
     for name in (*NETWORKS, "resnet20_32"):
-        if wanted and name not in wanted:
+        if names and name not in names:
             continue
-        case = resnet20_32() if name == "resnet20_32" else digits_case(name)
+        case = load_resnet20_32() if name == "resnet20_32" else load_case(name)
         rows += measure(case)
-        write("surfaces", rows)
-    picture(rows)
+        write_results("surfaces", rows)
+    draw_times(rows)
 
 
 def measure(case: Case) -> list[dict[str, Any]]:
@@ -57,77 +58,84 @@ def measure(case: Case) -> list[dict[str, Any]]:
     assert norm(plane.dx) > 0
     job = Job(objective, plane, points=2601, probes=choose_probes(GRID.axes(plane.dims)))
     with Local().open(job):
-        pass  # the plan is found before the clocks run
+        pass  # so that the plan is measured before the clocks run
     cost = ls.estimate(objective, plane, GRID)
-    times, top, memory = interleaved(case, plane, job)
+    times, ceiling, memory = measure_interleaved(case, plane, job)
     medians = {name: statistics.median(t) for name, t in times.items()}
-    rows = [row(case, name, medians, cost) for name in medians]
-    for row_ in rows:
-        share = cost.flops / cost.points / medians[row_["method"]] / top
-        row_ |= {"share of ceiling": f"{share:.0%}", "peak MiB": f"{memory[row_['method']]:.0f}"}
-    for row_ in rows:
-        print("  ".join(f"{k} {v}" for k, v in row_.items()), flush=True)
-    truth = exact(case, objective, plane)
-    for name, sampler, terms in (
+    rows = [make_row(case, name, medians, cost) for name in medians]
+    for row in rows:
+        share = cost.flops / cost.points / medians[row["method"]] / ceiling
+        row |= {"share of ceiling": f"{share:.0%}", "peak MiB": f"{memory[row['method']]:.0f}"}
+        print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+    return rows + measure_scans(case, objective, plane, medians["plain loop"])
+
+
+def measure_scans(
+    case: Case, objective: ls.Objective, plane: ls.Plane, plain_seconds: float
+) -> list[dict[str, Any]]:
+    """Return a row for each cheap scan; the plain loop takes ``plain_seconds`` per point."""
+    rows = []
+    truth = compute_log_loss(case, objective, plane)
+    for name, sampler, samples in (
         ("landscope adaptive", ls.Adaptive(), None),
         ("landscope calibrated", GRID, SAMPLES),
         ("landscope both", ls.Adaptive(), SAMPLES),
     ):
-        if terms is not None and len(case.targets) <= SAMPLES.size:
+        if samples is not None and len(case.targets) <= SAMPLES.size:
             continue
-        found = cheap(objective, plane, sampler, terms, truth)
-        seconds = found["seconds"]
-        found |= {
+        row = measure_scan(objective, plane, sampler, samples, truth)
+        row |= {
             "network": case.name,
             "method": name,
-            "ms a point": f"{1e3 * seconds / 2601:.3g}",
-            "ratio": f"{2601 * medians['plain loop'] / seconds:.3g}",
+            "ms a point": f"{1e3 * row['seconds'] / 2601:.3g}",
+            "ratio": f"{2601 * plain_seconds / row['seconds']:.3g}",
         }
-        rows.append(found)
-        print("  ".join(f"{k} {v}" for k, v in found.items()), flush=True)
+        rows.append(row)
+        print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     return rows
 
 
-def interleaved(
+def measure_interleaved(
     case: Case, plane: ls.Plane, job: Job
 ) -> tuple[dict[str, list[float]], float, dict[str, float]]:
-    """Return seconds a point by method, the FLOP/s of matrix products, and MiB by method."""
-    small = len(case.targets) * sum(p.numel() for p in case.model.parameters()) < 1e8
-    points = [(0.05 * k, -0.04 * k) for k in range(8 if small else 4)]
-    plain, shipped = case.loader(), case.loader(workers=2)
-    ways: dict[str, tuple[int, Callable[[], object]]] = {
-        "as shipped (2 workers)": (2, lambda: plain_losses(case, plane, points[:2], shipped)),
-        "plain loop": (len(points), lambda: plain_losses(case, plane, points, plain)),
-        "loss-landscapes": (9, lambda: peer(case)),
-        "landscope exact": (40 if small else 8, lambda: ours(job, 40 if small else 8)),
+    """Return the seconds per point by method, the FLOP/s of matrix products, and MiB by method."""
+    is_small = len(case.targets) * sum(p.numel() for p in case.model.parameters()) < 1e8
+    points = [(0.05 * k, -0.04 * k) for k in range(8 if is_small else 4)]
+    count = 40 if is_small else 8
+    loader, parallel = case.loader(), case.loader(workers=2)
+    methods: dict[str, tuple[int, Callable[[], object]]] = {
+        "as shipped (2 workers)": (2, lambda: run_plain_loop(case, plane, points[:2], parallel)),
+        "plain loop": (len(points), lambda: run_plain_loop(case, plane, points, loader)),
+        "loss-landscapes": (9, lambda: run_loss_landscapes(case)),
+        "landscope exact": (count, lambda: time_points(job, count)),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     memory: dict[str, float] = {}
-    tops = []
+    ceilings = []
     for _ in range(ROUNDS):
-        tops.append(ceiling())
-        for name, (count, way) in ways.items():
-            with peak_memory() as peak:
+        ceilings.append(measure_ceiling())
+        for name, (points_run, run) in methods.items():
+            with measure_peak_memory() as peak:
                 began = time.perf_counter()
-                seconds = way()
-                took = time.perf_counter() - began
-            times[name].append((seconds if isinstance(seconds, float) else took) / count)
+                seconds = run()
+                elapsed = time.perf_counter() - began
+            times[name].append((seconds if isinstance(seconds, float) else elapsed) / points_run)
             memory[name] = max(memory.get(name, 0.0), peak[0])
-    return times, max(tops), memory
+    return times, max(ceilings), memory
 
 
-def ours(job: Job, count: int) -> float:
-    """Return the seconds of some points, the weights written and the losses read included."""
+def time_points(job: Job, count: int) -> float:
+    """Return the seconds of some points, including writing the weights and reading the losses."""
     with Local().open(job) as pool:
         list(pool.run([(k, job.probes[0]) for k in range(pool.size)]))
-        at = [(k, (0.05 * (k % 8), -0.04 * (k % 8))) for k in range(count)]
+        points = [(k, (0.05 * (k % 8), -0.04 * (k % 8))) for k in range(count)]
         began = time.perf_counter()
-        list(pool.run(at))
+        list(pool.run(points))
         return time.perf_counter() - began
 
 
-def peer(case: Case) -> None:
-    """loss-landscapes 3.0.6 in its fastest use: the whole data as one batch; 3 x 3 points."""
+def run_loss_landscapes(case: Case) -> None:
+    """Run loss-landscapes 3.0.6 in its fastest form: all data as one batch, 3 x 3 points."""
     import loss_landscapes
     from loss_landscapes.metrics import Loss
 
@@ -136,7 +144,7 @@ def peer(case: Case) -> None:
         loss_landscapes.random_plane(case.model, metric, 1, 3, "filter", deepcopy_model=True)
 
 
-def row(case: Case, method: str, medians: dict[str, float], cost: ls.Cost) -> dict[str, Any]:
+def make_row(case: Case, method: str, medians: dict[str, float], cost: ls.Cost) -> dict[str, Any]:
     return {
         "network": case.name,
         "method": method,
@@ -147,55 +155,54 @@ def row(case: Case, method: str, medians: dict[str, float], cost: ls.Cost) -> di
     }
 
 
-def exact(case: Case, objective: ls.Objective, plane: ls.Plane) -> np.ndarray:
-    """Return ln(loss) on the full grid; NaN outside 300 random cells for the large network."""
+def compute_log_loss(case: Case, objective: ls.Objective, plane: ls.Plane) -> np.ndarray:
+    """Return ln(loss) on the full grid; of the large network at 300 random points, else NaN."""
     if case.name.startswith("digits"):
         land = ls.scan(objective, plane, GRID, progress=True)
-        whole: np.ndarray = np.log(land.data["loss"].values)
-        return whole
-    (axis, _), found = GRID.axes(plane.dims), np.full((51, 51), np.nan)
-    cells = np.random.default_rng(0).choice(2601, 300, replace=False)
-    at = [(int(k), (float(axis[k % 51]), float(axis[k // 51]))) for k in cells]
+        log_loss: np.ndarray = np.log(land.data["loss"].values)
+        return log_loss
+    (axis, _), log_loss = GRID.axes(plane.dims), np.full((51, 51), np.nan)
+    numbers = np.random.default_rng(0).choice(2601, 300, replace=False)
+    points = [(int(k), (float(axis[k % 51]), float(axis[k // 51]))) for k in numbers]
     job = Job(objective, plane, points=2601, probes=choose_probes(GRID.axes(plane.dims)))
     with Local().open(job) as pool:
-        for results in pool.run(at):
+        for results in pool.run(points):
             for result in results:
-                found.flat[result.point] = np.log(result.values["loss"])
-    return found
+                log_loss.flat[result.point] = np.log(result.values["loss"])
+    return log_loss
 
 
-def cheap(
+def measure_scan(
     objective: ls.Objective,
     plane: ls.Plane,
     sampler: Any,
-    terms: ls.Calibrated | None,
+    samples: ls.Calibrated | None,
     truth: np.ndarray,
 ) -> dict[str, Any]:
-    with peak_memory() as peak:
+    with measure_peak_memory() as peak:
         began = time.perf_counter()
-        land = ls.scan(objective, plane, sampler, samples=terms)
+        land = ls.scan(objective, plane, sampler, samples=samples)
         seconds = time.perf_counter() - began
-    there = np.isfinite(truth)
-    error = np.abs(np.log(land.data["loss"].values) - truth)[there]
-    bars = land.data["loss_error"].values[there]
-    done = np.asarray(land.data.get("evaluated", np.ones_like(truth)), dtype=bool)
+    is_known = np.isfinite(truth)
+    error = np.abs(np.log(land.data["loss"].values) - truth)[is_known]
+    bars = land.data["loss_error"].values[is_known]
+    evaluated = np.asarray(land.data.get("evaluated", np.ones_like(truth)), dtype=bool)
     rows = next(iter(objective.problem.batches.values())).rows
-    share = 1 if terms is None else terms.size / rows
-    anchors = 0 if terms is None else terms.anchors
-    open_ = bars > 0
+    share = 1 if samples is None else samples.size / rows
+    anchors = 0 if samples is None else samples.anchors
     return {
         "seconds": seconds,
-        "evaluations": f"{anchors + (done.sum() - anchors) * share:.4g}",
-        "points": int(done.sum()),
+        "evaluations": f"{anchors + (evaluated.sum() - anchors) * share:.4g}",
+        "points": int(evaluated.sum()),
         "largest error": f"{error.max():.3g}",
         "99th percentile": f"{np.quantile(error, 0.99):.3g}",
         "mean error": f"{error.mean():.3g}",
-        "covered by the bars": f"{(error <= bars)[open_].mean():.3f}",
+        "covered by the bars": f"{(error <= bars)[bars > 0].mean():.3f}",
         "peak MiB": f"{peak[0]:.0f}",
     }
 
 
-def picture(rows: list[dict[str, Any]]) -> None:
+def draw_times(rows: list[dict[str, Any]]) -> None:
     from matplotlib.figure import Figure
 
     from benchmarks.common import RESULTS
@@ -208,14 +215,14 @@ def picture(rows: list[dict[str, Any]]) -> None:
     height = 0.8 / len(methods)
     for k, method in enumerate(methods):
         for n, network in enumerate(networks):
-            found = [r for r in rows if (r["network"], r["method"]) == (network, method)]
-            if found:
-                value = float(found[0]["ms a point"]) * 2601 / 1e3
+            matching = [r for r in rows if (r["network"], r["method"]) == (network, method)]
+            if matching:
+                value = float(matching[0]["ms a point"]) * 2601 / 1e3
                 ax.barh(n + (k - len(methods) / 2) * height, value, height, color=colors[k],
                         label=method if n == 0 else None)  # fmt: skip
-                told = f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
-                at = n + (k - len(methods) / 2) * height
-                ax.text(value * 1.08, at, told, va="center_baseline", fontsize=6)
+                text = f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
+                y = n + (k - len(methods) / 2) * height
+                ax.text(value * 1.08, y, text, va="center_baseline", fontsize=6)
     ax.set_xscale("log")
     ax.set_yticks(range(len(networks)), networks)
     ax.invert_yaxis()
