@@ -1,4 +1,4 @@
-"""Second derivatives of the loss at a point: operators, eigenvalues, traces, sharpness.
+"""Second derivatives of the loss at a point: matrices, eigenvalues, traces, sharpness.
 
 Maps of them over a slice are quantities of a scan (``hessian_extremes``).
 """

@@ -1,94 +1,108 @@
-"""Curvature over a slice: the map of the paper's Figure 7, as a quantity of a scan."""
+"""The extreme eigenvalues over a slice, as a quantity of a scan: Figure 7 of arXiv 1712.09913."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
-from landscope.curvature.eigensolver import extremes
-from landscope.curvature.hessian import Hessian
+from landscope.curvature.eigensolver import Extremes, extremes
 from landscope.curvature.lanczos import random_vector
-from landscope.errors import NumericsError
+from landscope.curvature.matrices import MATRICES, Hessian
+from landscope.curvature.operator import CurvatureOperator
+from landscope.curvature.selection import Samples, Select
+from landscope.errors import NumericsError, ParamsError
 from landscope.objective.objective import Objective
-from landscope.objective.quantities import Chained
+from landscope.objective.quantities import Chained, Quantity
 from landscope.params import Params
 
-_OTHERS = 0.3  # length of the random part of a start, beside two unit eigenvectors
-_TOLERANCE = 0.01  # what a map can show; the 2018 scripts ask for the same
+_RANDOM = 0.3  # the length of the random part of a start, added to two unit eigenvectors
+_TOLERANCE = 0.01  # what a map can show; the same as in the 2018 scripts
+
+State = tuple[CurvatureOperator, Tensor | None]
+"""The operator, and where to start at a neighboring point; None after a hole."""
 
 
 @final
 @dataclass(frozen=True)
 class HessianExtremes(Chained):
-    """The quantity that :func:`hessian_extremes` returns."""
+    """The quantity that :func:`hessian_extremes` returns.
 
-    select: Any
-    kind: Any
+    Journals contain the name of this class and of its fields, so they stay as they are.
+    """
+
+    select: Select
+    kind: str
     tolerance: float
-    samples: int | None
+    samples: Samples
     seed: int
 
     def follow(
-        self, objective: Objective, params: Params, state: Any
-    ) -> tuple[dict[str, float], Any]:
-        """Return the extremes at a point, from the eigenvectors of a point near by."""
-        start = None
+        self, objective: Objective, params: Params, state: State | None
+    ) -> tuple[dict[str, float], State]:
+        """Return the extremes at a point, from the eigenvectors of a neighboring point."""
         if state is None:
-            hessian = Hessian(
-                objective, params, select=self.select, kind=self.kind, samples=self.samples,
-                seed=self.seed,
-            )  # fmt: skip
+            operator: CurvatureOperator = MATRICES[self.kind](
+                objective, params, select=self.select, samples=self.samples, seed=self.seed
+            )
+            start = None
         else:
-            hessian, start = state[0].at(params), state[1]
+            operator, start = state[0].at(params), state[1]
         try:
-            found = extremes(hessian, tolerance=self.tolerance, start=start, seed=self.seed)
+            ends = extremes(
+                operator, eigenvalue_tol=self.tolerance, start=start, seed=self.seed,
+                with_stderr=False,
+            )  # fmt: skip
         except NumericsError:  # the loss overflows here: a hole in the map, as in the surface
-            nothing = dict.fromkeys(("hessian_min", "hessian_max", "convexity"), float("nan"))
-            return {**nothing, "hessian_products": float("nan")}, (hessian, None)
+            holes = ("hessian_min", "hessian_max", "convexity", "hessian_products")
+            return dict.fromkeys(holes, float("nan")), (operator, None)
         values = {
-            "hessian_min": found.smallest,
-            "hessian_max": found.largest,
-            "convexity": found.convexity,
-            "hessian_products": float(found.products),
+            "hessian_min": ends.smallest,
+            "hessian_max": ends.largest,
+            "convexity": ends.convexity,
+            "hessian_products": float(ends.products),
         }
-        return values, (hessian, _around(found.vectors, self.seed))
+        return values, (operator, _start_near(operator, ends, self.seed))
 
 
-def _around(vectors: Tensor, seed: int) -> Tensor:
-    """Return where to start near these eigenvectors, with something of every other direction.
+def _start_near(operator: CurvatureOperator, ends: Extremes, seed: int) -> Tensor:
+    """Return the sum of these eigenvectors and a random vector, which has all other directions.
 
     What a start lacks is found late or never. Over a 9 x 9 map of a digits network one value was 7%
     off without the random part, and none by more than 2% with it, at as many products.
     """
-    other = random_vector(vectors.shape[1], vectors, seed)
-    start: Tensor = vectors.sum(dim=0) + _OTHERS * other / other.norm()
+    low, high = (operator.flatten(vector) for vector in ends.vectors)
+    noise = random_vector(len(low), seed, dtype=low.dtype, device=low.device)
+    start: Tensor = low + high + _RANDOM * noise / noise.norm()
     return start
 
 
 def hessian_extremes(
     *,
-    select: Any = None,
-    kind: str = "hessian",
-    tolerance: float = _TOLERANCE,
-    samples: int | None = None,
+    matrix: type[CurvatureOperator] = Hessian,
+    select: Select = None,
+    samples: Samples = None,
+    eigenvalue_tol: float = _TOLERANCE,
     seed: int = 0,
-) -> HessianExtremes:
+) -> Quantity:
     """Return a quantity for ``ls.scan``: the extreme eigenvalues of the Hessian at every point.
 
     Args:
-        select: by which parameters to differentiate; see :class:`Hessian`.
-        kind: "hessian", "ggn" or "fisher".
-        tolerance: of each eigenvalue, as a share of its size (of a thousandth of the largest
-            where that is more).
-        samples: of the data, drawn once; all if None.
-        seed: of the first vector and of the draw.
+        matrix: ``Hessian``, ``GaussNewton`` or ``Fisher`` of ``ls.curvature``.
+        select: The parameters by which to differentiate; see ``ls.curvature.Hessian``.
+        samples: The number of samples to draw from the data, once; all samples if None.
+        eigenvalue_tol: The tolerance of each eigenvalue, relative to its size, or to a thousandth
+            of the largest |eigenvalue| where that is more.
+        seed: The seed of the first vector and of the draw.
 
     Returns:
         Columns ``hessian_min``, ``hessian_max``, ``convexity`` = |min / max| (the paper's ratio:
-        near 0 where what bends downwards is small beside what bends upwards; ``hessian_min``
-        tells whether anything bends downwards at all) and ``hessian_products``, what it cost.
+        near 0 where negative curvature is small relative to the largest; ``hessian_min`` says
+        whether there is negative curvature at all) and ``hessian_products``, the cost.
+
+    Raises:
+        ParamsError: When ``matrix`` is none of the three.
 
     Cost: 12 to 20 products a point on digits networks, each a backward pass or two over the data.
     A point starts from the eigenvectors of its neighbor (see :mod:`landscope.engines.chains`).
@@ -105,4 +119,9 @@ def hessian_extremes(
         >>> bool((land.data["hessian_min"] <= land.data["hessian_max"]).all())
         True
     """
-    return HessianExtremes(select, kind, tolerance, samples, seed)
+    kind = next((name for name, known in MATRICES.items() if known is matrix), None)
+    if kind is None:
+        raise ParamsError(
+            f"matrix={matrix!r}; expected Hessian, GaussNewton or Fisher of ls.curvature."
+        )
+    return HessianExtremes(select, kind, eigenvalue_tol, samples, seed)

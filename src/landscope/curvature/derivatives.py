@@ -1,7 +1,7 @@
-"""Derivatives of tensors by tensors as linear maps, in reverse mode alone.
+"""Derivatives of tensors by tensors as linear maps, in reverse mode only.
 
-Reverse over reverse is exact through every layer of torch; the other routes are not (see
-:mod:`landscope.curvature.hessian`).
+Reverse over reverse is exact through every layer of torch; the other ways are not (see
+:mod:`landscope.curvature.operator`).
 """
 
 from __future__ import annotations
@@ -14,80 +14,82 @@ from torch import Tensor
 from torch.autograd import grad
 
 Map = Callable[[Tensor], Tensor]
-"""A linear map of vectors [p]."""
+"""A linear map from a vector, shape [p], to a vector, shape [p]."""
 
 
-def hessian_of(value: Tensor, leaves: Sequence[Tensor]) -> Map:
-    """Return v -> H v for the Hessian of a number."""
+def hessian_map(value: Tensor, leaves: Sequence[Tensor]) -> Map:
+    """Return v -> H v, where H = d2 value / d leaves2 is the Hessian of a scalar."""
     if not value.requires_grad:
         return torch.zeros_like
-    slopes = again(grad(value, leaves, create_graph=True, allow_unused=True))
-    return lambda v: joined(transposed(slopes, leaves, split(v, leaves)), leaves)
+    gradient = check_differentiable(grad(value, leaves, create_graph=True, allow_unused=True))
+    return lambda v: flatten(pull_back(gradient, leaves, split(v, leaves)), leaves)
 
 
-def jacobian(
+def jacobian_maps(
     outputs: Sequence[Tensor], leaves: Sequence[Tensor]
 ) -> tuple[Callable[[Tensor], list[Tensor]], Callable[[Sequence[Tensor]], Tensor]]:
-    """Return v -> J v and u -> J' u.
+    """Return v -> J v and u -> J^T u, where J = d outputs / d leaves.
 
-    J' u is linear in u, so differentiating it by u gives J v (Pearlmutter's trick, twice).
+    J^T u is linear in u, so its derivative by u, applied to v, is J v (two reverse passes).
     """
     dummies = [torch.zeros_like(t, requires_grad=True) for t in outputs]
-    pulled = again(grad(outputs, leaves, dummies, create_graph=True, allow_unused=True))
+    pulled = grad(outputs, leaves, dummies, create_graph=True, allow_unused=True)
+    check_differentiable(pulled)
 
     def push(v: Tensor) -> list[Tensor]:
-        return transposed(pulled, dummies, split(v, leaves))
+        return pull_back(pulled, dummies, split(v, leaves))
 
     def pull(u: Sequence[Tensor]) -> Tensor:
-        return joined(grad(outputs, leaves, list(u), retain_graph=True, allow_unused=True), leaves)
+        return flatten(grad(outputs, leaves, list(u), retain_graph=True, allow_unused=True), leaves)
 
     return push, pull
 
 
-def again(slopes: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """Return derivatives that can be differentiated again, or say that they cannot.
+def check_differentiable(derivatives: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Return derivatives as they are, if they can be differentiated again.
 
-    What is marked ``once_differentiable`` raises in ``backward()``, but ``grad(..., inputs)`` goes
-    around it in silence, as if the derivative were zero.
+    A function that is marked ``once_differentiable`` raises in ``backward()``, but
+    ``grad(..., inputs)`` goes around it without an error, as if its derivative were zero.
 
     Raises:
-        RuntimeError: so.
+        RuntimeError: When such a function is in their graph.
     """
-    nodes: list[Any] = [t.grad_fn for t in slopes if t is not None]
-    seen = set()
+    nodes: list[Any] = [t.grad_fn for t in derivatives if t is not None]
+    visited = set()
     while nodes:
         node = nodes.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("a function in it is marked once_differentiable")
+            raise RuntimeError("a function in the graph is marked once_differentiable")
         nodes += [following for following, _ in node.next_functions]
-    return slopes
+    return derivatives
 
 
-def transposed(
-    values: Sequence[Tensor | None], inputs: Sequence[Tensor], weights: Sequence[Tensor]
+def pull_back(
+    outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Return the derivative of sum(values x weights) by the inputs; zeros where there is none."""
+    """Return J^T u for J = d outputs / d inputs and cotangents u; zeros without a graph."""
     pairs = [
-        (t, w) for t, w in zip(values, weights, strict=True) if t is not None and t.requires_grad
+        (t, u)
+        for t, u in zip(outputs, cotangents, strict=True)
+        if t is not None and t.requires_grad
     ]
     if not pairs:
         return [torch.zeros_like(t) for t in inputs]
-    tensors, given = zip(*pairs, strict=True)
-    found = grad(tensors, inputs, given, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, found, strict=True)]
+    tensors, weights = zip(*pairs, strict=True)
+    gradients = grad(tensors, inputs, weights, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, gradients, strict=True)]
 
 
 def split(vector: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Return a vector [p] in the shapes of tensors."""
+    """Return a vector, shape [p], as tensors with the shapes of the leaves."""
     parts = vector.split([t.numel() for t in leaves])
     return [part.reshape(t.shape) for part, t in zip(parts, leaves, strict=True)]
 
 
-def joined(parts: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> Tensor:
-    """Return parts as a vector [p]; zeros for one that is not there."""
+def flatten(parts: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> Tensor:
+    """Return the parts as one vector, shape [p]; zeros in place of a part that is None."""
     pairs = zip(parts, leaves, strict=True)
-    found = [(torch.zeros_like(t) if g is None else g).reshape(-1) for g, t in pairs]
-    return torch.cat(found)
+    return torch.cat([(torch.zeros_like(t) if g is None else g).reshape(-1) for g, t in pairs])

@@ -1,14 +1,12 @@
-"""Eigenvalues and eigenvectors of a Hessian, each with what is left of its equation.
+"""Eigenvalues and eigenvectors of a curvature matrix, each with its residual.
 
-One Krylov space serves both ends of the spectrum. A Ritz value theta lies within its residual r =
-|Hv - theta v| of an eigenvalue (Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 4.5).
-The sharper bound r^2 / gap is not used to stop: the gap is not known while the next eigenvalue is
-still hidden, and stopping by it left one value in five off by more than was asked for.
+One Krylov space serves both ends of the spectrum; see :mod:`landscope.curvature.ritz` for how it
+stops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
@@ -16,44 +14,41 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.hessian import Hessian, report_products
-from landscope.curvature.lanczos import Krylov, random_vector
-from landscope.errors import DirectionError, NumericsError, ParamsError
+from landscope.curvature.operator import CurvatureOperator
+from landscope.curvature.ritz import RitzPairs, Target, find_ritz_pairs
+from landscope.errors import DirectionError, ParamsError
 from landscope.params import Params, like
 
 Which = Literal["extremes", "largest", "smallest", "magnitude"]
 
-FLOOR = 1e-3  # of the largest |eigenvalue|: one below is told to a share of this, not of itself
-_BASIS = (24, 400)  # vectors in a basis, at least and at most
-_BYTES = 2**31  # of a basis, if it has more than the least vectors
-_RESTART = (0.3, 0.15)  # shares of a full basis that are kept at the lower and the upper end
-# Of the tolerance, at which a residual is small enough. With 1 an eigenvalue further out was still
-# hidden in up to 11% of 266 runs, with 0.3 in none of those but in one of others; it costs a tenth.
+FLOOR = 1e-3  # of the largest |eigenvalue|: a smaller one is as accurate as a value of this size
+# A residual is small enough at this share of the tolerance. With 1 an eigenvalue further out was
+# still hidden in up to 11% of 266 runs, with 0.3 in none of those but in one of others; it costs a
+# tenth more products.
 _SAFE = 0.1
-_EPS = 4.0  # multiples of the rounding of a product, which no residual gets below
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Eigenpairs:
-    """Some eigenvalues with their eigenvectors.
+    """Some eigenvalues of a matrix A, with their eigenvectors.
 
     Args:
-        values: shape [k], float64: for "extremes" the largest, the smallest, the second largest,
-            ...; else the outermost first.
-        vectors: one Params a value, of Euclidean norm 1.
-        residuals: |Hv - value v| of each, shape [k].
-        converged: whether all residuals are within the tolerance.
-        products: that it took.
-        stderr: of the values, shape [k], where the Hessian is of some samples only; else zeros.
+        value: The eigenvalues, shape [k], float64: for "extremes" the largest, the smallest, the
+            second largest, ...; else the outermost first.
+        stderr: Their standard errors, shape [k], when the matrix is of drawn samples; else zeros.
+        residual: The residual norms |Av - value v|, shape [k].
+        vectors: The eigenvectors, of Euclidean norm 1.
+        converged: Whether all residuals are within the tolerance.
+        products: The number of products.
     """
 
-    values: Tensor
+    value: Tensor
+    stderr: Tensor
+    residual: Tensor
     vectors: tuple[Params, ...]
-    residuals: Tensor
     converged: bool
     products: int
-    stderr: Tensor
 
 
 @final
@@ -62,55 +57,66 @@ class Extremes:
     """The two ends of a spectrum.
 
     Args:
-        smallest: eigenvalue.
-        largest: eigenvalue.
-        residuals: |Hv - value v| of the two, which is also how far the values may be off.
-        vectors: eigenvectors of the two, rows, shape [2, p].
-        converged: whether both are known to the tolerance.
-        products: that it took.
+        value: The smallest and the largest eigenvalue, shape [2], float64.
+        stderr: Their standard errors, shape [2], when the matrix is of drawn samples; else zeros;
+            NaN where they were left out.
+        residual: The residual norms |Av - value v|, shape [2]: how far the values may be off.
+        vectors: The two eigenvectors, of Euclidean norm 1.
+        converged: Whether both values are within the tolerance.
+        products: The number of products.
     """
 
-    smallest: float
-    largest: float
-    residuals: tuple[float, float]
-    vectors: Tensor
+    value: Tensor
+    stderr: Tensor
+    residual: Tensor
+    vectors: tuple[Params, ...]
     converged: bool
     products: int
 
     @property
+    def smallest(self) -> float:
+        """The smallest eigenvalue."""
+        return float(self.value[0])
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue."""
+        return float(self.value[1])
+
+    @property
     def convexity(self) -> float:
-        """Return |smallest / largest|, the ratio that arXiv 1712.09913 draws in Figure 7."""
+        """|smallest / largest|, the ratio that Figure 7 of arXiv 1712.09913 shows."""
         return abs(self.smallest / self.largest) if self.largest else float("nan")
 
 
 def eigenpairs(
-    hessian: Hessian,
+    operator: CurvatureOperator,
     count: int = 2,
     which: Which = "extremes",
     *,
-    tolerance: float = 1e-3,
+    residual_tol: float = 1e-3,
+    max_products: int = 2000,
     seed: int = 0,
-    most: int = 2000,
 ) -> Eigenpairs:
-    """Return eigenvalues and eigenvectors at an end of the spectrum, or at both.
+    """Return eigenvalues and eigenvectors at one end of the spectrum, or at both.
 
     Args:
-        hessian: of whose parameters there must be at least ``count``.
-        count: how many pairs.
+        operator: The matrix, with at least ``count`` parameters.
+        count: The number of pairs.
         which: "extremes": half of them from each end, the largest first; "largest"; "smallest"
             (the most negative); "magnitude".
-        tolerance: of each residual, as a share of its |value|, or of a hundredth of the largest
-            |eigenvalue| where that is more.
-        seed: of the first vector.
-        most: products at most; with what they gave it then returns, ``converged`` False.
+        residual_tol: The tolerance of each residual, relative to its |value|, or to a hundredth of
+            the largest |eigenvalue| where that is more.
+        max_products: The largest number of products; if it is reached, ``converged`` is False.
+        seed: The seed of the first vector.
 
     Raises:
-        ParamsError: for an unknown ``which`` or a count out of range.
-        NumericsError: when a product is not finite.
+        ParamsError: When ``which`` is unknown or the count is out of range.
+        NumericsError: When a product is not finite.
 
-    Cost: some 10 to 100 products, and memory for as many vectors (2 GiB, or 24 vectors where that
-    is more, then it goes on with the best of them). Of an eigenvalue that occurs several times one
-    vector is found.
+    Cost: some 10 to 100 products, and memory for as many vectors (at most 2 GiB, or 24 vectors
+    where that is more; then it restarts from the best of them); another product for each pair when
+    the matrix is of drawn samples. Of an eigenvalue that occurs several times one vector is found.
 
     Example:
         >>> import torch, landscope as ls
@@ -120,145 +126,81 @@ def eigenpairs(
         >>> pairs.converged
         True
     """
-    _check(hessian, count, which)
+    _check(operator, count, which)
 
-    def wanted(values: Tensor) -> list[int]:
-        return _places(values, count, which)
+    def choose(values: Tensor) -> list[int]:
+        return _choose_indices(values, count, which)
 
-    def limits(values: Tensor, places: Sequence[int]) -> Tensor:
+    def bound(values: Tensor, indices: Sequence[int]) -> Tensor:
         scale = float(values.abs().max())
-        return tolerance * values[list(places)].abs().clamp(min=0.01 * scale)
+        return residual_tol * values[list(indices)].abs().clamp(min=0.01 * scale)
 
-    before = hessian.count
-    start = random_vector(hessian.shape[0], hessian.like, seed)
-    goal = _Goal(wanted, limits, count=count, most=most)
-    space, places, converged = _grown(hessian, start, goal, seed)
-    values, residuals, coefficients = _ritz(space, hessian)
-    rows = _signed(space.vectors(coefficients[:, places]))
-    stderr = _spread(hessian, rows)
+    before = operator.products
+    target = Target(choose, bound, count=count, max_products=max_products)
+    ritz = find_ritz_pairs(operator, target, start=None, seed=seed)
     return Eigenpairs(
-        values[places],
-        tuple(params_.unflatten(row, hessian.template) for row in rows),
-        residuals[places],
-        converged,
-        hessian.count - before,
-        stderr,
+        value=ritz.values,
+        stderr=_estimate_stderr(operator, ritz),
+        residual=ritz.residuals,
+        vectors=_to_params(operator, ritz),
+        converged=ritz.converged,
+        products=operator.products - before,
     )
 
 
 def extremes(
-    hessian: Hessian,
+    operator: CurvatureOperator,
     *,
-    tolerance: float = 1e-3,
-    start: Tensor | None = None,
+    eigenvalue_tol: float = 1e-3,
+    max_products: int = 2000,
+    start: Mapping[str, Tensor] | Tensor | None = None,
     seed: int = 0,
-    most: int = 2000,
+    with_stderr: bool = True,
 ) -> Extremes:
     """Return the smallest and the largest eigenvalue, from one Krylov space.
 
     Args:
-        hessian: the operator.
-        tolerance: of each eigenvalue, as a share of its size, or of a thousandth of the largest
-            |eigenvalue| where that is more (an eigenvalue that small is zero for all purposes).
-        start: a vector to begin with, shape [p], such as the sum of eigenvectors of a point near
-            by; random if not given.
-        seed: of the random one.
-        most: products at most.
+        operator: The matrix.
+        eigenvalue_tol: The tolerance of each eigenvalue, relative to its size, or to a thousandth
+            of the largest |eigenvalue| where that is more (an eigenvalue that small is zero for all
+            purposes).
+        max_products: The largest number of products; if it is reached, ``converged`` is False.
+        start: The first vector, such as the sum of the eigenvectors of a neighboring point; a
+            random one if None.
+        seed: The seed of the random one.
+        with_stderr: Whether to estimate standard errors when the matrix is of drawn samples, with
+            two more products.
 
     Raises:
-        NumericsError: when a product is not finite.
+        NumericsError: When a product is not finite.
 
     Cost: 8 to 40 products for digits networks at a tolerance of 1%, the more the flatter the point.
     """
 
-    def wanted(values: Tensor) -> list[int]:
+    def choose(values: Tensor) -> list[int]:
         return [0, len(values) - 1]
 
-    def limits(values: Tensor, places: Sequence[int]) -> Tensor:
+    def bound(values: Tensor, indices: Sequence[int]) -> Tensor:
         scale = float(values.abs().max())
-        return _SAFE * tolerance * values[list(places)].abs().clamp(min=FLOOR * scale)
+        return _SAFE * eigenvalue_tol * values[list(indices)].abs().clamp(min=FLOOR * scale)
 
-    first = random_vector(hessian.shape[0], hessian.like, seed) if start is None else start
-    goal = _Goal(wanted, limits, count=2, most=most)
-    space, places, converged = _grown(hessian, first, goal, seed)
-    values, residuals, coefficients = _ritz(space, hessian)
-    low, high = places
+    before = operator.products
+    target = Target(choose, bound, count=2, max_products=max_products)
+    first = None if start is None else operator.flatten(start)
+    ritz = find_ritz_pairs(operator, target, start=first, seed=seed)
+    unknown = torch.full((2,), torch.nan, dtype=torch.float64)
     return Extremes(
-        float(values[low]),
-        float(values[high]),
-        (float(residuals[low]), float(residuals[high])),
-        _signed(space.vectors(coefficients[:, places])),
-        converged,
-        space.products,
+        value=ritz.values,
+        stderr=_estimate_stderr(operator, ritz) if with_stderr else unknown,
+        residual=ritz.residuals,
+        vectors=_to_params(operator, ritz),
+        converged=ritz.converged,
+        products=operator.products - before,
     )
 
 
-@dataclass(frozen=True)
-class _Goal:
-    """Which Ritz pairs are wanted, and how well.
-
-    Args:
-        wanted: from Ritz values, rising, to the indices of those that are wanted.
-        limits: from Ritz values and indices to how large their residuals may be.
-        count: how many.
-        most: products.
-    """
-
-    wanted: Callable[[Tensor], list[int]]
-    limits: Callable[[Tensor, Sequence[int]], Tensor]
-    count: int
-    most: int
-
-
-@report_products("eigenvalues")
-def _grown(
-    hessian: Hessian, start: Tensor, goal: _Goal, seed: int
-) -> tuple[Krylov, list[int], bool]:
-    """Return a Krylov space grown until the wanted Ritz pairs are within their limits."""
-    room = max(_room(hessian), 2 * goal.count + 2)  # so that a restart always makes some
-    space = Krylov(lambda v: hessian @ v, start, most=room, seed=seed)
-    eps = _EPS * torch.finfo(hessian.dtype).eps
-    while True:
-        try:
-            space.grow()
-        except FloatingPointError as error:
-            raise not_finite() from error
-        values, residuals, _ = _ritz(space, hessian)
-        places = goal.wanted(values)
-        bounds = goal.limits(values, places).clamp(min=eps * float(values.abs().max()))
-        enough = space.exhausted or len(values) > len(places)
-        if enough and bool((residuals[places] <= bounds).all()):
-            return space, places, True
-        if space.exhausted or space.products >= goal.most:
-            return space, places, space.exhausted
-        if space.full:
-            space.restart(_kept(len(values), places))
-
-
-def not_finite() -> NumericsError:
-    """Return what to say of a product that holds NaN or infinity."""
-    return NumericsError(
-        "a Hessian product is not finite: the loss overflows at this point, the model divides by"
-        " zero there, or the parameters hold NaN. Look at objective.loss(params) and"
-        " objective.gradient(params)."
-    )
-
-
-def _ritz(space: Krylov, hessian: Hessian) -> tuple[Tensor, Tensor, Tensor]:
-    """Return Ritz values, residuals and coefficients; no residual is less than rounding."""
-    values, residuals, coefficients = space.ritz()
-    rounding = torch.finfo(hessian.dtype).eps * float(values.abs().max())
-    return values, residuals.clamp(min=rounding), coefficients
-
-
-def _kept(size: int, places: Sequence[int]) -> Tensor:
-    """Return which Ritz vectors a full basis goes on with."""
-    low, high = (max(int(share * size), 1) for share in _RESTART)
-    return torch.tensor(sorted({*range(low), *range(size - high, size), *places}))
-
-
-def _places(values: Tensor, count: int, which: str) -> list[int]:
-    """Return indices of the wanted Ritz values, in the order in which they are told."""
+def _choose_indices(values: Tensor, count: int, which: str) -> list[int]:
+    """Return the indices of Ritz values in rising order, in the order of the result."""
     rising = list(range(len(values)))
     if which == "largest":
         return rising[::-1][:count]
@@ -271,59 +213,50 @@ def _places(values: Tensor, count: int, which: str) -> list[int]:
     return list(dict.fromkeys(k for pair in pairs for k in pair))[:count]
 
 
-def _room(hessian: Hessian) -> int:
-    """Return how many vectors a basis may have."""
-    least, most = _BASIS
-    size = hessian.shape[0] * torch.finfo(hessian.dtype).bits // 8
-    return max(least, min(most, _BYTES // size))  # the same on every machine: so are the values
+def _to_params(operator: CurvatureOperator, ritz: RitzPairs) -> tuple[Params, ...]:
+    return tuple(params_.unflatten(row, operator.template) for row in ritz.vectors)
 
 
-def _signed(rows: Tensor) -> Tensor:
-    """Return unit vectors whose largest entry is positive: an eigenvector has no sign."""
-    rows = rows / rows.norm(dim=1, keepdim=True)
-    largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
-    return rows * torch.where(largest < 0, -1.0, 1.0).to(rows)
+def _estimate_stderr(operator: CurvatureOperator, ritz: RitzPairs) -> Tensor:
+    """Return standard errors of eigenvalues by first-order perturbation, v^T dA v."""
+    if operator.samples is None:
+        return torch.zeros(len(ritz.values), dtype=torch.float64)
+    errors = [operator.along(row).stderr for row in ritz.vectors]
+    return torch.tensor(errors, dtype=torch.float64)
 
 
-def _spread(hessian: Hessian, rows: Tensor) -> Tensor:
-    """Return standard errors of eigenvalues by first-order perturbation, v'(dH)v."""
-    if hessian.samples is None:
-        return torch.zeros(len(rows), dtype=torch.float64)
-    return torch.tensor([hessian.along(row)[1] for row in rows], dtype=torch.float64)
-
-
-def _check(hessian: Hessian, count: int, which: str) -> None:
+def _check(operator: CurvatureOperator, count: int, which: str) -> None:
     if which not in get_args(Which):
         raise ParamsError(f"which={which!r}; expected one of {', '.join(get_args(Which))}.")
-    if not (isinstance(count, int) and 1 <= count <= hessian.shape[0]):
+    if not (isinstance(count, int) and 1 <= count <= operator.shape[0]):
         raise ParamsError(
-            f"count={count}; expected 1 to {hessian.shape[0]}, the number of parameters."
+            f"count={count}; expected 1 to {operator.shape[0]}, the number of parameters."
         )
 
 
 def eigenvectors(
-    hessian: Hessian,
+    operator: CurvatureOperator,
     count: int = 2,
     which: Which = "extremes",
     *,
-    tolerance: float = 1e-3,
+    residual_tol: float = 1e-3,
     seed: int = 0,
 ) -> list[Params]:
-    """Return eigenvectors of a Hessian as directions: by default the sharpest way up, then down.
+    """Return eigenvectors as directions: by default the sharpest way up, and the steepest down.
 
     They have Euclidean norm 1 and are not rescaled filter by filter, so that the second derivative
-    of the loss along each is its eigenvalue; parameters that the Hessian leaves out stay still.
+    of the loss along each is its eigenvalue. Parameters that the matrix leaves out do not move.
 
     Args:
-        hessian: of ``ls.curvature.Hessian``.
-        count: how many.
+        operator: The matrix, such as ``ls.curvature.Hessian``.
+        count: The number of directions.
         which: "extremes" (largest, smallest, second largest, ...), "largest", "smallest" or
             "magnitude".
-        tolerance: of the residuals; see :func:`landscope.curvature.eigensolver.eigenpairs`.
-        seed: of the first vector of the Krylov space.
+        residual_tol: The tolerance of the residuals; see ``ls.curvature.eigenpairs``.
+        seed: The seed of the first vector of the Krylov space.
 
     Raises:
-        DirectionError: when they were not found to the tolerance.
+        DirectionError: When they do not converge.
 
     Example:
         >>> import torch, landscope as ls
@@ -332,14 +265,14 @@ def eigenvectors(
         >>> dx, dy = ls.directions.eigenvectors(ls.curvature.Hessian(objective))
         >>> plane = ls.Plane(objective.center, dx, dy, labels=("sharpest", "flattest"))
     """
-    found = eigenpairs(hessian, count, which, tolerance=tolerance, seed=seed)
-    if not found.converged:
+    pairs = eigenpairs(operator, count, which, residual_tol=residual_tol, seed=seed)
+    if not pairs.converged:
         raise DirectionError(
-            f"of {count} eigenvectors ({which}) not all were found to tolerance={tolerance:g} in"
-            f" {found.products} products (residuals"
-            f" {', '.join(f'{r:.2g}' for r in found.residuals.tolist())}): allow a larger"
+            f"of {count} eigenvectors ({which}) not all converged to residual_tol={residual_tol:g}"
+            f" in {pairs.products} products (residuals"
+            f" {', '.join(f'{r:.2g}' for r in pairs.residual.tolist())}): allow a larger"
             " tolerance, or take vectors of ls.curvature.eigenpairs as they are."
         )
-    center = hessian.objective.center
-    still = {n: torch.zeros_like(t) for n, t in center.items()}
-    return [like(center, {**still, **vector}) for vector in found.vectors]
+    center = operator.objective.center
+    zeros = {n: torch.zeros_like(t) for n, t in center.items()}
+    return [like(center, {**zeros, **vector}) for vector in pairs.vectors]

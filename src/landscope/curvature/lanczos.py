@@ -1,10 +1,11 @@
-"""Krylov spaces of a symmetric operator: what can be told of its spectrum from a few products.
+"""The Lanczos process: the spectrum of a symmetric operator from a few products.
 
-Lanczos' process with every vector made orthogonal to all before it (twice: "twice is enough", W.
-Kahan in Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 6.9), so that no eigenvalue is
-found twice. The projected matrix is float64 whatever the vectors are.
+In exact arithmetic the basis Q of the Krylov space {q, Aq, A2q, ...} makes Q^T A Q tridiagonal, with
+entries alpha and beta. Here each new vector is made orthogonal to all earlier ones, twice ("twice
+is enough", W. Kahan in Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 6.9), so that no
+eigenvalue appears twice, and all of Q^T A Q is stored, in float64 whatever the vectors are.
 
-Nothing here knows of networks: an operator is a function from a vector [p] to a vector [p].
+Nothing here depends on networks: an operator is a function from a vector [p] to a vector [p].
 """
 
 from __future__ import annotations
@@ -16,118 +17,144 @@ import torch
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-"""A symmetric operator: from a vector, shape [p], to a vector, shape [p]."""
+"""A symmetric operator: a function from a vector, shape [p], to a vector, shape [p]."""
 
-_OUTSIDE = 1e-3  # of a random vector must lie outside a basis, whose first was drawn like it
+_OUTSIDE = 1e-3  # the part of a random vector that must lie outside the basis
 _ROUNDING = 8.0  # multiples of the precision of a product at which a remainder counts as zero
 
 
 @final
-class Krylov:
-    """An orthonormal basis of a Krylov space, and the operator projected onto it.
+class KrylovSpace:
+    """An orthonormal basis Q of a Krylov space, and the projection Q^T A Q of the operator A.
 
     Args:
-        product: the operator.
-        start: a first vector, shape [p]; any length but zero.
-        most: vectors in memory at most, p if there are more.
-        seed: of the vectors with which it goes on where a space is exhausted.
+        multiply: The operator A.
+        start: The first vector, shape [p]; any length but zero.
+        max_vectors: The largest number of vectors in memory; never more than p.
+        seed: The seed of the vectors that continue an invariant space.
+
+    Attributes:
+        basis: The vectors as rows, shape [m + 1 or more, p].
+        projection: Q^T A Q in the upper left corner, [m, m], float64, on the CPU.
+        size: The number m of vectors to which the operator was applied.
+        products: The number of products so far.
+        beta: The norm of the part of the last product outside the basis; 0 if it is invariant.
 
     Cost: m + 1 vectors of memory for m products; 4 m p multiplications for the m-th one.
     """
 
-    def __init__(self, product: Product, start: Tensor, *, most: int, seed: int = 0) -> None:
-        self.product = product
-        self.most = min(most, start.numel())
-        self.basis = start.new_zeros(min(self.most, 16) + 1, start.numel())  # it grows
-        self.matrix = torch.zeros(self.most, self.most, dtype=torch.float64)
-        self.size = 0  # how many vectors the operator was applied to
-        self.products = 0
-        self.off = 0.0  # length of what the last product had outside the basis
-        self.generator = torch.Generator().manual_seed(seed)
-        self.scale = 0.0  # the largest entry of the projected matrix so far
+    def __init__(
+        self, multiply: Product, start: Tensor, *, max_vectors: int, seed: int = 0
+    ) -> None:
+        self.multiply = multiply
+        self.max_vectors = min(max_vectors, start.numel())
+        self.basis = start.new_zeros(min(self.max_vectors, 16) + 1, start.numel())
+        self.projection = torch.zeros(self.max_vectors, self.max_vectors, dtype=torch.float64)
+        self.size, self.products, self.beta = 0, 0, 0.0
+        self._generator = torch.Generator().manual_seed(seed)
+        self._scale = 0.0  # the largest entry of the projection so far
         self.basis[0] = start / start.norm()
 
     @property
-    def exhausted(self) -> bool:
-        """Whether the basis spans the whole space."""
+    def is_exhausted(self) -> bool:
+        """Whether the basis spans all p dimensions."""
         return self.size == self.basis.shape[1]
 
     @property
-    def full(self) -> bool:
-        """Whether there is no room for another product."""
-        return self.size == self.most
+    def is_full(self) -> bool:
+        """Whether there is no room for another vector."""
+        return self.size == self.max_vectors
 
-    def grow(self) -> None:
-        """Apply the operator to the last vector, and add what is new to the basis."""
+    def extend(self) -> None:
+        """Apply the operator to the last vector, and add what is new to the basis.
+
+        Raises:
+            FloatingPointError: When the product is not finite.
+        """
         j = self.size
-        if j + 2 > len(self.basis):
-            longer = self.basis.new_zeros(
-                min(2 * len(self.basis), self.most + 1), self.basis.shape[1]
-            )
-            longer[: len(self.basis)] = self.basis
-            self.basis = longer
-        image = self.product(self.basis[j]).to(self.basis)
+        self._reserve(j + 2)
+        image = self.multiply(self.basis[j]).to(self.basis)
         self.products += 1
         if not bool(torch.isfinite(image).all()):
             raise FloatingPointError
         length = float(image.norm())
-        held = self.basis[: j + 1]
-        shares = held @ image
-        rest = image - held.T @ shares
-        again = held @ rest
-        rest -= held.T @ again
-        column = (shares + again).double().cpu()
-        self.matrix[: j + 1, j] = column
-        self.matrix[j, : j + 1] = column
+        remainder, column = self._orthogonalize(image, j + 1)
+        self.projection[: j + 1, j] = column
+        self.projection[j, : j + 1] = column
         self.size = j + 1
-        self.scale = max(self.scale, float(column.abs().max()))
-        self.off = float(rest.norm())
-        if self.full and self.exhausted:
-            self.off = 0.0
+        self._scale = max(self._scale, float(column.abs().max()))
+        self.beta = float(remainder.norm())
+        if self.is_full and self.is_exhausted:
+            self.beta = 0.0
             return
-        if self.off <= _ROUNDING * torch.finfo(image.dtype).eps * max(length, self.scale):
-            self.off = 0.0  # an invariant space: go on in a direction that it does not know
-            rest = self._fresh(j + 1)
-        self.basis[j + 1] = rest / rest.norm()
+        if self.beta <= _ROUNDING * torch.finfo(image.dtype).eps * max(length, self._scale):
+            self.beta = 0.0  # an invariant space: continue in a random direction outside it
+            remainder = self._draw_outside(j + 1)
+        self.basis[j + 1] = remainder / remainder.norm()
 
-    def _fresh(self, count: int) -> Tensor:
-        """Return a random vector outside the first vectors of the basis."""
+    def _reserve(self, count: int) -> None:
+        """Make room for so many vectors: at least twice the room that there was."""
+        room, size = self.basis.shape
+        if count > room:
+            longer = self.basis.new_zeros(min(2 * room, self.max_vectors + 1), size)
+            longer[:room] = self.basis
+            self.basis = longer
+
+    def _orthogonalize(self, image: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the part of a vector outside the basis, and its coefficients in it."""
+        vectors = self.basis[:count]
+        first = vectors @ image
+        remainder = image - vectors.T @ first
+        second = vectors @ remainder
+        remainder -= vectors.T @ second
+        return remainder, (first + second).double().cpu()
+
+    def _draw_outside(self, count: int) -> Tensor:
+        """Return a random vector orthogonal to the first vectors of the basis."""
+        size = self.basis.shape[1]
         while True:
-            drawn = torch.randn(self.basis.shape[1], generator=self.generator, dtype=torch.float64)
-            vector = drawn.to(self.basis, copy=True)
+            normal = torch.randn(size, generator=self._generator, dtype=torch.float64)
+            vector = normal.to(self.basis, copy=True)
             for _ in range(2):
                 vector -= self.basis[:count].T @ (self.basis[:count] @ vector)
-            if float(vector.norm()) > _OUTSIDE * float(drawn.norm()):
+            if float(vector.norm()) > _OUTSIDE * float(normal.norm()):
                 return vector
 
-    def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return Ritz values (rising) [m], residuals [m] and coefficients [m, m], float64, CPU."""
-        values, coefficients = torch.linalg.eigh(self.matrix[: self.size, : self.size])
-        return values, self.off * coefficients[-1].abs(), coefficients
+    def ritz_pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the eigenpairs of the projection, which approximate those of the operator.
 
-    def vectors(self, coefficients: Tensor) -> Tensor:
-        """Return the vectors with these coefficients [m, k], as rows [k, p]."""
-        held = self.basis[: self.size]
-        return coefficients.T.to(held) @ held
+        Returns:
+            Ritz values in rising order, shape [m]; their residual norms |beta y_m|, shape [m]; and
+            the coefficients y in the basis as columns, shape [m, m]; float64, on the CPU.
+        """
+        values, coefficients = torch.linalg.eigh(self.projection[: self.size, : self.size])
+        return values, self.beta * coefficients[-1].abs(), coefficients
 
-    def restart(self, keep: Tensor) -> None:
-        """Go on with some Ritz vectors and the last one ("thick restart", Wu, Simon 2000).
+    def combine(self, coefficients: Tensor) -> Tensor:
+        """Return the vectors Q y for coefficients, shape [m, k], as rows, shape [k, p]."""
+        vectors = self.basis[: self.size]
+        return coefficients.T.to(vectors) @ vectors
+
+    def restart(self, indices: Tensor) -> None:
+        """Keep some Ritz vectors and the last vector only ("thick restart", Wu, Simon 2000).
 
         Args:
-            keep: indices of Ritz values, rising.
+            indices: The indices of the Ritz values, in rising order.
         """
-        values, _, coefficients = self.ritz()
+        values, _, coefficients = self.ritz_pairs()
         last = self.basis[self.size].clone()
-        kept = self.vectors(coefficients[:, keep])
-        count = len(keep)
-        self.basis[:count], self.basis[count] = kept, last
-        self.matrix.zero_()
-        self.matrix[:count, :count] = torch.diag(values[keep])
-        # The row that couples them to the last vector is found again by the next product.
+        vectors = self.combine(coefficients[:, indices])
+        count = len(indices)
+        self.basis[:count], self.basis[count] = vectors, last
+        self.projection.zero_()
+        self.projection[:count, :count] = torch.diag(values[indices])
+        # The next product computes the row that couples them to the last vector.
         self.size = count
 
 
-def random_vector(size: int, like: Tensor, seed: int) -> Tensor:
+def random_vector(
+    size: int, seed: int, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> Tensor:
     """Return standard normal numbers, shape [p], the same on every device."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, generator=generator, dtype=torch.float64).to(like)
+    return torch.randn(size, generator=generator, dtype=torch.float64).to(device, dtype)

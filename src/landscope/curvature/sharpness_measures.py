@@ -1,4 +1,4 @@
-"""Sharpness: the numbers that people call by that name, at one point and in one place."""
+"""Sharpness: the measures that go by that name, at one point and in one place."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.eigensolver import eigenpairs
-from landscope.curvature.hessian import Hessian
-from landscope.curvature.trace_estimation import trace as trace_
+from landscope.curvature.eigensolver import Eigenpairs, eigenpairs
+from landscope.curvature.matrices import Hessian
+from landscope.curvature.trace_estimation import Trace
+from landscope.curvature.trace_estimation import trace as estimate_trace
 from landscope.errors import ParamsError
 from landscope.objective.objective import Objective
 from landscope.params import Params, like, norm
 from landscope.slices import directions as directions_
 
-_FIRST, _LAST = 2.0**-7, 2.0**5  # steps along a direction between which a wall is looked for
-_BISECTIONS = 7  # a width is known to 1%
+_FIRST, _LAST = 2.0**-7, 2.0**5  # the shortest and the longest step of a search for the rim
+_BISECTIONS = 7  # a width is accurate to 1%
 
 
 @final
@@ -29,27 +30,23 @@ class Sharpness:
     """How sharp a minimum is, by several measures.
 
     Args:
-        loss: at the point.
-        largest: eigenvalue of the Hessian.
-        largest_residual: |Hv - largest v|.
-        trace: of the Hessian.
-        trace_stderr: its standard error.
-        epsilon: the highest rise of the loss found within Euclidean distance ``radius``; infinity
-            where it overflows there.
-        adaptive: the same within ``adaptive_radius``, where each filter is measured by its norm,
-            so that rescaling a filter does not change it.
-        widths: how far one can go along random filter-normalized directions until the loss has
-            risen by ``rise``, shape [directions, 2 signs]; infinity where it does not.
-        radius: see epsilon.
-        adaptive_radius: see adaptive.
-        rise: see widths.
+        loss: The loss at the point.
+        largest: The largest eigenvalue of the Hessian, as one eigenpair.
+        trace: The trace of the Hessian.
+        epsilon: A lower bound of max L(w + d) - L(w) over Euclidean |d| <= ``radius``; infinity
+            where the loss overflows there.
+        adaptive: The same over |d / s| <= ``adaptive_radius``, where s is the norm of the filter of
+            each weight, so that rescaling a filter does not change it.
+        widths: The distance along random filter-normalized directions at which the loss has risen
+            by ``rise``, shape [num_directions, 2 signs]; infinity where it does not.
+        radius: The radius of ``epsilon``.
+        adaptive_radius: The radius of ``adaptive``.
+        rise: The rise of ``widths``.
     """
 
     loss: float
-    largest: float
-    largest_residual: float
-    trace: float
-    trace_stderr: float
+    largest: Eigenpairs
+    trace: Trace
     epsilon: float
     adaptive: float
     widths: np.ndarray
@@ -59,8 +56,18 @@ class Sharpness:
 
     @property
     def width(self) -> float:
-        """Return the median of the widths, in filter norms."""
+        """The median of the widths, in filter norms."""
         return float(np.median(self.widths))
+
+    @property
+    def converged(self) -> bool:
+        """Whether eigenvalue and trace are within their tolerances."""
+        return self.largest.converged and self.trace.converged
+
+    @property
+    def products(self) -> int:
+        """The number of products of the Hessian."""
+        return self.largest.products + self.trace.products
 
 
 def sharpness(
@@ -70,26 +77,26 @@ def sharpness(
     radius: float = 0.05,
     adaptive_radius: float = 0.5,
     rise: float = 1.0,
-    steps: int = 8,
-    count: int = 8,
+    num_steps: int = 8,
+    num_directions: int = 8,
     seed: int = 0,
 ) -> Sharpness:
     """Return how sharp the loss is at a point.
 
     Args:
-        objective: of the loss.
-        params: the point; the center if None.
-        radius: of the ball of ``epsilon`` (0.05 is the usual one of SAM).
-        adaptive_radius: of ``adaptive`` (0.5 is the usual one of ASAM).
-        rise: of the loss, at which a basin ends.
-        steps: of ascent within each ball; the rises are lower bounds.
-        count: random directions for the widths.
-        seed: of all that is random.
+        objective: The objective.
+        params: The point; the center if None.
+        radius: The radius of the ball of ``epsilon`` (0.05 is usual in SAM).
+        adaptive_radius: The radius of the ball of ``adaptive`` (0.5 is usual in ASAM).
+        rise: The rise of the loss at which a basin ends.
+        num_steps: The number of ascent steps within each ball; the rises are lower bounds.
+        num_directions: The number of random directions for the widths.
+        seed: The seed of all random numbers.
 
     Raises:
-        ParamsError: when a radius or the rise is not above 0.
+        ParamsError: When a radius or the rise is not above 0.
 
-    Cost: about 40 products, 2 x ``steps`` gradients, 30 x ``count`` evaluations.
+    Cost: about 40 products, 2 ``num_steps`` gradients, 30 ``num_directions`` evaluations.
 
     Source: Foret et al. 2021 (SAM, arXiv 2010.01412); Kwon et al. 2021 (ASAM, arXiv 2102.11600,
     filter-wise); Keskar et al. 2017 (arXiv 1609.04836); Li et al. 2018 for the scale of widths.
@@ -101,90 +108,98 @@ def sharpness(
         )
     point = objective.center if params is None else like(objective.center, params)
     hessian = Hessian(objective, point)
-    top = eigenpairs(hessian, 1, "largest", seed=seed)
-    first = top.vectors[0]
-    total = trace_(hessian, seed=seed)
+    largest = eigenpairs(hessian, 1, "largest", seed=seed)
+    trace = estimate_trace(hessian, seed=seed)
     loss = objective.loss(point)
-    even = like(point, {n: t.new_ones(()).expand_as(t) for n, t in point.items()})
+    ones = like(point, {n: t.new_ones(()).expand_as(t) for n, t in point.items()})
+    first, norms = largest.vectors[0], _filter_norms(point)
+    highest = _ascend(objective, point, ones, radius, first=first, num_steps=num_steps)
+    adaptive = _ascend(objective, point, norms, adaptive_radius, first=first, num_steps=num_steps)
+    widths = _measure_widths(objective, point, loss + rise, num_directions, seed)
     return Sharpness(
-        loss,
-        float(top.values[0]),
-        float(top.residuals[0]),
-        total.estimate,
-        total.stderr,
-        _climbed(objective, point, even, radius, first=first, steps=steps) - loss,
-        _climbed(objective, point, _sizes(point), adaptive_radius, first=first, steps=steps) - loss,
-        _widths(objective, point, loss + rise, count, seed),
-        radius,
-        adaptive_radius,
-        rise,
+        loss, largest, trace, highest - loss, adaptive - loss, widths, radius, adaptive_radius, rise
     )
 
 
-def _climbed(
-    objective: Objective, point: Params, sizes: Params, radius: float, *, first: Params, steps: int
+def _ascend(
+    objective: Objective,
+    point: Params,
+    scales: Params,
+    radius: float,
+    *,
+    first: Params,
+    num_steps: int,
 ) -> float:
-    """Return the highest loss found within |delta / sizes| <= radius.
+    """Return the highest loss that ascent finds within |d / s| <= radius.
 
-    Each step goes to where the linear loss is highest: delta = radius s^2 g / |s g|. On a
-    quadratic this is the power method, which ends at the sharpest direction.
+    Each step goes to where the linear approximation is highest: d = radius s^2 g / |s g|. On a
+    quadratic this is the power method, which converges to the sharpest direction.
     """
-    best = objective.loss(point)
+    highest = objective.loss(point)
     for sign in (1.0, -1.0):  # both ways along the sharpest direction
-        best = max(best, _loss(objective, point, _to_radius(first, sizes, sign * radius)))
-    step = _to_radius(first, sizes, radius)
-    for _ in range(steps):
-        slope = objective.gradient(_moved(point, step))
-        uphill = like(point, {n: t * sizes[n] ** 2 for n, t in slope.items()})
+        step = _scale_to_radius(first, scales, sign * radius)
+        highest = max(highest, _evaluate(objective, point, step))
+    step = _scale_to_radius(first, scales, radius)
+    for _ in range(num_steps):
+        gradient = objective.gradient(_add(point, step))
+        uphill = like(point, {n: t * scales[n] ** 2 for n, t in gradient.items()})
         if not (norm(uphill) > 0 and math.isfinite(norm(uphill))):
             break
-        step = _to_radius(uphill, sizes, radius)
-        best = max(best, _loss(objective, point, step))
-    return best
+        step = _scale_to_radius(uphill, scales, radius)
+        highest = max(highest, _evaluate(objective, point, step))
+    return highest
 
 
-def _to_radius(delta: Params, sizes: Params, radius: float) -> Params:
-    """Return delta x c with |delta c / sizes| = radius; where a size is 0 nothing moves."""
-    held = {n: t * (sizes[n] > 0) for n, t in delta.items()}
-    length = norm({n: t / sizes[n].clamp(min=1e-30) for n, t in held.items()})
-    return like(delta, {n: t * (radius / length if length else 0.0) for n, t in held.items()})
+def _scale_to_radius(direction: Params, scales: Params, radius: float) -> Params:
+    """Return c d with |c d / s| = radius; an entry of scale 0 does not move."""
+    movable = {n: t * (scales[n] > 0) for n, t in direction.items()}
+    length = norm({n: t / scales[n].clamp(min=1e-30) for n, t in movable.items()})
+    factor = radius / length if length else 0.0
+    return like(direction, {n: t * factor for n, t in movable.items()})
 
 
-def _loss(objective: Objective, point: Params, step: Params) -> float:
-    found = objective.loss(_moved(point, step))
-    return math.inf if math.isnan(found) else found  # beyond all bounds, then
+def _evaluate(objective: Objective, point: Params, step: Params) -> float:
+    loss = objective.loss(_add(point, step))
+    return math.inf if math.isnan(loss) else loss  # NaN: it overflows
 
 
-def _moved(point: Params, step: Params) -> Params:
+def _add(point: Params, step: Params) -> Params:
     return like(point, {n: t + step[n] for n, t in point.items()})
 
 
-def _sizes(point: Params) -> Params:
-    """Return for each weight the norm of its filter, for each entry of a vector its own size."""
-    found = {}
+def _filter_norms(point: Params) -> Params:
+    """Return the norm of its filter for each weight, and its own size for each vector's entry."""
+    norms = {}
     for name, tensor in point.items():
         layout = point.layout(name)
         if layout.vector:
-            found[name] = tensor.abs()
+            norms[name] = tensor.abs()
         else:
             rows = layout.rows(tensor)
-            wide = rows.norm(dim=1, keepdim=True).expand_as(rows)
-            found[name] = layout.from_rows(wide, tensor.shape)
-    return like(point, found)
+            expanded = rows.norm(dim=1, keepdim=True).expand_as(rows)
+            norms[name] = layout.from_rows(expanded, tensor.shape)
+    return like(point, norms)
 
 
-def _widths(objective: Objective, point: Params, level: float, count: int, seed: int) -> np.ndarray:
-    """Return how far each way along random directions the loss stays below a level."""
-    found = directions_.random(params_.clone(point), count, orthogonal=False, seed=seed)
-    return np.array([[_width(objective, point, d, s, level) for s in (1.0, -1.0)] for d in found])
+def _measure_widths(
+    objective: Objective, point: Params, level: float, num_directions: int, seed: int
+) -> np.ndarray:
+    """Return how far along random directions, both ways, the loss stays below a level."""
+    center = params_.clone(point)
+    directions = directions_.random(center, num_directions, orthogonal=False, seed=seed)
+    return np.array(
+        [[_find_rim(objective, point, d, s, level) for s in (1.0, -1.0)] for d in directions]
+    )
 
 
-def _width(
+def _find_rim(
     objective: Objective, point: Params, direction: Params, sign: float, level: float
 ) -> float:
-    def is_inside(step: float) -> bool:
-        scaled = like(point, {n: t * (sign * step) for n, t in direction.items()})
-        return objective.loss(_moved(point, scaled)) < level
+    """Return the distance at which the loss reaches a level, by doubling and bisection."""
+
+    def is_inside(distance: float) -> bool:
+        step = like(point, {n: t * (sign * distance) for n, t in direction.items()})
+        return objective.loss(_add(point, step)) < level
 
     inside, outside = 0.0, _FIRST
     while is_inside(outside):

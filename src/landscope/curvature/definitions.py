@@ -1,0 +1,148 @@
+"""Definitions of the curvature matrices: how each acts on a vector, for one batch.
+
+With the terms l_i of the loss, weights w_i, outputs f and parameters w:
+
+    Hessian        H = d2L/dw2          L = sum_i l_i
+    Gauss-Newton   G = J^T H_out J      J = df/dw, H_out = d2L/df2
+    Fisher         F = sum_i g_i g_i^T / w_i,  g_i = dl_i/dw
+
+These are sums over the batch; :mod:`landscope.curvature.products` turns them into means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+
+from landscope.curvature.derivatives import (
+    Map,
+    check_differentiable,
+    flatten,
+    hessian_map,
+    jacobian_maps,
+    pull_back,
+)
+from landscope.objective import nested
+from landscope.objective import kernels
+from landscope.objective.evaluation import Session
+from landscope.objective.terms import Loss
+
+Leaves = Sequence[Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class MatrixDefinition:
+    """A curvature matrix of the sum over a batch, in two forms.
+
+    The exact form differentiates twice. The other is made of first derivatives only: the matrix is
+    A df/dw for a function f of the parameters, so A is applied to a finite difference of f.
+
+    Args:
+        differentiate: Returns the total weight of the terms, and the map v -> matrix v.
+        read: Returns f at the point where the model is.
+        apply: Returns A t, shape [p], for a tangent t of f.
+    """
+
+    differentiate: Callable[[Session, Leaves, Any], tuple[float, Map]]
+    read: Callable[[Session, Leaves, Any], list[Tensor]]
+    apply: Callable[[Session, Leaves, Any, list[Tensor]], Tensor]
+
+
+def _differentiate_loss(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
+    terms = session.batch_terms(batch)
+    return float(terms.weights.sum()), hessian_map(terms.values.sum(), leaves)
+
+
+def _read_gradient(session: Session, leaves: Leaves, batch: Any) -> list[Tensor]:
+    with kernels.NATIVE:
+        total = session.batch_terms(batch).values.sum()
+    return [flatten(grad(total, leaves, allow_unused=True), leaves).double()]
+
+
+def _keep_tangent(_: Session, __: Leaves, ___: Any, tangents: list[Tensor]) -> Tensor:
+    return tangents[0]
+
+
+HESSIAN = MatrixDefinition(_differentiate_loss, _read_gradient, _keep_tangent)
+
+
+def _differentiate_outputs(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
+    outputs, targets = session.outputs(batch)
+    differentiable = [t for t in nested.iter_tensors(outputs) if t.requires_grad]
+    weight, curve = _output_hessian(session, outputs, targets)
+    push, pull = jacobian_maps(differentiable, leaves)
+    return weight, lambda v: pull(curve(push(v)))
+
+
+def _output_hessian(
+    session: Session, outputs: Any, targets: Any
+) -> tuple[float, Callable[[Sequence[Tensor]], list[Tensor]]]:
+    """Return the weight of the terms and the map t -> H_out t of tangents of the outputs."""
+    loss = session.loss
+    assert isinstance(loss, Loss)
+    nodes: list[Tensor] = []
+
+    def detach(tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad:
+            return tensor
+        nodes.append(tensor.detach().requires_grad_())
+        return nodes[-1]
+
+    terms = loss(nested.map_tensors(detach, outputs), targets)
+    gradient = grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True)
+    check_differentiable(gradient)
+    return float(terms.weights.sum()), lambda tangents: pull_back(gradient, nodes, tangents)
+
+
+@torch.no_grad()
+def _read_outputs(session: Session, _: Leaves, batch: Any) -> list[Tensor]:
+    return [t for t in nested.iter_tensors(session.outputs(batch)[0]) if t.is_floating_point()]
+
+
+def _apply_to_outputs(
+    session: Session, leaves: Leaves, batch: Any, tangents: list[Tensor]
+) -> Tensor:
+    """Return J^T H_out t."""
+    outputs, targets = session.outputs(batch)
+    floating = [t for t in nested.iter_tensors(outputs) if t.is_floating_point()]
+    pairs = zip(floating, tangents, strict=True)
+    tensors, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
+    cotangents = _output_hessian(session, outputs, targets)[1](moved)
+    return flatten(grad(tensors, leaves, cotangents, allow_unused=True), leaves)
+
+
+GAUSS_NEWTON = MatrixDefinition(_differentiate_outputs, _read_outputs, _apply_to_outputs)
+
+
+def _differentiate_terms(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
+    terms = session.single_terms(batch)
+    push, pull = jacobian_maps([terms.values], leaves)
+    weights = terms.weights.detach()
+    inverse = _invert(weights)
+    return float(weights.sum()), lambda v: pull([push(v)[0] * inverse])
+
+
+@torch.no_grad()
+def _read_terms(session: Session, _: Leaves, batch: Any) -> list[Tensor]:
+    return [session.single_terms(batch).values]
+
+
+def _apply_to_terms(session: Session, leaves: Leaves, batch: Any, tangents: list[Tensor]) -> Tensor:
+    """Return sum_i g_i t_i / w_i."""
+    terms = session.single_terms(batch)
+    cotangents = [tangents[0] * _invert(terms.weights.detach())]
+    return flatten(grad([terms.values], leaves, cotangents, allow_unused=True), leaves)
+
+
+def _invert(weights: Tensor) -> Tensor:
+    """Return 1 / weights; 0 for terms that do not count."""
+    return torch.where(weights != 0, 1.0 / weights, 0.0)
+
+
+FISHER = MatrixDefinition(_differentiate_terms, _read_terms, _apply_to_terms)

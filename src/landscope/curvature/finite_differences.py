@@ -1,0 +1,105 @@
+"""Products by central differences, where a function has no second derivative in torch.
+
+For a function f of the parameters w and a unit vector v
+
+    df/dw v = (f(w + h v) - f(w - h v)) / 2h + O(h^2).
+
+The step h is chosen among some, as the one whose neighbor gives nearly the same product; how much
+the two differ is the estimate of the error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from landscope.curvature.definitions import MatrixDefinition
+from landscope.curvature.derivatives import Map, split
+from landscope.objective import kernels
+from landscope.objective.evaluation import Session
+from landscope.params import Params
+
+_STEPS = tuple(4.0**k for k in range(-4, 3))  # multiples of the usual step, to choose from
+
+
+@final
+class FiniteDifferences:
+    """Products of a curvature matrix with vectors from first derivatives only.
+
+    Args:
+        session: The session whose model is moved.
+        names: The names of the parameters by which to differentiate.
+        definition: The definition of the matrix.
+
+    Attributes:
+        relative_error: The estimated relative error of a product: the largest so far.
+    """
+
+    def __init__(
+        self, session: Session, names: Sequence[str], definition: MatrixDefinition
+    ) -> None:
+        self.session, self.names, self.definition = session, list(names), definition
+        self.relative_error = 0.0
+        self._params = Params()
+        self._statistics: dict[str, Tensor] = {}
+        self._step: float | None = None
+
+    def move(self, params: Params) -> None:
+        """Go to another point, at which the session already is."""
+        self._params, self._step, self._statistics = params, None, {}
+        if self.session.recompute:  # constants: the same on both sides of a difference
+            buffers = self.session.borrowed.model.named_buffers()
+            self._statistics = {n: b.detach().clone() for n, b in buffers}
+
+    def map_batch(self, batch: Any) -> tuple[float, Map]:
+        """Return the total weight of the terms of a batch, and the map v -> matrix v."""
+        with torch.no_grad():
+            weight = float(self.session.batch_terms(batch).weights.sum())
+
+        def multiply(vector: Tensor) -> Tensor:
+            length = float(vector.norm())
+            if length == 0:
+                return torch.zeros_like(vector)
+            unit = vector / length
+            if self._step is None:
+                self._step = self._choose_step(batch, unit)
+            return self._difference(batch, unit, self._step) * length
+
+        return weight, multiply
+
+    def _difference(self, batch: Any, unit: Tensor, step: float) -> Tensor:
+        above, below = (self._read_beside(batch, unit, s) for s in (step, -step))
+        self.session.borrowed.set_params({**self._params, **self._statistics})
+        tangents = [(a - b) / (2 * step) for a, b in zip(above, below, strict=True)]
+        with kernels.NATIVE:
+            return self.definition.apply(self.session, self._leaves, batch, tangents).to(unit)
+
+    def _read_beside(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:
+        """Return f(w + step unit)."""
+        center = self.session.center
+        shifted: dict[str, Tensor] = {**self._params, **self._statistics}
+        for name, part in zip(self.names, split(unit, self._leaves), strict=True):
+            base = self._params[name] if name in self._params else center[name]
+            shifted[name] = base + step * part.reshape(base.shape)
+        self.session.borrowed.set_params(shifted)
+        return self.definition.read(self.session, self._leaves, batch)
+
+    def _choose_step(self, batch: Any, unit: Tensor) -> float:
+        """Return the step at which two neighboring steps differ least, and note the error."""
+        point = [self._params[n].reshape(-1) for n in self.names if n in self._params]
+        scale = max(float(torch.cat(point).norm()), 1.0)
+        steps = [torch.finfo(unit.dtype).eps ** (1 / 3) * scale * s for s in _STEPS]
+        products = [self._difference(batch, unit, s).double() for s in steps]
+        changes = [float((a - b).norm()) for a, b in itertools.pairwise(products)]
+        best = min(range(len(changes)), key=changes.__getitem__)
+        error = changes[best] / max(float(products[best].norm()), 1e-300)
+        self.relative_error = max(self.relative_error, error)
+        return steps[best]
+
+    @property
+    def _leaves(self) -> list[Tensor]:
+        return [self.session.borrowed.tensors[n] for n in self.names]

@@ -1,0 +1,133 @@
+"""What a curvature matrix is of: which parameters, and which samples of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscope import params as params_
+from landscope.errors import ObjectiveError, ParamsError
+from landscope.objective import nested
+from landscope.objective.objective import Objective
+from landscope.objective.problem import Problem
+from landscope.params import Params
+
+Select = str | Iterable[str] | nn.Module | Callable[[str, Tensor], bool] | None
+Samples = int | Sequence[int] | None
+Data = dict[str, list[Any]]
+"""The name of a data set -> its batches."""
+
+WIDE = "dimension > 1"  # the parameters by which the 2018 scripts differentiate
+_ROWS = 256  # the batch size of drawn samples
+_CLUSTERS = 16  # the least number of batches for a standard error
+
+
+def select_parameters(objective: Objective, select: Select) -> Params:
+    """Return the entries of the center by which to differentiate.
+
+    Raises:
+        ParamsError: When none is selected.
+    """
+    center = objective.center
+    if select is None:
+        return center
+    names = _select_names(objective, center, select)
+    if not names:
+        raise ParamsError(
+            f"select={select!r} chooses no trainable parameter: pass a name pattern, a module of"
+            f" the model, a function (name, tensor) -> bool, or {WIDE!r}."
+        )
+    return params_.like(center, {n: t for n, t in center.items() if n in names})
+
+
+def _select_names(objective: Objective, center: Params, select: Select) -> set[str]:
+    if select == WIDE:
+        return {n for n, t in center.items() if t.ndim > 1}
+    if isinstance(select, nn.Module):
+        ids = {id(p) for p in select.parameters()}
+        tensors = dict(params_.named_tensors(objective.model))
+        return {n for n in center if id(tensors[n]) in ids}
+    if callable(select):
+        return {n for n, t in center.items() if select(n, t)}
+    if isinstance(select, str):
+        return set(params_.select(center, select))
+    patterns = _to_list(select, str)
+    return set(params_.select(center, patterns)) if patterns else set()
+
+
+def draw_samples(
+    objective: Objective, samples: Samples, seed: int
+) -> tuple[int | None, Data | None]:
+    """Return how many samples were drawn and the data of them alone; None for all samples.
+
+    Args:
+        objective: The objective.
+        samples: How many samples to draw without replacement, or which ones; None for all.
+        seed: The seed of the draw.
+
+    Raises:
+        ObjectiveError: When ``samples`` does not fit the data, or there are two data sets.
+    """
+    if samples is None:
+        return None, None
+    objective.problem.check_single_dataset()
+    generator = torch.Generator().manual_seed(seed)
+    rows = _choose_rows(samples, objective.problem.rows, generator)
+    ((name, batches),) = objective.problem.batches.items()
+    chosen = nested.select_rows(batches, rows)
+    if len(chosen) > 1:  # batches of unequal shapes, which cannot be shuffled together
+        return len(rows), {name: chosen}
+    shuffled = _shuffle_rows(chosen, torch.randperm(len(rows), generator=generator))
+    return len(rows), {name: nested.rebatch_evenly(shuffled, _ROWS) or shuffled}
+
+
+def _choose_rows(samples: int | Sequence[int], total: int, generator: torch.Generator) -> list[int]:
+    if isinstance(samples, int) and 1 <= samples <= total:
+        rows = sorted(torch.randperm(total, generator=generator)[:samples].tolist())
+    else:
+        rows = sorted({int(row) for row in _to_list(samples, Integral)})
+    if not rows or rows[0] < 0 or rows[-1] >= total:
+        raise ObjectiveError(
+            f"samples={samples!r}; expected how many, 1 to {total}, or a list of which of them, 0"
+            f" to {total - 1}."
+        )
+    return rows
+
+
+def divide_into_clusters(problem: Problem, data: Data | None) -> Data | None:
+    """Return the data in at least 16 shuffled batches; None where they cannot be divided.
+
+    Args:
+        problem: The problem whose data are divided.
+        data: The drawn samples; None for all data of the problem.
+    """
+    name, batches = next(iter(problem.batches.items()))
+    batches = list(batches) if data is None else data[name]
+    if getattr(problem.loss, "per_batch", False) or problem.buffers == "recompute":
+        return None
+    rows = sum(nested.count_rows(batch) or 0 for batch in batches)
+    whole = nested.rebatch_evenly(batches, rows)
+    if whole is None or len(batches) >= _CLUSTERS:
+        return None
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
+    size = max(rows // _CLUSTERS, 1)
+    return {name: nested.rebatch_evenly(_shuffle_rows(whole, order), size) or whole}
+
+
+def _shuffle_rows(batches: Sequence[Any], order: Tensor) -> list[Any]:
+    """Return batches with their rows in another order.
+
+    Batches are the clusters of a standard error: when the data are sorted, by class for example,
+    each must have rows from everywhere.
+    """
+    return [nested.index_rows(batch, order) for batch in batches]
+
+
+def _to_list(value: Any, kind: type) -> list[Any]:
+    """Return the items as a list; an empty one unless all of them are of the given kind."""
+    items = list(value) if isinstance(value, Iterable) else []
+    return items if all(isinstance(item, kind) for item in items) else []
