@@ -52,12 +52,12 @@ def count_products(case: Case) -> dict[str, Any]:
     errors: list[list[float]] = []  # of min and max: ours, then those of 2018
     for j, i in itertools.product(range(POINTS), repeat=2):
         hessian.at(plane.at((x[i], y[j])))
-        before = hessian.count
+        before = hessian.products
         eigenvalues_of_2018 = run_procedure_of_2018(hessian)
-        theirs += hessian.count - before
+        theirs += hessian.products - before
         if (i + j) % 4 == 0:  # the exact eigenvalues cost more than both procedures
             eigenvalues = [float(land.data[f"hessian_{n}"][j, i]) for n in ("min", "max")]
-            exact = ls.curvature.extremes(hessian, tolerance=1e-6, seed=1)
+            exact = ls.curvature.extremes(hessian, eigenvalue_tol=1e-6, seed=1)
             truths = 2 * (exact.smallest, exact.largest)
             pairs = zip((*eigenvalues, *eigenvalues_of_2018), truths, strict=True)
             errors.append([abs(value - truth) / abs(truth) for value, truth in pairs])

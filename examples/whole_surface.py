@@ -35,9 +35,8 @@ def main(folder: Path) -> None:
             wholes.append(
                 ls.representativeness(
                     objective,
-                    10,
                     initialization=start,
-                    folder=folder / name,
+                    journal=folder / name,
                     progress=tell,
                 )
             )

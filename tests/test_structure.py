@@ -41,10 +41,8 @@ KNOWN_UPWARD: set[tuple[str, str]] = set()
 KNOWN_CIRCULAR: set[str] = set()
 KNOWN_LONG_MODULES: set[str] = {
     "cli.trajectory",
-    "curvature.hessian",
 }
 KNOWN_LONG_BODIES: set[str] = {
-    "analysis.representative_planes.representativeness",
     "cli.measure.curvature",
     "cli.measure.whole",
     "cli.train.train",

@@ -69,7 +69,7 @@ def test_the_average_of_a_quadratic_is_that_of_its_trace(metric: Any) -> None:
     rise = SIGMA**2 / 2 * float(np.trace(scale[:, None] * hessian * scale))
     truth = objective.loss() + rise
     seeds = range(150)
-    pairs = [averaged(objective, sigma=SIGMA, samples=32, metric=metric, seed=s) for s in seeds]
+    pairs = [averaged(objective, sigma=SIGMA, draws=32, metric=metric, seed=s) for s in seeds]
     off = np.array([(mean - truth) / stderr for mean, stderr in pairs])
     assert np.median([stderr for _, stderr in pairs]) < 0.4 * rise, "sharp enough to tell"
     # Of 150 values with the distribution of Student for 16 pairs some 140 are below 1.96.
@@ -87,7 +87,7 @@ def test_the_spread_of_the_noise_is_that_of_the_metric(metric: Any) -> None:
         only = torch.zeros(1, 11, dtype=torch.float64)
         only[0, k] = 1.0
         one = ls.Objective(objective.model, nn.MSELoss(), (only, only @ torch.tensor(flat)))
-        mean, stderr = averaged(one, sigma=SIGMA, samples=2000, metric=metric)
+        mean, stderr = averaged(one, sigma=SIGMA, draws=2000, metric=metric)
         assert mean == pytest.approx((SIGMA * scale[k]) ** 2, abs=4 * stderr)
         assert stderr == pytest.approx((SIGMA * scale[k]) ** 2 * math.sqrt(2 / 1000), rel=0.3)
 
@@ -98,7 +98,7 @@ def test_a_slope_adds_nothing_to_the_error() -> None:
         objective.model, ls.losses.custom(lambda model, batch: model(batch[0])),
         (torch.ones(4, 11, dtype=torch.float64), torch.ones(4)),
     )  # fmt: skip
-    mean, stderr = averaged(line, sigma=SIGMA, samples=8)
+    mean, stderr = averaged(line, sigma=SIGMA, draws=8)
     assert mean == pytest.approx(line.loss(), rel=1e-12)
     assert stderr == pytest.approx(0.0, abs=1e-12)
 
@@ -131,7 +131,7 @@ def test_the_error_bars_hold_what_they_promise_on_a_network() -> None:
     sigma, seeds = 0.5, 150
     truth, doubt = truth_of(case, sigma, 10_000)
     objective = case.objective(batch_size=23)
-    pairs = np.array([averaged(objective, sigma=sigma, samples=32, seed=s) for s in range(seeds)])
+    pairs = np.array([averaged(objective, sigma=sigma, draws=32, seed=s) for s in range(seeds)])
     off = np.abs(pairs[:, 0] - truth) / np.hypot(pairs[:, 1], doubt)
     assert truth - objective.loss() > 3 * pairs[:, 1].mean(), "there is something to find"
     # 16 pairs have the quantiles of Student: of 150 some 140 within 1.96, 142 within 2.13.
@@ -151,8 +151,8 @@ def test_the_noise_is_the_same_at_every_point_and_another_with_another_seed() ->
     np.testing.assert_allclose(
         land.data["averaged_loss_stderr"], land.data["averaged_loss_stderr"][0], rtol=1e-9
     )
-    again, other = (averaged(objective, sigma=SIGMA, samples=8, seed=s)[0] for s in (0, 1))
-    assert averaged(objective, sigma=SIGMA, samples=8)[0] == again != other
+    again, other = (averaged(objective, sigma=SIGMA, draws=8, seed=s)[0] for s in (0, 1))
+    assert averaged(objective, sigma=SIGMA, draws=8)[0] == again != other
     assert float(np.trace(hessian)) > 0
 
 
@@ -199,8 +199,8 @@ def test_the_model_is_given_back_as_it_was() -> None:
         ({"sigma": 0.0}, "sigma=0.0"),
         ({"sigma": -1.0}, "sigma=-1.0"),
         ({"sigma": math.nan}, "sigma=nan"),
-        ({"samples": 2}, "samples=2"),
-        ({"samples": 5}, "samples=5"),
+        ({"draws": 2}, "draws=2"),
+        ({"draws": 5}, "draws=5"),
         ({"metric": "layer"}, "metric='layer'"),
     ],
 )

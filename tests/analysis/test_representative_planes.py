@@ -20,7 +20,11 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope import directions, params
-from landscope.analysis.representative_planes import Representativeness, _on_plane, shares
+from landscope.analysis.representative_planes import (
+    Representativeness,
+    measure_plane,
+    wilson_interval,
+)
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
 from landscope.errors import DeterminismError, LandscopeError, ParamsError
@@ -86,8 +90,8 @@ def beside_the_center(given: ls.Objective) -> Params:
 
 
 def seen(given: ls.Objective, planes: int = 3, **options: Any) -> Representativeness:
-    options = {"resolution": 5, "tolerance": 1e-8, **options}
-    return ls.representativeness(given, planes, **options)
+    options = {"resolution": 5, "eigenvalue_tol": 1e-8, **options}
+    return ls.representativeness(given, num_planes=planes, **options)
 
 
 @pytest.mark.parametrize("negative", [0, 9])
@@ -104,7 +108,7 @@ def test_curvatures_are_those_of_the_matrix(negative: int) -> None:
         assert smallest == pytest.approx(plane[0], rel=1e-10)
     assert found.extremes.smallest == pytest.approx(values[0], rel=1e-7)
     assert found.extremes.largest == pytest.approx(values[-1], rel=1e-7)
-    rows = found.extremes.vectors.numpy()
+    rows = [vector(v) for v in found.extremes.vectors]
     assert abs(rows[0] @ vectors[:, 0]) == pytest.approx(1, abs=1e-6)
     assert abs(rows[1] @ vectors[:, -1]) == pytest.approx(1, abs=1e-6)
     assert found.unit == pytest.approx(np.mean([np.linalg.norm(d) for p in pairs for d in p]))
@@ -117,8 +121,8 @@ def test_the_least_curvature_of_a_plane_does_not_depend_on_the_directions_that_s
     dx, dy = directions.random(given.center, 2)
     skew = Params({n: 3 * dx[n] + 0.5 * dy[n] for n in dx})
     hessian = ls.curvature.Hessian(given)
-    _, smallest = _on_plane(hessian, dx, dy)
-    assert _on_plane(hessian, dx, skew)[1] == pytest.approx(smallest, rel=1e-9)
+    _, smallest = measure_plane(hessian, dx, dy)
+    assert measure_plane(hessian, dx, skew)[1] == pytest.approx(smallest, rel=1e-9)
 
 
 def test_profiles_are_losses_at_equal_distances() -> None:
@@ -128,7 +132,7 @@ def test_profiles_are_losses_at_equal_distances() -> None:
     np.testing.assert_allclose(found.distances, [-0.8, -0.4, 0, 0.4, 0.8])
     center = vector(given.center)
     pairs = drawn(given, 2)
-    low, high = found.extremes.vectors.numpy()
+    low, high = (vector(v) for v in found.extremes.vectors)
     toward = center - vector(start)
     ways = [d for pair in pairs for d in pair]  # as they are, in their own lengths
     ways += [found.unit * w / np.linalg.norm(w) for w in (high, low, toward)]
@@ -194,7 +198,7 @@ def test_the_numbers_are_those_of_the_fields() -> None:
     ("count", "total"), [(0, 10), (1, 10), (5, 10), (10, 10), (0, 2), (3, 1000)]
 )
 def test_the_interval_of_a_share_is_wilsons(count: int, total: int) -> None:
-    low, high = shares(count, total)
+    low, high = wilson_interval(count, total)
     expected = binomtest(count, total).proportion_ci(method="wilson")
     assert low == pytest.approx(expected.low, abs=1e-7)
     assert high == pytest.approx(expected.high, abs=1e-7)
@@ -206,7 +210,7 @@ def test_rounding_at_the_center_makes_no_lower_point() -> None:
     start = case.objective().center
     given = case.objective(penalty=lambda p: 1e3 * _distance(p, start))
     engine = Local(plan=Plan(threads=1, rows=3))
-    found = ls.representativeness(given, 3, resolution=3, engine=engine)
+    found = ls.representativeness(given, num_planes=3, resolution=3, engine=engine)
     assert np.abs(found.random[:, 1] / found.loss - 1).max() < 1e-6
     shifted = Representativeness(**{**vars(found), "loss": float(found.random[0, 1]) * (1 + 1e-7)})
     for one in (found, shifted):
@@ -226,7 +230,7 @@ def test_a_surface_that_is_no_number_at_the_edge_has_numbers() -> None:
         return signed(model, batch) + (math.nan if far else 0.0)
 
     given = ls.Objective(model, ls.losses.custom(walled), (rows, targets))
-    found = ls.representativeness(given, 2, resolution=3)
+    found = ls.representativeness(given, num_planes=2, resolution=3)
     assert np.isnan(found.random[:, [0, -1]]).all()
     assert math.isnan(found.numbers["edge_loss_mean"])
 
@@ -245,7 +249,7 @@ def test_the_same_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
     reports: list[Progress] = []
     with pytest.raises(EnoughError):
-        seen(objective(), folder=tmp_path / "deep" / "f", progress=stop)
+        seen(objective(), journal=tmp_path / "deep" / "f", progress=stop)
     files = sorted(path.name for path in (tmp_path / "deep" / "f").glob("*.sqlite"))
     assert files == [f"profile_{k}.sqlite" for k in range(4)]
     whole = seen(objective())
@@ -253,16 +257,16 @@ def test_the_same_call_goes_on_where_it_stopped(tmp_path: Path) -> None:
         journal.execute("UPDATE value SET value = 123 WHERE point = 1")  # as if it were so
     journal.close()
     whole.random[3, 1] = 123
-    again = seen(objective(), folder=tmp_path / "deep" / "f", progress=reports.append)
+    again = seen(objective(), journal=tmp_path / "deep" / "f", progress=reports.append)
     assert [(now.done, now.total) for now in reports] == [(k, 8) for k in range(9)]
     np.testing.assert_array_equal(again.random, whole.random)
     assert again.numbers == whole.numbers, "all are as if never stopped"
 
 
 def test_a_folder_of_another_question_is_refused(tmp_path: Path) -> None:
-    seen(objective(), 2, folder=tmp_path)
+    seen(objective(), 2, journal=tmp_path)
     with pytest.raises(LandscopeError, match="another"):
-        seen(objective(), 2, folder=tmp_path, radius=0.5)
+        seen(objective(), 2, journal=tmp_path, radius=0.5)
 
 
 def test_other_seeds_see_other_planes() -> None:
@@ -274,14 +278,14 @@ def test_other_seeds_see_other_planes() -> None:
 def test_the_model_is_given_back_as_it_was() -> None:
     case = cases.batch_norm_cnn()
     before = cases.remembered(case.model)
-    ls.representativeness(case.objective(), 2, resolution=3, tolerance=0.1)
+    ls.representativeness(case.objective(), num_planes=2, resolution=3, eigenvalue_tol=0.1)
     assert cases.remembered(case.model) == before
 
 
 @pytest.mark.parametrize("planes", [0, 1])
 def test_one_plane_is_no_sample(planes: int) -> None:
-    with pytest.raises(ParamsError, match=f"planes={planes}; expected 2 or more"):
-        ls.representativeness(objective(), planes)
+    with pytest.raises(ParamsError, match=f"num_planes={planes}; expected 2 or more"):
+        ls.representativeness(objective(), num_planes=planes)
 
 
 def test_points_of_another_network_are_refused() -> None:
@@ -304,7 +308,7 @@ def test_a_network_without_filters_is_a_sentence() -> None:
     """Random directions hold vectors still: here they would be nothing."""
     model, rows, right = cases.quadratic()
     with pytest.raises(ParamsError, match=r"random directions .* zero"):
-        ls.representativeness(ls.Objective(model, nn.MSELoss(), (rows, right)), 2)
+        ls.representativeness(ls.Objective(model, nn.MSELoss(), (rows, right)), num_planes=2)
 
 
 def test_a_loss_that_is_random_is_a_sentence_before_anything_is_computed() -> None:
@@ -312,7 +316,7 @@ def test_a_loss_that_is_random_is_a_sentence_before_anything_is_computed() -> No
         raise AssertionError("a profile was begun")
 
     with pytest.raises(DeterminismError, match="dropout"):
-        ls.representativeness(cases.dropout().objective(), 2, progress=tell)
+        ls.representativeness(cases.dropout().objective(), num_planes=2, progress=tell)
 
 
 def test_parameters_that_hold_nan_are_a_sentence() -> None:
@@ -320,4 +324,4 @@ def test_parameters_that_hold_nan_are_a_sentence() -> None:
     with torch.no_grad():
         next(case.model.parameters())[0, 0] = float("nan")
     with pytest.raises(ParamsError, match="hold NaN or infinity"):
-        ls.representativeness(case.objective(), 2, resolution=5)
+        ls.representativeness(case.objective(), num_planes=2, resolution=5)

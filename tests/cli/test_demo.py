@@ -86,10 +86,10 @@ def test_the_demo_of_sequence_models_also_maps_where_their_loss_is_convex(
         hessian = ls.curvature.Hessian(zoo.objective(name), samples=2, seed=0)
         pairs = ls.curvature.eigenpairs(hessian, 2, "extremes")
         assert float(bends["hessian_max"][1, 1]) == pytest.approx(
-            float(pairs.values.max()), rel=0.02
+            float(pairs.value.max()), rel=0.02
         )
         assert float(bends["hessian_min"][1, 1]) == pytest.approx(
-            float(pairs.values.min()), rel=0.05
+            float(pairs.value.min()), rel=0.05
         )
 
     def never(*_: object) -> None:

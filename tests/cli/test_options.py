@@ -7,7 +7,6 @@ from typing import get_args
 import pytest
 
 from landscope.cli import options
-from landscope.curvature import hessian
 from landscope.draw import saving, scales
 from landscope.engines.local import Local
 from landscope.errors import EngineError
@@ -18,7 +17,7 @@ from landscope.slices import normalization
 def test_words_are_those_of_the_library() -> None:
     assert get_args(options.Normalize) == (*get_args(normalization.Normalize), "none")
     assert get_args(options.Ignore) == (*get_args(normalization.Ignore), "none")
-    assert get_args(options.Matrix) == get_args(hessian.Kind)
+    assert get_args(options.Matrix) == tuple(matrices.MATRICES)
     assert get_args(options.Scale) == scales.SCALES
     assert set(get_args(options.Scale)) == set(get_args(vtk.Scale))
     assert {f".{ending}" for ending in get_args(options.PictureFormat)} == set(saving.SUFFIXES)

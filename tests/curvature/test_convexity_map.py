@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import landscope as ls
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
-from landscope.errors import NumericsError, ObjectiveError
+from landscope.errors import NumericsError, ObjectiveError, ParamsError
 from landscope.params import Params
 from landscope.progress import Progress
 from tests import cases
@@ -91,7 +91,7 @@ def test_the_map_is_that_of_dense_eigenvalues_to_its_tolerance(
     steps: int, tolerance: float
 ) -> None:
     case = trained(steps=steps)
-    quantity = ls.curvature.hessian_extremes(tolerance=tolerance)
+    quantity = ls.curvature.hessian_extremes(eigenvalue_tol=tolerance)
     land, plane = mapped(case, quantity=quantity)
     assert set(land.data) == COLUMNS
     expected = ends(case, plane, land)
@@ -110,7 +110,7 @@ def test_convexity_is_the_size_of_the_ratio_and_products_are_counted() -> None:
 
 def test_the_parameters_of_more_than_one_dimension_are_chosen_by_words() -> None:
     case = trained(steps=20)
-    quantity = ls.curvature.hessian_extremes(select="dimension > 1", tolerance=1e-4)
+    quantity = ls.curvature.hessian_extremes(select="dimension > 1", eigenvalue_tol=1e-4)
     land, plane = mapped(case, ls.Grid(3), quantity=quantity)
     expected = ends(case, plane, land, wide=True)
     assert_within(land, expected, 1e-4)
@@ -123,7 +123,7 @@ def test_the_map_of_a_quadratic_is_constant() -> None:
     steps = [Params({"w": torch.randn(5, generator=cases.seeded(k)).double()}) for k in (1, 2)]
     land = ls.scan(
         objective, ls.Plane(objective.center, *steps), ls.Grid(4),
-        quantities=(ls.curvature.hessian_extremes(tolerance=1e-6),),
+        quantities=(ls.curvature.hessian_extremes(eigenvalue_tol=1e-6),),
     )  # fmt: skip
     true = np.linalg.eigvalsh((2 / 11 * rows.T @ rows).numpy())
     np.testing.assert_allclose(land.data["hessian_min"], true[0], rtol=1e-6)
@@ -181,7 +181,7 @@ def test_where_the_loss_is_no_number_there_is_a_hole_and_the_scan_goes_on(beyond
     )
     ahead = Params({"w": torch.eye(6, dtype=torch.float64)[0] + 0.1})
     line = ls.Line(objective.center, ahead)
-    grid, quantity = ls.Grid(9), ls.curvature.hessian_extremes(tolerance=1e-6)
+    grid, quantity = ls.Grid(9), ls.curvature.hessian_extremes(eigenvalue_tol=1e-6)
     land = ls.scan(objective, line, grid, quantities=(quantity,))
     hole = land.data["x"].values > 0.4 / 1.1
     assert 0 < hole.sum() < 9
@@ -243,7 +243,7 @@ def test_a_calibrated_subset_is_a_sentence() -> None:
 
 def test_samples_of_its_own_give_the_map_over_these() -> None:
     case = trained(steps=0)
-    quantity = ls.curvature.hessian_extremes(samples=10, seed=3, tolerance=1e-6)
+    quantity = ls.curvature.hessian_extremes(samples=10, seed=3, eigenvalue_tol=1e-6)
     land, plane = mapped(case, ls.Grid(2), quantity=quantity)
     drawn = torch.randperm(23, generator=cases.seeded(3))[:10].sort().values
     part = cases.Case("part", case.model, case.inputs[drawn], case.targets[drawn])
@@ -255,3 +255,21 @@ def test_nothing_of_the_users_is_touched() -> None:
     before = cases.remembered(case.model)
     mapped(case, ls.Grid(2))
     assert cases.remembered(case.model) == before
+
+
+@pytest.mark.parametrize("name", ["GaussNewton", "Fisher"])
+def test_a_map_may_be_of_another_matrix(name: str) -> None:
+    """Witness: the dense matrix of the operator's own products at a point."""
+    case, matrix = trained(steps=5), getattr(ls.curvature, name)
+    quantity = ls.curvature.hessian_extremes(matrix=matrix, eigenvalue_tol=1e-6)
+    land, plane = mapped(case, ls.Grid(2), quantity=quantity)
+    operator = matrix(case.objective(), plane.at((-1.0, 1.0)))
+    values = torch.linalg.eigvalsh(operator @ torch.eye(operator.shape[0], dtype=operator.dtype))
+    largest = float(land.data["hessian_max"].sel(x=-1.0, y=1.0))
+    assert largest == pytest.approx(float(values[-1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("matrix", ["ggn", ls.curvature.CurvatureOperator])
+def test_a_map_of_no_known_matrix_is_refused(matrix: Any) -> None:
+    with pytest.raises(ParamsError, match=r"matrix=.*; expected Hessian, GaussNewton or Fisher"):
+        ls.curvature.hessian_extremes(matrix=matrix)

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from landscope.curvature.hessian import Hessian
-from landscope.curvature.trace_estimation import spectrum, trace
+from landscope.curvature.matrices import Hessian
+from landscope.curvature.spectral_density import spectrum
+from landscope.curvature.trace_estimation import trace
 from landscope.errors import NumericsError, ParamsError
 from tests import cases
 from tests.cases import seeded
@@ -28,12 +29,11 @@ class Matrix:
     """A symmetric matrix as an operator that counts."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.shape, self.count = matrix, tuple(matrix.shape), 0
+        self.matrix, self.shape, self.products = matrix, tuple(matrix.shape), 0
         self.dtype, self.device = matrix.dtype, matrix.device
-        self.like = matrix.new_empty(0)
 
     def __matmul__(self, v: Tensor) -> Tensor:
-        self.count += 1 if v.ndim == 1 else v.shape[1]
+        self.products += 1 if v.ndim == 1 else v.shape[1]
         return self.matrix @ v
 
 
@@ -58,11 +58,14 @@ def like_a_network(size: int = 60) -> Tensor:
 def test_the_trace_is_within_three_error_bars(sketch: int, tolerance: float) -> None:
     hessian = operator(like_a_network())
     truth = float(like_a_network().sum())
-    found = [trace(hessian, sketch=sketch, tolerance=tolerance, seed=seed) for seed in range(200)]
-    off = np.array([abs(t.estimate - truth) / t.stderr for t in found])
+    found = [
+        trace(hessian, sketch_size=sketch, relative_stderr_tol=tolerance, seed=seed)
+        for seed in range(200)
+    ]
+    off = np.array([abs(t.value - truth) / t.stderr for t in found])
     assert (off < 3).mean() >= 0.97
     assert 0.8 < float(np.sqrt((off**2).mean())) < 1.35
-    assert all(t.converged == (t.stderr <= tolerance * abs(t.estimate)) for t in found)
+    assert all(t.converged == (t.stderr <= tolerance * abs(t.value)) for t in found)
 
 
 def test_the_trace_of_a_network_is_that_of_its_dense_hessian() -> None:
@@ -73,18 +76,20 @@ def test_the_trace_of_a_network_is_that_of_its_dense_hessian() -> None:
         lambda: F.cross_entropy(model(inputs), case.targets), dense.leaves(model)
     )
     hessian = Hessian(case.objective(precision="float64"))
-    found = trace(hessian, tolerance=0.02)
+    found = trace(hessian, relative_stderr_tol=0.02)
     assert found.converged
-    assert found.products == hessian.count
-    assert abs(found.estimate - float(expected.trace())) < 3 * found.stderr
+    assert found.products == hessian.products
+    assert abs(found.value - float(expected.trace())) < 3 * found.stderr
     exact = trace(Hessian(case.objective(precision="float64"), select="2.bias"))
-    assert exact.estimate == pytest.approx(float(expected.diag()[-3:].sum()), rel=1e-12)
+    assert exact.value == pytest.approx(float(expected.diag()[-3:].sum()), rel=1e-12)
     assert (exact.stderr, exact.converged, exact.products) == (0.0, True, 6)
 
 
 def test_a_sketch_saves_products() -> None:
     hessian = operator(like_a_network())
-    plain, sketched = (trace(hessian, sketch=s, tolerance=0.01, most=4000) for s in (0, 8))
+    plain, sketched = (
+        trace(hessian, sketch_size=s, relative_stderr_tol=0.01, max_products=4000) for s in (0, 8)
+    )
     assert sketched.converged
     assert sketched.products < plain.products / 4
 
@@ -93,8 +98,8 @@ def test_a_sketch_saves_products() -> None:
 def test_without_a_sketch_random_signs_tell_a_multiple_of_the_identity_exactly(
     value: float,
 ) -> None:
-    found = trace(operator([value] * 20), sketch=0)
-    assert found.estimate == pytest.approx(20 * value, abs=1e-12)
+    found = trace(operator([value] * 20), sketch_size=0)
+    assert found.value == pytest.approx(20 * value, abs=1e-12)
     assert found.stderr < 1e-12
     assert found.converged
     assert found.products == 16
@@ -102,16 +107,16 @@ def test_without_a_sketch_random_signs_tell_a_multiple_of_the_identity_exactly(
 
 def test_a_matrix_of_lower_rank_than_the_sketch_is_counted_exactly() -> None:
     found = trace(operator([4.0, -1.0, *[0.0] * 30]))
-    assert found.estimate == pytest.approx(3.0, rel=1e-10)
+    assert found.value == pytest.approx(3.0, rel=1e-10)
     assert found.stderr < 1e-10
 
 
 def test_a_trace_near_zero_is_told_with_its_error_and_the_truth_about_it() -> None:
     values = [*np.linspace(1, 3, 20), *np.linspace(-3, -1, 20)]
-    found = trace(operator(values), most=100)
+    found = trace(operator(values), max_products=100)
     assert not found.converged
     assert 100 <= found.products <= 104
-    assert abs(found.estimate) < 4 * found.stderr
+    assert abs(found.value) < 4 * found.stderr
 
 
 def test_the_seed_decides() -> None:
@@ -121,8 +126,8 @@ def test_the_seed_decides() -> None:
 
 
 def test_a_float32_trace_is_summed_in_double() -> None:
-    found = trace(operator(like_a_network(), dtype=torch.float32), tolerance=0.01)
-    assert abs(found.estimate - float(like_a_network().sum())) < 4 * found.stderr
+    found = trace(operator(like_a_network(), dtype=torch.float32), relative_stderr_tol=0.01)
+    assert abs(found.value - float(like_a_network().sum())) < 4 * found.stderr
 
 
 # ---------------------------------------------------------------------------------- spectrum
@@ -135,7 +140,7 @@ def moments(values: Tensor) -> list[float]:
 @pytest.mark.parametrize("size", [60, 300])
 def test_moments_are_those_of_the_eigenvalues(size: int) -> None:
     values = like_a_network(size)
-    found = spectrum(operator(values), vectors=30, steps=60, outliers=20)
+    found = spectrum(operator(values), num_vectors=30, num_steps=60, max_outliers=20)
     assert [found.moment(k) for k in range(1, 5)] == pytest.approx(moments(values), rel=0.01)
     assert found.size == size
 
@@ -148,10 +153,10 @@ def test_moments_of_a_network_are_those_of_its_dense_hessian() -> None:
         lambda: F.cross_entropy(model(inputs), case.targets), dense.leaves(model)
     )
     hessian = Hessian(case.objective(precision="float64"))
-    found = spectrum(hessian, vectors=10, steps=50, outliers=40)
+    found = spectrum(hessian, num_vectors=10, num_steps=50, max_outliers=40)
     expected = moments(torch.linalg.eigvalsh(matrix))
     assert [found.moment(k) for k in range(1, 5)] == pytest.approx(expected, rel=0.01)
-    assert found.products == hessian.count
+    assert found.products == hessian.products
 
 
 @settings(max_examples=40, deadline=None)
@@ -166,7 +171,11 @@ def test_weights_are_shares_whatever_is_asked_for(
     values: list[float], vectors: int, steps: int, outliers: int, seed: int
 ) -> None:
     found = spectrum(
-        operator(values, seed), vectors=vectors, steps=steps, outliers=outliers, seed=seed
+        operator(values, seed),
+        num_vectors=vectors,
+        num_steps=steps,
+        max_outliers=outliers,
+        seed=seed,
     )
     assert abs(float(found.weights.sum()) - 1.0) < 1e-12
     assert (found.weights >= 0).all()
@@ -183,7 +192,7 @@ def test_weights_are_shares_whatever_is_asked_for(
 
 def test_outliers_are_eigenvalues_that_each_count_once() -> None:
     values = like_a_network(300)
-    found = spectrum(operator(values), outliers=4)
+    found = spectrum(operator(values), max_outliers=4)
     assert found.outliers == pytest.approx([1.0, 3.0, 5.0, 12.0], rel=1e-6)
     for outlier in found.outliers:
         assert found.weights[np.argmin(abs(found.nodes - outlier))] == pytest.approx(1 / 300)
@@ -191,7 +200,7 @@ def test_outliers_are_eigenvalues_that_each_count_once() -> None:
 
 def test_an_eigenvalue_that_occurs_often_has_its_share() -> None:
     values = [0.0] * 70 + [1.0] * 20 + [5.0] * 10
-    found = spectrum(operator(values), vectors=200, outliers=5)
+    found = spectrum(operator(values), num_vectors=200, max_outliers=5)
     for value, share in ((0.0, 0.7), (1.0, 0.2), (5.0, 0.1)):
         near = abs(found.nodes - value) < 1e-6
         assert found.weights[near].sum() == pytest.approx(share, abs=0.02)
@@ -199,7 +208,7 @@ def test_an_eigenvalue_that_occurs_often_has_its_share() -> None:
 
 def test_the_share_of_negative_eigenvalues_is_about_right() -> None:
     values = like_a_network(300)
-    found = spectrum(operator(values), vectors=20)
+    found = spectrum(operator(values), num_vectors=20)
     share = float((values < 0).double().mean())
     assert found.weights[found.nodes < 0].sum() == pytest.approx(share, abs=0.04)
 
@@ -229,8 +238,8 @@ def test_a_single_eigenvalue_is_all_of_the_spectrum(values: list[float]) -> None
 
 def test_the_products_are_no_more_than_was_promised() -> None:
     hessian = operator(like_a_network(300))
-    found = spectrum(hessian, vectors=3, steps=25)
-    assert found.products == hessian.count <= 25 * 4
+    found = spectrum(hessian, num_vectors=3, num_steps=25)
+    assert found.products == hessian.products <= 25 * 4
 
 
 # ---------------------------------------------------------------------------------- refusals
@@ -244,24 +253,30 @@ def test_products_that_are_not_finite_are_a_sentence(bad: float) -> None:
         with pytest.raises(NumericsError, match="a Hessian product is not finite"):
             estimate(hessian)
     with pytest.raises(NumericsError, match="a Hessian product is not finite"):
-        spectrum(hessian, outliers=0)
+        spectrum(hessian, max_outliers=0)
     with pytest.raises(NumericsError, match="a Hessian product is not finite"):
-        trace(hessian, sketch=0)
+        trace(hessian, sketch_size=0)
 
 
 @pytest.mark.parametrize(
-    "options", [{"tolerance": 0.0}, {"tolerance": float("nan")}, {"sketch": -1}]
+    "options",
+    [
+        {"relative_stderr_tol": 0.0},
+        {"relative_stderr_tol": float("nan")},
+        {"sketch_size": -1},
+    ],
 )
 def test_traces_that_cannot_be_asked_for_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ParamsError, match=r"tolerance=.*; expected a tolerance above 0"):
+    with pytest.raises(ParamsError, match=r"relative_stderr_tol=.*; expected a tolerance above 0"):
         trace(operator([1.0, 2.0]), **options)
 
 
 @pytest.mark.parametrize(
-    "options", [{"vectors": 0}, {"steps": 1}, {"outliers": -1}, {"width": 0.0}, {"width": -1.0}]
+    "options",
+    [{"num_vectors": 0}, {"num_steps": 1}, {"max_outliers": -1}, {"width": 0.0}, {"width": -1.0}],
 )
 def test_spectra_that_cannot_be_asked_for_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ParamsError, match=r"vectors=.*; expected at least 1 vector"):
+    with pytest.raises(ParamsError, match=r"num_vectors=.*; expected at least 1 vector"):
         spectrum(operator([1.0, 2.0]), **options)
 
 
@@ -269,10 +284,13 @@ def test_the_error_of_a_moment_is_its_spread_over_seeds() -> None:
     values = torch.linspace(-1, 3, 120, dtype=torch.float64)
     turn = torch.linalg.qr(torch.randn(120, 120, generator=seeded(3), dtype=torch.float64))[0]
     hessian = Hessian(cases.curved(turn @ torch.diag(values) @ turn.T, precision="float64"))
-    found = [spectrum(hessian, vectors=6, steps=12, outliers=0, seed=100 * k) for k in range(60)]
+    found = [
+        spectrum(hessian, num_vectors=6, num_steps=12, max_outliers=0, seed=100 * k)
+        for k in range(60)
+    ]
     for power in (1, 2):
         moments = np.array([one.moment(power) for one in found])
         told = np.array([one.moment_stderr(power) for one in found])
         assert np.sqrt((told**2).mean()) == pytest.approx(moments.std(), rel=0.35)
-    single = spectrum(hessian, vectors=1, steps=5, outliers=0)
+    single = spectrum(hessian, num_vectors=1, num_steps=5, max_outliers=0)
     assert np.isnan(single.moment_stderr(1))

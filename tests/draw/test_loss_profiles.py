@@ -19,6 +19,8 @@ from landscope.errors import DrawError
 Rasterize = Callable[..., Any]
 RANDOM = "5 random directions"
 
+ENDS, ERRORS = torch.tensor([-0.25, 4.0], dtype=torch.float64), torch.zeros(2)
+
 
 def whole_of(*, floor: float = 1.0, at: float | None = None) -> Representativeness:
     """Five random parabolas, sharp ones, and maybe a way from an initialization."""
@@ -32,7 +34,7 @@ def whole_of(*, floor: float = 1.0, at: float | None = None) -> Representativene
         initialization_at=at,
         curvatures=np.arange(5.0),
         plane_smallest=np.arange(3.0),
-        extremes=Extremes(-0.25, 4.0, (0.0, 0.0), torch.zeros(2, 3), converged=True, products=9),
+        extremes=Extremes(ENDS, ERRORS, ERRORS, (), converged=True, products=9),
         loss=floor,
         unit=2.0,
         size=12345,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,7 +17,7 @@ import landscope
 from landscope import draw
 from landscope.analysis.representative_planes import Representativeness
 from landscope.curvature.eigensolver import Extremes
-from landscope.curvature.trace_estimation import Spectrum
+from landscope.curvature.spectral_density import Spectrum
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -41,7 +42,8 @@ def arguments(
     rich = Landscape(bowl.data.assign(loss_error=error, convexity=convexity))
     x = np.linspace(-1.0, 1.0, 5)
     curve = np.asarray(x**2 + 1)
-    extremes: Any = Extremes(-0.1, 4.0, (0.0, 0.0), x, converged=True, products=9)  # type: ignore[arg-type]
+    ends, errors = torch.tensor([-0.1, 4.0], dtype=torch.float64), torch.zeros(2)
+    extremes = Extremes(ends, errors, errors, (), converged=True, products=9)
     result = Representativeness(
         x, np.stack([curve, curve]), curve, curve, None, None, x, x, extremes, 1.0, 1.0, 5
     )

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from landscope import draw
-from landscope.curvature.trace_estimation import Spectrum
+from landscope.curvature.spectral_density import Spectrum
 from landscope.errors import DrawError
 
 Rasterize = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""Quantities of a scan that say how sure or how local a value is: averages and error bars."""
+"""Quantities of a scan: the loss averaged over a neighborhood, and its standard error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.objective import Objective
+from landscope.objective.quantities import Quantity
 from landscope.params import Params, like
 from landscope.slices.directions import draw_normal
 
@@ -20,7 +21,11 @@ Metric = Literal["filter", "euclidean"]
 @final
 @dataclass(frozen=True)
 class NeighborhoodAverage:
-    """The quantity that :func:`neighborhood_average` returns."""
+    """The quantity that :func:`neighborhood_average` returns.
+
+    Journals contain the name of this class and of its fields, so they stay as they are: ``samples``
+    is the number of draws.
+    """
 
     sigma: float
     samples: int
@@ -29,46 +34,50 @@ class NeighborhoodAverage:
 
     def __call__(self, objective: Objective, params: Params) -> dict[str, float]:
         """Return the mean loss around a point and its standard error."""
-        moving = {n: t for n, t in params.items() if n in objective.center}  # no statistics
-        scales = _scales(like(params, moving), self.metric)
-        pairs = []
+        movable = {n: t for n, t in params.items() if n in objective.center}  # no statistics
+        scales = _measure_scales(like(params, movable), self.metric)
+        means = []
         with objective.problem.session() as session:
             for k in range(self.samples // 2):
-                noise = {n: s * self._drawn(k, n, s) for n, s in scales.items()}
-                both = []
-                for sign in (self.sigma, -self.sigma):
-                    moved = {n: params[n] + sign * noise[n] for n in noise}
-                    values = session.evaluate(like(params, {**params, **moved}))
-                    both.append(values["loss" if "loss" in values else "train_loss"])
-                pairs.append(sum(both) / 2)
-        stderr = float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) * _widened(len(pairs))
-        return {"averaged_loss": float(np.mean(pairs)), "averaged_loss_stderr": stderr}
+                noise = {n: s * self._draw_noise(k, n, s) for n, s in scales.items()}
+                losses = []
+                for sigma in (self.sigma, -self.sigma):
+                    shifted = {n: params[n] + sigma * noise[n] for n in noise}
+                    values = session.evaluate(like(params, {**params, **shifted}))
+                    losses.append(values["loss" if "loss" in values else "train_loss"])
+                means.append(sum(losses) / 2)
+        count = len(means)
+        stderr = float(np.std(means, ddof=1)) / math.sqrt(count) * _student_factor(count)
+        return {"averaged_loss": float(np.mean(means)), "averaged_loss_stderr": stderr}
 
-    def _drawn(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
-        """Return noise of a stream apart from that of random directions."""
+    def _draw_noise(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
+        """Return noise from a stream of its own, not that of random directions."""
         return draw_normal(f"around/{self.seed}", index, name, like_).to(like_)
 
 
 def neighborhood_average(
     sigma: float = 0.05,
-    samples: int = 32,
+    draws: int = 32,
     *,
     metric: Metric = "filter",
     seed: int = 0,
-) -> NeighborhoodAverage:
+) -> Quantity:
     """Return a quantity for ``ls.scan``: the loss averaged over a neighborhood in all dimensions.
 
-    The mean of L(theta + sigma n) over normal n, in p dimensions: what is left of a surface when
-    details smaller than sigma are blurred. For a quadratic it is L + sigma^2 tr(D H D) / 2.
+        E L(w + sigma D n),  n normal in p dimensions, D the diagonal scales of the metric
+
+    It is what remains of a surface when details smaller than sigma are blurred. For a quadratic
+    with the Hessian H it is L + sigma^2 tr(D H D) / 2.
 
     Args:
-        sigma: how far, in the units of the metric; every weight of a filter of norm |w| and m
-            weights moves by sigma |w| / sqrt(m), so a filter moves by sigma of its norm.
-        samples: evaluations a point; they come in pairs n, -n, which takes the slope out of the
-            error. An even number, at least 4.
+        sigma: The standard deviation, in the units of the metric. With "filter" each of the m
+            weights of a filter w moves by sigma |w| / sqrt(m), so the filter moves by sigma |w|.
+        draws: The number of evaluations at each point, an even number from 4 on. They are in pairs
+            n, -n, so the slope does not contribute to the error.
         metric: "filter" (vectors, such as biases, move by sigma of their own norm), or "euclidean":
-            every weight by sigma.
-        seed: of the noise, the same at every point, so that the averaged surface is smooth.
+            every weight moves by sigma.
+        seed: The seed of the noise, which is the same at every point, so that the averaged surface
+            is smooth.
 
     Returns:
         Columns ``averaged_loss`` and ``averaged_loss_stderr``, its standard error over pairs,
@@ -76,9 +85,9 @@ def neighborhood_average(
         the pairs are few (Student's t).
 
     Raises:
-        ParamsError: when sigma, samples or metric are out of range.
+        ParamsError: When sigma, draws or metric are out of range.
 
-    Cost: ``samples`` evaluations a point.
+    Cost: ``draws`` evaluations at each point.
 
     Example:
         >>> import torch, landscope as ls
@@ -89,26 +98,32 @@ def neighborhood_average(
         >>> sorted(land.data.data_vars)
         ['averaged_loss', 'averaged_loss_stderr', 'loss']
     """
-    if not sigma > 0 or samples < 4 or samples % 2 or metric not in ("filter", "euclidean"):
+    if not sigma > 0 or draws < 4 or draws % 2 or metric not in ("filter", "euclidean"):
         raise ParamsError(
-            f"sigma={sigma}, samples={samples}, metric={metric!r}; expected a sigma above 0, an"
-            " even number of samples from 4 on, and 'filter' or 'euclidean'."
+            f"sigma={sigma}, draws={draws}, metric={metric!r}; expected a sigma above 0, an even"
+            " number of draws from 4 on, and 'filter' or 'euclidean'."
         )
-    return NeighborhoodAverage(sigma, samples, metric, seed)
+    return NeighborhoodAverage(sigma, draws, metric, seed)
 
 
 def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     """Return the standard error of the mean loss over its terms: a quantity for ``ls.scan``.
 
-    It tells how far the loss over other data of the same kind may lie from this one. Rows of the
-    data are taken as independent draws, each with all of its terms: the tokens of a text, as the
-    pixels of an image, are alike. Standard deviation / sqrt(n), from one more pass over the data;
-    where rows count differently (tokens, class weights) that of a ratio of two means (Cochran,
-    *Sampling Techniques*, 1977, section 2.11). Where the rows of terms are not known, as of
-    batches that are no tensors with one entry a row, single terms take their place.
+    It says how far the loss over other data of the same kind may be from this one. The rows of the
+    data count as independent draws, each with all of its terms, because the tokens of a text or the
+    pixels of an image depend on each other:
+
+        sqrt(n / (n - 1) sum_i (l_i - w_i L)^2) / sum_i w_i,   L = sum_i l_i / sum_i w_i
+
+    with the sum l_i of a row's terms and their weight w_i (the standard error of a ratio; Cochran,
+    *Sampling Techniques*, 1977, section 2.11). It is the standard deviation over sqrt(n) where all
+    rows weigh the same. Where it is not known which row a term is of, as for batches that are not
+    tensors with an entry for each row, single terms count as draws.
 
     Raises:
-        ObjectiveError: in a scan with ``samples=``, whose samples are no draws of the data.
+        ObjectiveError: In a scan with ``samples=``, whose samples are not random draws of the data.
+
+    Cost: one more pass over the data.
 
     Example:
         >>> import torch, landscope as ls
@@ -121,40 +136,43 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     """
     if objective.problem.weights is not None:
         raise ObjectiveError(
-            "loss_stderr is over terms that count alike, and a calibrated subset (samples=) has"
-            " weights: leave terms out; land.data['loss_error'] is what the subset adds."
+            "loss_stderr needs samples that count alike, and those of a calibrated subset"
+            " (samples=) have weights: leave samples out; land.data['loss_error'] is the error that"
+            " the subset adds."
         )
     with objective.problem.session() as session, torch.no_grad():
         rows = session.row_terms(params)
-    values, counts = rows.values[rows.weights != 0], rows.weights[rows.weights != 0]
-    size = len(values)
-    if size < 2:
+    sums, weights = rows.values[rows.weights != 0], rows.weights[rows.weights != 0]
+    count = len(sums)
+    if count < 2:
         return {"loss_stderr": float("nan")}
-    off = values - counts * (values.sum() / counts.sum())
-    return {"loss_stderr": float(off.norm() * math.sqrt(size / (size - 1)) / counts.sum())}
+    residuals = sums - weights * (sums.sum() / weights.sum())
+    stderr = residuals.norm() * math.sqrt(count / (count - 1)) / weights.sum()
+    return {"loss_stderr": float(stderr)}
 
 
-def _widened(count: int) -> float:
+def _student_factor(count: int) -> float:
     """Return Student's quantile for a 95% interval over that of the normal distribution."""
     from scipy.stats import norm, t
 
     return float(t.ppf(0.975, count - 1) / norm.ppf(0.975))
 
 
-def _scales(params: Params, metric: Metric) -> dict[str, torch.Tensor]:
-    """Return what one sigma is for every weight."""
-    found = {}
+def _measure_scales(params: Params, metric: Metric) -> dict[str, torch.Tensor]:
+    """Return the diagonal of D: how far sigma = 1 moves each weight."""
+    scales = {}
     for name, tensor in params.items():
         if not tensor.is_floating_point():
             continue
         if metric == "euclidean":
-            found[name] = torch.ones_like(tensor)
+            scales[name] = torch.ones_like(tensor)
             continue
         layout = params.layout(name)
         rows = tensor.reshape(1, -1) if layout.vector else layout.rows(tensor)
         sizes = rows.norm(dim=1, keepdim=True) / math.sqrt(max(rows.shape[1], 1))
-        wide = sizes.expand_as(rows)
-        found[name] = (
-            wide.reshape(tensor.shape) if layout.vector else layout.from_rows(wide, tensor.shape)
+        expanded = sizes.expand_as(rows)
+        shape = tensor.shape
+        scales[name] = (
+            expanded.reshape(shape) if layout.vector else layout.from_rows(expanded, shape)
         )
-    return found
+    return scales

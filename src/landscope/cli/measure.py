@@ -59,35 +59,35 @@ def curvature(
     from landscope import curvature as measures
     from landscope import draw
     from landscope.cli import run_folder, targets
+    from landscope.curvature.matrices import MATRICES
     from landscope.objective.determinism import check_determinism
 
     began = time.perf_counter()
     objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
     check_determinism(objective.problem)
     folder = run_folder.create_run(out)
-    hessian = measures.Hessian(
-        objective, select=select or None, kind=kind, samples=samples, seed=seed,
-        progress=True,
+    matrix = MATRICES[kind](
+        objective, select=select or None, samples=samples, seed=seed, progress=True
     )  # fmt: skip
-    pairs = measures.eigenpairs(hessian, count, seed=seed)
-    total = measures.trace(hessian, seed=seed)
-    density = measures.spectrum(hessian, vectors=vectors, seed=seed)
+    pairs = measures.eigenpairs(matrix, count, seed=seed)
+    total = measures.trace(matrix, seed=seed)
+    density = measures.spectrum(matrix, num_vectors=vectors, seed=seed)
     run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
     told = {
         "target": target,
         "kind": kind,
-        "parameters": hessian.shape[0],
-        "samples": hessian.samples,
-        "eigenvalues": pairs.values.tolist(),
-        "residuals": pairs.residuals.tolist(),
+        "parameters": matrix.shape[0],
+        "samples": matrix.samples,
+        "eigenvalues": pairs.value.tolist(),
+        "residuals": pairs.residual.tolist(),
         "stderr": pairs.stderr.tolist() if samples else None,
         "converged": pairs.converged,
-        "trace": total.estimate,
+        "trace": total.value,
         "trace_stderr": total.stderr,
         "trace_converged": total.converged,
-        "products": hessian.count,
-        "route": hessian.route,
-        "product_error": hessian.error,
+        "products": matrix.products,
+        "route": matrix.route,
+        "product_error": matrix.relative_error,
         "spectrum": {"nodes": density.nodes.tolist(), "weights": density.weights.tolist()},
     }
     run_folder.write_json(folder / CURVATURE, told)
@@ -97,11 +97,11 @@ def curvature(
         "set": set_,
     }  # fmt: skip
     run_folder.write_metadata(folder, asked, seconds=time.perf_counter() - began)
-    report.say(f"{target}: {kind} of {hessian.shape[0]:,} parameters, {hessian.route}")
-    for value, residual in zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True):
+    report.say(f"{target}: {kind} of {matrix.shape[0]:,} parameters, {matrix.route}")
+    for value, residual in zip(pairs.value.tolist(), pairs.residual.tolist(), strict=True):
         report.say(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
-    report.say(f"  trace       {total.estimate:12.6g}  +- {total.stderr:.1g}")
-    report.say(f"  products    {hessian.count:>12,}")
+    report.say(f"  trace       {total.value:12.6g}  +- {total.stderr:.1g}")
+    report.say(f"  products    {matrix.products:>12,}")
     axes = draw.spectrum(density)
     report.tell_files([folder / CURVATURE, draw.save(axes, folder / "spectrum.png")])
 
@@ -147,7 +147,7 @@ def convexity(
     objective = request.make_objective()
     slice_ = make_slice(request, objective)
     quantity = measures.hessian_extremes(
-        select=request.select or None, tolerance=tolerance, samples=samples, seed=seed
+        select=request.select or None, eigenvalue_tol=tolerance, samples=samples, seed=seed
     )
     record = {
         "command": "convexity", **request.record(*_RECORDED), "hessian_tolerance": tolerance,
@@ -204,9 +204,9 @@ def whole(
     folder = run_folder.create_run(out)
     with report.stoppable(out), show_bar(f"profiles {target}", "profiles") as progress:
         found = representativeness(
-            objective, planes, initialization=start, radius=radius, resolution=resolution,
-            engine=options.make_engine(engine, workers, address, gpus), folder=folder / "profiles",
-            seed=seed, progress=progress,
+            objective, num_planes=planes, initialization=start, radius=radius,
+            resolution=resolution, engine=options.make_engine(engine, workers, address, gpus),
+            journal=folder / "profiles", seed=seed, progress=progress,
         )  # fmt: skip
     verdict = report.describe_representativeness(found)
     report.say(verdict)
@@ -231,8 +231,9 @@ def whole(
     if surfaces:
         with report.stoppable(out), show_bar(f"surfaces {target}") as progress:
             lands = ensemble(
-                objective, surfaces, engine=options.make_engine(engine, workers, address, gpus),
-                folder=folder / "surfaces", seed=seed, progress=progress,
+                objective, count=surfaces, seed=seed, progress=progress,
+                engine=options.make_engine(engine, workers, address, gpus),
+                journal=folder / "surfaces",
             )  # fmt: skip
         files.append(draw.save(draw.side_by_side_figure(lands), folder / "surfaces.png"))
     report.tell_files(files)

@@ -62,7 +62,7 @@ def describe_representativeness(result: Representativeness) -> str:
     """Return what random planes show of a point and what they do not, one statement per line.
 
     Example:
-        >>> whole = ls.representativeness(objective, planes=10)  # doctest: +SKIP
+        >>> whole = ls.representativeness(objective, num_planes=10)  # doctest: +SKIP
         >>> print(describe_representativeness(whole))  # doctest: +SKIP
     """
     numbers = result.numbers
@@ -87,10 +87,11 @@ def describe_representativeness(result: Representativeness) -> str:
 
 def _describe_curvature(result: Representativeness) -> str:
     numbers, ends = result.numbers, result.extremes
+    residuals = ends.residual.tolist()
     mean, stderr = numbers["curvature_random_mean"], numbers["curvature_random_stderr"]
     return (
-        f"Curvature at the point: from {ends.smallest:.3g} (+- {ends.residuals[0]:.1g}) to"
-        f" {ends.largest:.4g} (+- {ends.residuals[1]:.1g}). Random directions see {mean:.3g} (+-"
+        f"Curvature at the point: from {ends.smallest:.3g} (+- {residuals[0]:.1g}) to"
+        f" {ends.largest:.4g} (+- {residuals[1]:.1g}). Random directions see {mean:.3g} (+-"
         f" {stderr:.1g}) on average, {_ratio(ends.largest, mean)} less than the sharpest one."
     )
 

@@ -3,10 +3,10 @@ from .eigensolver import Eigenpairs as Eigenpairs
 from .eigensolver import Extremes as Extremes
 from .eigensolver import eigenpairs as eigenpairs
 from .eigensolver import extremes as extremes
+from .linear_operator import CurvatureOperator as CurvatureOperator
 from .matrices import Fisher as Fisher
 from .matrices import GaussNewton as GaussNewton
 from .matrices import Hessian as Hessian
-from .operator import CurvatureOperator as CurvatureOperator
 from .sharpness_measures import Sharpness as Sharpness
 from .sharpness_measures import sharpness as sharpness
 from .spectral_density import Spectrum as Spectrum

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from landscope.curvature.eigensolver import Extremes, extremes
 from landscope.curvature.lanczos import random_vector
+from landscope.curvature.linear_operator import CurvatureOperator
 from landscope.curvature.matrices import MATRICES, Hessian
-from landscope.curvature.operator import CurvatureOperator
 from landscope.curvature.selection import Samples, Select
 from landscope.errors import NumericsError, ParamsError
 from landscope.objective.objective import Objective

@@ -27,8 +27,7 @@ from landscope.curvature.derivatives import (
     jacobian_maps,
     pull_back,
 )
-from landscope.objective import nested
-from landscope.objective import kernels
+from landscope.objective import kernels, nested
 from landscope.objective.evaluation import Session
 from landscope.objective.terms import Loss
 

@@ -1,7 +1,7 @@
 """Derivatives of tensors by tensors as linear maps, in reverse mode only.
 
 Reverse over reverse is exact through every layer of torch; the other ways are not (see
-:mod:`landscope.curvature.operator`).
+:mod:`landscope.curvature.linear_operator`).
 """
 
 from __future__ import annotations

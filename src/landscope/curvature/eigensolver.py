@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.operator import CurvatureOperator
+from landscope.curvature.linear_operator import CurvatureOperator
 from landscope.curvature.ritz import RitzPairs, Target, find_ritz_pairs
 from landscope.errors import DirectionError, ParamsError
 from landscope.params import Params, like

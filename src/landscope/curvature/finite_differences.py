@@ -65,9 +65,8 @@ class FiniteDifferences:
             if length == 0:
                 return torch.zeros_like(vector)
             unit = vector / length
-            if self._step is None:
-                self._step = self._choose_step(batch, unit)
-            return self._difference(batch, unit, self._step) * length
+            step = self._step = self._step or self._choose_step(batch, unit)
+            return self._difference(batch, unit, step) * length
 
         return weight, multiply
 
@@ -92,7 +91,8 @@ class FiniteDifferences:
         """Return the step at which two neighboring steps differ least, and note the error."""
         point = [self._params[n].reshape(-1) for n in self.names if n in self._params]
         scale = max(float(torch.cat(point).norm()), 1.0)
-        steps = [torch.finfo(unit.dtype).eps ** (1 / 3) * scale * s for s in _STEPS]
+        usual = float(torch.finfo(unit.dtype).eps ** (1 / 3)) * scale
+        steps = [usual * s for s in _STEPS]
         products = [self._difference(batch, unit, s).double() for s in steps]
         changes = [float((a - b).norm()) for a, b in itertools.pairwise(products)]
         best = min(range(len(changes)), key=changes.__getitem__)

@@ -1,9 +1,10 @@
 """The Lanczos process: the spectrum of a symmetric operator from a few products.
 
-In exact arithmetic the basis Q of the Krylov space {q, Aq, A2q, ...} makes Q^T A Q tridiagonal, with
-entries alpha and beta. Here each new vector is made orthogonal to all earlier ones, twice ("twice
-is enough", W. Kahan in Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 6.9), so that no
-eigenvalue appears twice, and all of Q^T A Q is stored, in float64 whatever the vectors are.
+In exact arithmetic the basis Q of the Krylov space {q, Aq, A2q, ...} makes Q^T A Q tridiagonal,
+with entries alpha and beta. Here each new vector is made orthogonal to all earlier ones, twice
+("twice is enough", W. Kahan in Parlett, *The Symmetric Eigenvalue Problem*, 1980, section 6.9), so
+that no eigenvalue appears twice, and all of Q^T A Q is stored, in float64 for any precision of the
+vectors.
 
 Nothing here depends on networks: an operator is a function from a vector [p] to a vector [p].
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import final
 
 from landscope.curvature.definitions import FISHER, GAUSS_NEWTON, HESSIAN, MatrixDefinition
-from landscope.curvature.operator import CurvatureOperator
+from landscope.curvature.linear_operator import CurvatureOperator
 from landscope.errors import ObjectiveError
 from landscope.objective.objective import Objective
 from landscope.objective.terms import Loss

@@ -22,8 +22,7 @@ from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.derivatives import Map, hessian_map
 from landscope.curvature.finite_differences import FiniteDifferences
 from landscope.errors import ObjectiveError
-from landscope.objective import nested
-from landscope.objective import kernels
+from landscope.objective import kernels, nested
 from landscope.objective.evaluation import Session
 from landscope.objective.memory import is_out_of_memory
 from landscope.params import Params
@@ -101,7 +100,7 @@ class Products:
         ]
 
     def by_batch(self, vectors: Sequence[Tensor]) -> Iterator[tuple[float, list[Tensor]]]:
-        """Yield the weight of each batch's terms, and the products of their sum with the vectors."""
+        """Yield each batch's weight, and the products of the sum of its terms with the vectors."""
         if not self.route:
             self._choose_route(vectors[0])
         if self._has_all_maps:

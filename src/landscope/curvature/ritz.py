@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from landscope.curvature.lanczos import KrylovSpace, random_vector
-from landscope.curvature.operator import CurvatureOperator, report_products
+from landscope.curvature.linear_operator import CurvatureOperator, report_products
 from landscope.errors import NumericsError
 
 _BASIS = (24, 400)  # the least and the largest number of vectors in a basis

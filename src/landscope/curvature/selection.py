@@ -10,20 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from landscope import params as params_
+from landscope.curvature.clusters import Data, shuffle_rows
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective import nested
 from landscope.objective.objective import Objective
-from landscope.objective.problem import Problem
 from landscope.params import Params
 
 Select = str | Iterable[str] | nn.Module | Callable[[str, Tensor], bool] | None
 Samples = int | Sequence[int] | None
-Data = dict[str, list[Any]]
-"""The name of a data set -> its batches."""
 
 WIDE = "dimension > 1"  # the parameters by which the 2018 scripts differentiate
 _ROWS = 256  # the batch size of drawn samples
-_CLUSTERS = 16  # the least number of batches for a standard error
 
 
 def select_parameters(objective: Objective, select: Select) -> Params:
@@ -81,7 +78,7 @@ def draw_samples(
     chosen = nested.select_rows(batches, rows)
     if len(chosen) > 1:  # batches of unequal shapes, which cannot be shuffled together
         return len(rows), {name: chosen}
-    shuffled = _shuffle_rows(chosen, torch.randperm(len(rows), generator=generator))
+    shuffled = shuffle_rows(chosen, torch.randperm(len(rows), generator=generator))
     return len(rows), {name: nested.rebatch_evenly(shuffled, _ROWS) or shuffled}
 
 
@@ -96,35 +93,6 @@ def _choose_rows(samples: int | Sequence[int], total: int, generator: torch.Gene
             f" to {total - 1}."
         )
     return rows
-
-
-def divide_into_clusters(problem: Problem, data: Data | None) -> Data | None:
-    """Return the data in at least 16 shuffled batches; None where they cannot be divided.
-
-    Args:
-        problem: The problem whose data are divided.
-        data: The drawn samples; None for all data of the problem.
-    """
-    name, batches = next(iter(problem.batches.items()))
-    batches = list(batches) if data is None else data[name]
-    if getattr(problem.loss, "per_batch", False) or problem.buffers == "recompute":
-        return None
-    rows = sum(nested.count_rows(batch) or 0 for batch in batches)
-    whole = nested.rebatch_evenly(batches, rows)
-    if whole is None or len(batches) >= _CLUSTERS:
-        return None
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
-    size = max(rows // _CLUSTERS, 1)
-    return {name: nested.rebatch_evenly(_shuffle_rows(whole, order), size) or whole}
-
-
-def _shuffle_rows(batches: Sequence[Any], order: Tensor) -> list[Any]:
-    """Return batches with their rows in another order.
-
-    Batches are the clusters of a standard error: when the data are sorted, by class for example,
-    each must have rows from everywhere.
-    """
-    return [nested.index_rows(batch, order) for batch in batches]
 
 
 def _to_list(value: Any, kind: type) -> list[Any]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from landscope.curvature.lanczos import KrylovSpace, random_vector
-from landscope.curvature.operator import CurvatureOperator, report_products
+from landscope.curvature.linear_operator import CurvatureOperator, report_products
 from landscope.curvature.ritz import not_finite
 from landscope.errors import ParamsError
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscope.curvature.operator import CurvatureOperator, report_products
+from landscope.curvature.linear_operator import CurvatureOperator, report_products
 from landscope.curvature.ritz import not_finite
 from landscope.errors import ParamsError
 
@@ -85,8 +85,8 @@ def trace(
         return Trace(exact, 0.0, converged=True, products=operator.products - before)
     samples: list[float] = []
     while True:
-        for _ in range(_ROUND if len(samples) >= _LEAST else _LEAST):
-            samples.append(_sample_rest(operator, basis, generator))
+        count = _ROUND if len(samples) >= _LEAST else _LEAST
+        samples += [_sample_rest(operator, basis, generator) for _ in range(count)]
         value = exact + float(np.mean(samples))
         stderr = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
         stderr += torch.finfo(operator.dtype).eps * abs(value)

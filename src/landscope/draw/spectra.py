@@ -25,7 +25,7 @@ from landscope.draw.values import as_list, texts_of
 from landscope.errors import DrawError
 
 if TYPE_CHECKING:
-    from landscope.curvature.trace_estimation import Spectrum
+    from landscope.curvature.spectral_density import Spectrum
 
 _ROW = 0.06  # height of a row of ticks, as a share of the picture
 _BELOW = 10.0  # how far below the hump of one eigenvalue the picture ends, as a factor

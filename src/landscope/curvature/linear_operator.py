@@ -13,7 +13,7 @@ import contextlib
 import functools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
@@ -21,16 +21,10 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
+from landscope.curvature.clusters import Data, divide_into_clusters, estimate_ratio
 from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.products import Products
-from landscope.curvature.selection import (
-    Data,
-    Samples,
-    Select,
-    divide_into_clusters,
-    draw_samples,
-    select_parameters,
-)
+from landscope.curvature.selection import Samples, Select, draw_samples, select_parameters
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.memory import free_memory
 from landscope.objective.objective import Objective
@@ -182,7 +176,7 @@ class CurvatureOperator(ABC):
             penalty = float(self._products.multiply_penalty(vector).double() @ vector.double())
         self.products += 1
         fraction = 0.0 if self.samples is None else self.samples / self.objective.problem.rows
-        value, stderr = _estimate_ratio(np.array(sums), np.array(weights), fraction)
+        value, stderr = estimate_ratio(np.array(sums), np.array(weights), fraction)
         return DirectionalCurvature(value + penalty, stderr)
 
     def flatten(self, v: Any) -> Tensor:
@@ -334,21 +328,3 @@ def _check(objective: Any) -> None:
             "precision='bfloat16' has too few digits for second derivatives: make the objective"
             " with precision='float32' or 'float64'."
         )
-
-
-def _estimate_ratio(sums: np.ndarray, weights: np.ndarray, fraction: float) -> tuple[float, float]:
-    """Return sum(sums) / sum(weights) over clusters, and its standard error.
-
-    Args:
-        sums: The sum over each cluster.
-        weights: The total weight of each cluster.
-        fraction: The fraction of the population that was sampled, 0 to 1.
-    """
-    mean = float(sums.sum() / weights.sum())
-    count = len(sums)
-    if count < 2:
-        return mean, float("nan")
-    residuals = sums - mean * weights
-    correction = count / (count - 1)
-    variance = (1.0 - fraction) * correction * float((residuals**2).sum()) / weights.sum() ** 2
-    return mean, float(variance**0.5)
