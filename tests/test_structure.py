@@ -49,8 +49,8 @@ KNOWN_LONG_BODIES: set[str] = {
     "cli.trajectory.trajectory",
 }
 
-PARTICIPLES_AT_MOST = 46
-FOUND_AT_MOST = 32
+PARTICIPLES_AT_MOST = 33
+FOUND_AT_MOST = 14
 # Participles that do not end in "ed". Those that are also infinitives (cut, read, run) may stay.
 IRREGULAR = (
     "been", "begun", "bent", "bitten", "blown", "born", "borne", "bought", "bound", "bred",

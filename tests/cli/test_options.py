@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from landscope.cli import options
+from landscope.curvature import matrices
 from landscope.draw import saving, scales
 from landscope.engines.local import Local
 from landscope.errors import EngineError
