@@ -41,7 +41,7 @@ def list_names(model: nn.Module) -> list[str]:
         []
     """
     names = {name for site in _find_sites(model) for name in site.names.values()}
-    return [n for n, _ in _named_parameters(model) if n in names] if names else []
+    return [n for n, _ in _list_parameters(model) if n in names] if names else []
 
 
 def find_device(model: nn.Module) -> torch.device | None:
@@ -251,7 +251,7 @@ def _hook_parameters(module: nn.Module, hook: Any) -> Iterator[tuple[str, nn.Par
     return module.named_parameters(recurse=hook.place_submodules, remove_duplicate=False)
 
 
-def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _list_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return model.named_parameters(remove_duplicate=False)
 
 
@@ -261,7 +261,7 @@ def _find_first_names(model: nn.Module) -> dict[str, str]:
     stored = _find_in_memory(model)
     known: dict[Hashable, str] = {}
     first = {}
-    for name, parameter in _named_parameters(model):
+    for name, parameter in _list_parameters(model):
         keys: list[Hashable] = [id(parameter), declared.get(name, name)]
         if name in stored:
             keys.append((stored[name].data_ptr(), stored[name].shape))
