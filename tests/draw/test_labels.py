@@ -11,7 +11,7 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from landscope import draw
-from landscope.draw.labels import label_lines
+from landscope.draw.labels import label_contours
 from landscope.landscape import Landscape
 
 
@@ -51,7 +51,7 @@ def test_long_numbers_have_more_room_than_short_ones() -> None:
     x, y = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 201))
     lines = ax.contour(x, y, 0.0017 + 1e-4 * x, np.linspace(0.00161, 0.00179, 9))
     at = np.linspace(-1, 1, 300)
-    label_lines(ax, lines, np.stack([at, 0 * at], axis=1))
+    label_contours(ax, lines, np.stack([at, 0 * at], axis=1))
     figure.draw_without_rendering()
     labels = [text for text in ax.texts if len(text.get_text()) > 6]
     assert len(labels) > 4

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from landscope.draw.levels import digits_for, number, round_numbers
+from landscope.draw.levels import choose_round_numbers, count_digits, format_number
 
 
 def test_levels_on_a_log_scale_are_round_numbers_of_every_decade() -> None:
-    found = round_numbers(0.01, 10, scale="log", count=10).tolist()
+    found = choose_round_numbers(0.01, 10, scale="log", count=10).tolist()
     assert found == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
 
 
 def test_levels_on_a_linear_scale_are_evenly_spaced_and_carry_no_rounding_dust() -> None:
-    found = round_numbers(0.05, 0.55, scale="linear", count=5).tolist()
+    found = choose_round_numbers(0.05, 0.55, scale="linear", count=5).tolist()
     assert found == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
@@ -36,7 +36,7 @@ def test_levels_on_a_linear_scale_are_evenly_spaced_and_carry_no_rounding_dust()
 def test_levels_lie_within_the_range_in_rising_order_and_about_as_many_as_asked(
     low: float, high: float, scale: str, count: int
 ) -> None:
-    found = round_numbers(low, high, scale=scale, count=count)
+    found = choose_round_numbers(low, high, scale=scale, count=count)
     assert count / 2 <= len(found) <= count * 2 + 1
     assert (np.diff(found) > 0).all()
     dust = 1e-9 * (high - low) if scale == "linear" else 1e-8 * low
@@ -45,7 +45,7 @@ def test_levels_lie_within_the_range_in_rising_order_and_about_as_many_as_asked(
 
 
 def test_a_range_below_the_smallest_number_still_has_a_level() -> None:
-    assert round_numbers(0.0, 5e-324, scale="linear").tolist() == [0.0]
+    assert choose_round_numbers(0.0, 5e-324, scale="linear").tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,14 @@ def test_a_range_below_the_smallest_number_still_has_a_level() -> None:
     ],
 )
 def test_a_number_is_written_as_short_as_it_can_be_read(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_numbers_that_four_digits_cannot_tell_apart_get_more() -> None:
     near = [2.30258, 2.30259, 2.3026]
-    assert [number(value, digits_for(near)) for value in near] == ["2.30258", "2.30259", "2.3026"]
-    assert digits_for([0.1, 1.0, 10.0]) == 4
+    assert [format_number(value, count_digits(near)) for value in near] == [
+        "2.30258",
+        "2.30259",
+        "2.3026",
+    ]
+    assert count_digits([0.1, 1.0, 10.0]) == 4

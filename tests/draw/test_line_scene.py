@@ -14,14 +14,14 @@ from landscope.landscape import Landscape
 def test_a_line_is_drawn_with_every_loss_and_every_percentage(training: Landscape) -> None:
     training.data["train_accuracy_stderr"] = training.data["train_accuracy"]
     scene = build_line_scene(training)
-    kinds = [(trace.quantity, trace.percent, trace.test) for trace in scene.traces]
+    kinds = [(series.quantity, series.percent, series.test) for series in scene.series]
     assert kinds == [
         ("train_loss", False, False),
         ("test_loss", False, True),
         ("train_accuracy", True, False),
         ("test_accuracy", True, True),
     ]
-    assert [t.quantity for t in build_line_scene(training, quantity="test_loss").traces] == [
+    assert [t.quantity for t in build_line_scene(training, quantity="test_loss").series] == [
         "test_loss"
     ]
 
@@ -31,11 +31,13 @@ def test_percentages_do_not_take_part_in_the_scale_of_a_line(training: Landscape
     losses = np.concatenate([training.data[n].values for n in ("train_loss", "test_loss")])
     assert scene.limits == (losses.min(), losses.max())
     training.data["train_accuracy"].values[0] = 0.0
-    assert not np.isnan(build_line_scene(training, scale="log").traces[2].shown).any()
+    assert not np.isnan(build_line_scene(training, scale="log").series[2].shown).any()
 
 
 def test_lines_beside_each_other_share_limits(training: Landscape, shifted: Landscape) -> None:
-    scenes = [build_line_scene(land, beside=[training, shifted]) for land in (training, shifted)]
+    scenes = [
+        build_line_scene(land, shared_with=[training, shifted]) for land in (training, shifted)
+    ]
     assert scenes[0].limits == scenes[1].limits
     assert scenes[0].limits != build_line_scene(training).limits
 

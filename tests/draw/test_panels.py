@@ -79,7 +79,7 @@ def test_wrong_calls_get_a_sentence(bowl: Landscape, training: Landscape) -> Non
         draw.side_by_side_figure([bowl], kind="pie")
     with pytest.raises(DrawError, match="No landscape was given"):
         draw.side_by_side_figure([])
-    with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+    with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):
         draw.side_by_side_figure([bowl, training])
     with pytest.raises(DrawError, match="does not name 1 landscape"):
         draw.side_by_side_figure([bowl], labels="a")

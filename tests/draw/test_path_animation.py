@@ -1,6 +1,6 @@
 """Animations: what moves against the columns of the path, and files as other readers see them.
 
-Films are read back by Pillow and by ffmpeg, pictures are compared with those that were sent.
+Animations are read by Pillow and by ffmpeg; their frames are compared with those that were drawn.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from landscope import draw
-from landscope.draw.animation_stage import Stage, build_stage
-from landscope.draw.path_scene import trails_of
+from landscope.draw.animation_figure import AnimationFigure, build_animation_figure
+from landscope.draw.path_scene import build_path_scenes
 from landscope.draw.plane_scene import build_plane_scene
 from landscope.errors import DrawError, MissingExtraError
 from landscope.landscape import Landscape
@@ -25,47 +25,47 @@ from landscope.landscape import Landscape
 Change = Callable[..., Any]
 
 
-def stage_of(land: Landscape, paths: Any, kind: str = "filled") -> Stage:
-    return build_stage(build_plane_scene(land), trails_of(paths), kind=kind)
+def build_figure(land: Landscape, paths: Any, kind: str = "filled") -> AnimationFigure:
+    return build_animation_figure(build_plane_scene(land), build_path_scenes(paths), kind=kind)
 
 
-def seen(stage: Stage, now: float, nth: int = 0) -> Any:
-    """The walker at a time, and the artists of it that are seen then."""
-    walker = stage.walkers[nth]
-    return walker, walker.at(now)
+def move(figure: AnimationFigure, time: float, nth: int = 0) -> Any:
+    """A path at a time, and its artists that are visible then."""
+    moving = figure.moving_paths[nth]
+    return moving, moving.move_to(time)
 
 
-def told(walker: Any) -> list[str]:
-    return [text.get_text() for text, _ in walker.cells]
+def read_cells(moving: Any) -> list[str]:
+    return [text.get_text() for text, _ in moving.cells]
 
 
-def test_a_path_has_come_as_far_as_its_time(ground: Landscape, descent: Any) -> None:
-    stage = stage_of(ground, descent)
-    assert stage.span == (0.0, 20.0)
+def test_a_path_is_drawn_up_to_the_time_of_the_frame(ground: Landscape, descent: Any) -> None:
+    figure = build_figure(ground, descent)
+    assert figure.span == (0.0, 20.0)
     x, y = descent["x"], descent["y"]
-    walker, _ = seen(stage, 4.25)
-    way = walker.line.get_xydata()
+    moving, _ = move(figure, 4.25)
+    way = moving.line.get_xydata()
     np.testing.assert_array_equal(way[:5], np.c_[x, y][:5])
     np.testing.assert_allclose(way[5], [0.75 * x[4] + 0.25 * x[5], 0.75 * y[4] + 0.25 * y[5]])
-    np.testing.assert_array_equal(walker.head.get_xydata(), way[5:])
-    walker, artists = seen(stage, 20.0)
-    np.testing.assert_array_equal(walker.line.get_xydata(), np.c_[x, y])
-    assert walker.head not in artists
+    np.testing.assert_array_equal(moving.head.get_xydata(), way[5:])
+    moving, artists = move(figure, 20.0)
+    np.testing.assert_array_equal(moving.line.get_xydata(), np.c_[x, y])
+    assert moving.head not in artists
 
 
 def test_numbers_are_those_of_the_checkpoint_that_was_reached_last(
     ground: Landscape, descent: Any
 ) -> None:
-    stage = stage_of(ground, descent)
-    stage.picture(10.9)
+    figure = build_figure(ground, descent)
+    figure.draw_frame(10.9)
     share = 100 * descent["relative_distance"][10]
-    assert told(stage.walkers[0]) == [
+    assert read_cells(figure.moving_paths[0]) == [
         "0.02",
         f"{descent['loss'][10]:.3g}",
         f"{descent['distance'][10]:.3g} ({share:.3g}%)",
     ]
-    assert stage.clock.get_text() == "epoch 10"
-    assert stage.walkers[0].name.get_text() == "SGD"
+    assert figure.clock.get_text() == "epoch 10"
+    assert figure.moving_paths[0].name.get_text() == "SGD"
 
 
 @pytest.mark.parametrize("kind", ["filled", "surface"])
@@ -73,74 +73,80 @@ def test_long_names_leave_room_for_the_picture(
     kind: str, ground: Landscape, descent: Any, heavy: Any
 ) -> None:
     names = [f"runs/resnet56_noshort_sgd_lr=0.1_bs=128_wd=0.0005_seed={k}" for k in (3, 4)]
-    stage = build_stage(build_plane_scene(ground), trails_of([descent, heavy], names), kind=kind)
-    stage.picture(20.0)
-    shown = [walker.name for walker in stage.walkers]
+    figure = build_animation_figure(
+        build_plane_scene(ground), build_path_scenes([descent, heavy], names), kind=kind
+    )
+    figure.draw_frame(20.0)
+    shown = [moving.name for moving in figure.moving_paths]
     assert [name.get_text() for name in shown] == ["runs/res…_seed=3", "runs/res…_seed=4"]
-    ax, whole = stage.walkers[0].line.axes, stage.canvas.figure.bbox
+    ax, whole = figure.moving_paths[0].line.axes, figure.canvas.figure.bbox
     assert ax.get_window_extent().width > 0.5 * whole.width
-    ends = [text.get_window_extent().x1 for walker in stage.walkers for text, _ in walker.cells]
+    ends = [
+        text.get_window_extent().x1 for moving in figure.moving_paths for text, _ in moving.cells
+    ]
     assert max(ends) <= whole.x1
     legend = ax.get_legend().get_window_extent()
     assert min(legend.x0, legend.y0) >= 0
     assert legend.x1 <= whole.x1
 
 
-def test_marks_are_seen_from_their_checkpoint_on(ground: Landscape, descent: Any) -> None:
-    stage = stage_of(ground, descent)
-    forms = {0.0: {"o"}, 9.9: {"o"}, 10.0: {"o", "v"}, 20.0: {"o", "v", "*"}}
-    for now, expected in forms.items():
-        walker, artists = seen(stage, now)
-        found = {mark.get_marker() for _, mark in walker.marks if mark in artists}
-        assert found == expected
+def test_marks_are_visible_from_their_checkpoint_on(ground: Landscape, descent: Any) -> None:
+    figure = build_figure(ground, descent)
+    markers = {0.0: {"o"}, 9.9: {"o"}, 10.0: {"o", "v"}, 20.0: {"o", "v", "*"}}
+    for time, expected in markers.items():
+        moving, artists = move(figure, time)
+        visible = {mark.get_marker() for _, mark in moving.marks if mark in artists}
+        assert visible == expected
 
 
-def test_several_paths_are_walked_at_one_time(
+def test_several_paths_move_in_the_same_time(
     ground: Landscape, descent: Any, heavy: Any, changed: Change
 ) -> None:
     late = changed(heavy, epoch=heavy["epoch"] + 5)
-    stage = stage_of(ground, [descent, late])
-    assert stage.span == (0.0, 25.0)
-    assert seen(stage, 4.0, 1)[1] == []
-    walker, _ = seen(stage, 7.0, 1)
-    np.testing.assert_array_equal(walker.line.get_xydata()[:3], np.c_[late["x"], late["y"]][:3])
-    assert told(walker)[1] == f"{late['loss'][2]:.3g}"
-    first, second = (walker.line for walker in stage.walkers)
+    figure = build_figure(ground, [descent, late])
+    assert figure.span == (0.0, 25.0)
+    assert move(figure, 4.0, 1)[1] == []
+    moving, _ = move(figure, 7.0, 1)
+    np.testing.assert_array_equal(moving.line.get_xydata()[:3], np.c_[late["x"], late["y"]][:3])
+    assert read_cells(moving)[1] == f"{late['loss'][2]:.3g}"
+    first, second = (moving.line for moving in figure.moving_paths)
     assert first.get_color() != second.get_color()
     assert first.get_linestyle() != second.get_linestyle()
 
 
-def test_over_a_surface_paths_are_walked_at_their_own_loss(ground: Landscape, descent: Any) -> None:
-    stage = stage_of(ground, descent, "surface")
-    walker, _ = seen(stage, 3.0)
-    x, _, z = walker.line.get_data_3d()
+def test_over_a_surface_paths_move_at_their_own_loss(ground: Landscape, descent: Any) -> None:
+    figure = build_figure(ground, descent, "surface")
+    moving, _ = move(figure, 3.0)
+    x, _, z = moving.line.get_data_3d()
     np.testing.assert_allclose(z[:4], np.log10(descent["loss"][:4]))
     np.testing.assert_array_equal(x[:4], descent["x"][:4])
-    stems = np.stack(walker.stems.get_data_3d(), axis=-1)
+    stems = np.stack(moving.stems.get_data_3d(), axis=-1)
     np.testing.assert_allclose(stems[1::3, 2], np.log10(descent["projected_loss"][:4]))
     assert np.isnan(stems[2::3]).all()
-    assert stage.picture(0.0).shape == stage.picture(20.0).shape
+    assert figure.draw_frame(0.0).shape == figure.draw_frame(20.0).shape
 
 
-def test_what_is_not_known_has_no_column(ground: Landscape, descent: Any, changed: Change) -> None:
-    bare = changed(descent, learning_rate=None, loss=None, projected_loss=None)
-    stage = stage_of(ground, bare)
-    stage.picture(3.0)
-    assert len(told(stage.walkers[0])) == 1
-
-
-def test_steps_and_fractions_of_epochs_stand_on_the_clock(
+def test_an_unknown_quantity_has_no_column(
     ground: Landscape, descent: Any, changed: Change
 ) -> None:
-    stage = stage_of(ground, changed(descent, epoch=descent["epoch"] / 8))
-    stage.picture(1.3)
-    assert stage.clock.get_text() == "epoch 1.3"
-    stage = stage_of(ground, changed(descent, epoch=None))
-    stage.picture(70.2)
-    assert stage.clock.get_text() == "step 70"
+    bare = changed(descent, learning_rate=None, loss=None, projected_loss=None)
+    figure = build_figure(ground, bare)
+    figure.draw_frame(3.0)
+    assert len(read_cells(figure.moving_paths[0])) == 1
 
 
-def test_a_gif_is_repeated_and_its_last_picture_stands(
+def test_the_clock_shows_steps_and_fractions_of_epochs(
+    ground: Landscape, descent: Any, changed: Change
+) -> None:
+    figure = build_figure(ground, changed(descent, epoch=descent["epoch"] / 8))
+    figure.draw_frame(1.3)
+    assert figure.clock.get_text() == "epoch 1.3"
+    figure = build_figure(ground, changed(descent, epoch=None))
+    figure.draw_frame(70.2)
+    assert figure.clock.get_text() == "step 70"
+
+
+def test_a_gif_repeats_and_shows_its_last_frame_longer(
     ground: Landscape, descent: Any, tmp_path: Path
 ) -> None:
     path = draw.animate(ground, descent, tmp_path / "new" / "w.gif", seconds=1.5, fps=10)
@@ -153,16 +159,16 @@ def test_a_gif_is_repeated_and_its_last_picture_stands(
             film.seek(k)
             durations.append(film.info["duration"])
             pictures.append(np.asarray(film.convert("RGB"), dtype=int))
-    assert len(pictures) == 15  # it moves between any two of them
+    assert len(pictures) == 15  # something moves between any two of them
     assert durations == [100] * 14 + [2000]
-    stage = stage_of(ground, descent)
-    for shown, now in [(pictures[0], 0.0), (pictures[-1], 20.0)]:
-        assert np.abs(shown - stage.picture(now)).mean() < 4  # of 255: it has 255 colors
+    figure = build_figure(ground, descent)
+    for shown, time in [(pictures[0], 0.0), (pictures[-1], 20.0)]:
+        assert np.abs(shown - figure.draw_frame(time)).mean() < 4  # of 255: it has 255 colors
         assert (shown[0, 0] == 255).all()
     assert np.abs(pictures[0] - pictures[-1]).max() > 100
 
 
-def test_the_surface_is_drawn_once(
+def test_the_background_is_drawn_once(
     ground: Landscape, descent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, whole = [], Figure.draw
@@ -176,8 +182,8 @@ def test_the_surface_is_drawn_once(
     assert len(drawn) == 1
 
 
-def decoded(path: Path, height: int, width: int) -> Any:
-    """All pictures of a film, as ffmpeg sees them."""
+def decode(path: Path, height: int, width: int) -> Any:
+    """All frames of a file, as ffmpeg decodes them."""
     import imageio_ffmpeg
 
     raw = subprocess.run(
@@ -188,33 +194,33 @@ def decoded(path: Path, height: int, width: int) -> Any:
     return np.frombuffer(raw, dtype=np.uint8).reshape(-1, height, width, 3).astype(int)
 
 
-def test_an_mp4_holds_the_pictures_and_two_seconds_of_the_last(
+def test_an_mp4_has_all_frames_and_two_seconds_of_the_last(
     ground: Landscape, descent: Any, tmp_path: Path
 ) -> None:
     pytest.importorskip("imageio_ffmpeg")
     path = draw.animate(ground, descent, tmp_path / "w.mp4", seconds=1.0, fps=8)
-    last = stage_of(ground, descent).picture(20.0)
+    last = build_figure(ground, descent).draw_frame(20.0)
     height, width, _ = last.shape
     assert (height % 2, width % 2) == (0, 0)
-    pictures = decoded(path, height, width)
+    pictures = decode(path, height, width)
     assert len(pictures) == 8 + 16
     assert np.abs(pictures[-1] - last).mean() < 4
     assert np.abs(pictures[7] - pictures[-1]).mean() < 2
     assert np.abs(pictures[0] - pictures[-1]).max() > 100
 
 
-def program(folder: Path, text: str) -> None:
-    """A program of the name ffmpeg."""
+def write_program(folder: Path, text: str) -> None:
+    """Write an executable with the name ffmpeg."""
     folder.mkdir()
     path = folder / "ffmpeg"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
 
 
-def test_an_ffmpeg_that_fails_is_quoted_and_an_old_film_stays(
+def test_an_ffmpeg_that_fails_is_quoted_and_an_old_file_stays(
     ground: Landscape, descent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(tmp_path / "bin", "echo no such encoder >&2; exit 1")
+    write_program(tmp_path / "bin", "echo no such encoder >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     old = tmp_path / "w.mp4"
     old.write_text("old")
@@ -227,12 +233,12 @@ def test_an_ffmpeg_that_fails_is_quoted_and_an_old_film_stays(
 def test_the_ffmpeg_of_the_path_comes_first(
     ground: Landscape, descent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(tmp_path / "bin", 'for last; do :; done; cat > /dev/null; echo mine > "$last"')
+    write_program(tmp_path / "bin", 'for last; do :; done; cat > /dev/null; echo mine > "$last"')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     assert draw.animate(ground, descent, tmp_path / "w.mp4", seconds=0.5).read_text() == "mine\n"
 
 
-def test_without_ffmpeg_the_pip_line_is_told(
+def test_without_ffmpeg_the_error_gives_the_pip_command(
     ground: Landscape, descent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -249,13 +255,13 @@ def test_wrong_calls_get_a_sentence(
     with pytest.raises(DrawError, match=r"ends in '\.avi'; an animation is saved as \.gif, \.mp4"):
         draw.animate(ground, descent, tmp_path / "w.avi")
     for pace in ({"seconds": 0}, {"seconds": 1e4}, {"fps": 0}, {"fps": 60}):
-        with pytest.raises(DrawError, match="is no animation; expected up to 600 seconds"):
+        with pytest.raises(DrawError, match="is not possible; expected up to 600 seconds"):
             draw.animate(ground, descent, gif, **pace)
     with pytest.raises(DrawError, match="kind='line' is not known; expected one of 'filled'"):
         draw.animate(ground, descent, gif, kind="line")
     with pytest.raises(DrawError, match="'SGD' has no finite 'loss', so it has no height"):
         draw.animate(ground, changed(descent, loss=None), gif, kind="surface")
-    with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+    with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):
         draw.animate(training, descent, gif)
     with pytest.raises(DrawError, match="No path was given"):
         draw.animate(ground, [], gif)

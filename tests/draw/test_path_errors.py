@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_and_a_cross(descent: Any, change
     loss[[3, 4]] = np.nan, np.inf
     lower = draw.path_errors_figure(changed(descent, loss=loss)).axes[1]
     assert np.flatnonzero(np.isnan(line(lower, "loss").get_ydata())).tolist() == [3, 4]
-    assert line(lower, "lost").get_xdata().tolist() == [3.0, 4.0]
+    assert line(lower, "nonfinite").get_xdata().tolist() == [3.0, 4.0]
     assert texts(lower)[-1] == "not finite"
 
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from landscope import draw
-from landscope.draw.path_scene import EMBER, trails_of
+from landscope.draw.path_scene import PATH_COLORMAP, build_path_scenes
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 from tests.draw.drawn import line, marks, texts
@@ -55,7 +55,7 @@ def test_a_path_lies_where_its_coordinates_say_in_the_colors_of_its_epochs(
     assert isinstance(way, LineCollection)
     np.testing.assert_array_equal(way.get_segments(), np.stack([places[:-1], places[1:]], axis=1))
     np.testing.assert_array_equal(way.get_array(), np.arange(20) + 0.5)
-    assert (way.get_cmap(), way.get_clim()) == (EMBER, (0.0, 20.0))
+    assert (way.get_cmap(), way.get_clim()) == (PATH_COLORMAP, (0.0, 20.0))
     assert np.ptp(rasterize(ax)) > 0
     xr.testing.assert_identical(descent.data, before)
 
@@ -121,14 +121,14 @@ def test_the_rates_that_are_told_begin_where_the_first_drop_does(
 
 
 def test_paths_of_one_color_differ_by_their_dashes(descent: Any) -> None:
-    looks = [(trail.color, str(trail.dash)) for trail in trails_of([descent] * 40)]
+    looks = [(trail.color, str(trail.line_style)) for trail in build_path_scenes([descent] * 40)]
     assert len(set(looks)) == 40
     assert len({color for color, _ in looks[:7]}) == 7
 
 
 def test_the_colors_of_a_path_are_even_in_lightness_and_far_from_those_of_the_surface() -> None:
     share = np.linspace(0, 1, 18)  # 15 of the 256 colors apart
-    ember, viridis = (lab(colors(share)[:, :3]) for colors in (EMBER, colormaps["viridis"]))
+    ember, viridis = (lab(colors(share)[:, :3]) for colors in (PATH_COLORMAP, colormaps["viridis"]))
     steps = np.diff(ember[:, 0])
     assert (steps > 0.6 * steps.mean()).all()
     assert (steps < 1.5 * steps.mean()).all()
@@ -150,11 +150,11 @@ def test_time_is_the_epoch_else_the_step_else_the_number_of_the_checkpoint(
     nowhere = np.full(21, np.nan)
     stepped = changed(descent, epoch=nowhere)
     assert draw.path(ground, stepped).figure.axes[2].get_ylabel() == "step"
-    (blank,) = trails_of(changed(descent, epoch=None, step=None))
+    (blank,) = build_path_scenes(changed(descent, epoch=None, step=None))
     assert (blank.time_label, blank.time.tolist()) == ("checkpoint", list(range(21)))
-    assert {trail.time_label for trail in trails_of([stepped, heavy])} == {"step"}
+    assert {trail.time_label for trail in build_path_scenes([stepped, heavy])} == {"step"}
     backwards = changed(descent, epoch=descent["epoch"][::-1])
-    assert trails_of(backwards)[0].time_label == "step"
+    assert build_path_scenes(backwards)[0].time_label == "step"
 
 
 def test_a_path_that_leaves_the_grid_extends_the_axes_and_says_so(
@@ -226,7 +226,7 @@ def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy
 
 
 def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
-    expected = "expected what ls.paths.project"
+    expected = "expected the result of ls.paths.project"
     paths: list[Any] = [None, ground, {"x": 1}, [descent, descent.data]]
     for odd in paths:
         with pytest.raises(DrawError, match=expected):
@@ -268,7 +268,7 @@ def test_wrong_calls_get_a_sentence(
     for render in (draw.path, draw.path_figure, draw.path_surface):
         with pytest.raises(DrawError, match="No path was given"):
             render(ground, [])
-        with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+        with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):
             render(training, descent)
         with pytest.raises(DrawError, match=r"isel\(z=0\)"):
             render(volume, descent)
@@ -280,9 +280,9 @@ def test_wrong_calls_get_a_sentence(
             render(ground, changed(descent, x=nan))
         with pytest.raises(DrawError, match=r"labels=\['a', 'b'\] does not name 1 path"):
             render(ground, descent, labels=["a", "b"])
-        with pytest.raises(DrawError, match="color='accuracy' is not known of the path 'SGD'"):
+        with pytest.raises(DrawError, match="color='accuracy' is not known for the path 'SGD'"):
             render(ground, descent, color="accuracy")
-        with pytest.raises(DrawError, match="color='loss' colors one path, and 2 were given"):
+        with pytest.raises(DrawError, match="color='loss' colors a single path, but 2 were given"):
             render(ground, [descent, descent], color="loss")
     with pytest.raises(DrawError, match="kind='surface' is not known; expected one of 'filled'"):
         draw.path(ground, descent, kind="surface")
@@ -294,4 +294,4 @@ def test_wrong_calls_get_a_sentence(
 
 def test_a_path_without_a_name_has_a_number(descent: Any) -> None:
     descent.name = ""
-    assert [trail.name for trail in trails_of([descent, descent])] == ["path 1", "path 2"]
+    assert [trail.name for trail in build_path_scenes([descent, descent])] == ["path 1", "path 2"]

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from landscope.draw.line_scene import build_line_scene
-from landscope.draw.plane_scene import build_plane_scene, need_area
+from landscope.draw.plane_scene import build_plane_scene, check_area
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -42,14 +42,14 @@ def test_cells_without_a_height_are_masked_apart_from_the_raw_values(holed: Land
     np.testing.assert_array_equal(scene.values, raw)
     np.testing.assert_array_equal(np.isnan(scene.shown), ~np.isfinite(raw))
     np.testing.assert_array_equal(scene.shown[np.isfinite(raw)], raw[np.isfinite(raw)])
-    assert (scene.holes, scene.hole_note) == (6, "6 not finite")
+    assert (scene.num_holes, scene.hole_note) == (6, "6 not finite")
 
 
 def test_on_a_log_scale_values_that_are_not_positive_are_holes_too() -> None:
     scene = build_plane_scene(plane([[-1.0, 0.0], [1.0, np.nan]]), scale="log")
     np.testing.assert_array_equal(scene.shown, [[np.nan, np.nan], [1.0, np.nan]])
     assert scene.hole_note == "1 not finite, 2 ≤ 0 (no place on a log scale)"
-    assert build_plane_scene(plane([[-1.0, 0.0], [1.0, 2.0]])).holes == 0
+    assert build_plane_scene(plane([[-1.0, 0.0], [1.0, 2.0]])).num_holes == 0
 
 
 def test_limits_are_the_smallest_and_largest_value_shown(holed: Landscape) -> None:
@@ -59,7 +59,7 @@ def test_limits_are_the_smallest_and_largest_value_shown(holed: Landscape) -> No
 
 def test_limits_are_shared_with_the_landscapes_beside() -> None:
     low, high = plane([[1.0, 2.0], [3.0, 4.0]]), plane([[3.0, 50.0], [60.0, 90.0]])
-    scenes = [build_plane_scene(land, beside=[low, high]) for land in (low, high)]
+    scenes = [build_plane_scene(land, shared_with=[low, high]) for land in (low, high)]
     assert [scene.limits for scene in scenes] == [(1.0, 90.0)] * 2
     assert [scene.scale for scene in scenes] == ["log"] * 2
     assert build_plane_scene(low).limits == (1.0, 4.0)
@@ -83,7 +83,7 @@ def test_a_clip_limits_heights_and_colors_but_not_values() -> None:
     np.testing.assert_array_equal(scene.values, [[1.0, 10.0], [100.0, 1000.0]])
     np.testing.assert_array_equal(scene.shown, scene.values)
     np.testing.assert_allclose(scene.heights, np.log10([[1.0, 10.0], [50.0, 50.0]]), rtol=1e-15)
-    assert (scene.clipped, scene.limits) == (2, (1.0, 50.0))
+    assert (scene.num_clipped, scene.limits) == (2, (1.0, 50.0))
 
 
 def test_heights_are_logarithms_on_a_log_scale_only() -> None:
@@ -165,7 +165,7 @@ def test_a_scene_changes_nothing_in_the_landscape(any_plane: Landscape) -> None:
         ({"limits": (0.0, 1.0)}, "two finite positive numbers"),
         ({"limits": (1.0, float("nan"))}, "cannot be the ends"),
         ({"levels": 0}, "levels=0 is too few"),
-        ({"levels": [1.0, float("nan")]}, "are no contour levels"),
+        ({"levels": [1.0, float("nan")]}, "are not contour levels"),
         ({"clip": float("inf")}, "clip=inf cannot limit a log height"),
         ({"clip": 0.0}, "finite positive number"),
         ({"clip": 0.001}, "clip=0.001 lies below the lowest value 0.01"),
@@ -192,14 +192,14 @@ def test_a_landscape_without_a_finite_value_is_refused() -> None:
 
 def test_values_too_large_for_any_picture_are_refused() -> None:
     for scale in ("log", "linear"):
-        with pytest.raises(DrawError, match=r"reaches from 1 to 1e\+251, and a picture ends at"):
+        with pytest.raises(DrawError, match=r"ranges from 1 to 1e\+251, but a picture ends at"):
             build_plane_scene(plane([[1.0, 1e251], [1.0, 1.0]]), scale=scale)
 
 
 def test_another_dimension_is_refused_with_the_way_out(
     bowl: Landscape, training: Landscape, volume: Landscape
 ) -> None:
-    with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+    with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):
         build_plane_scene(training)
     with pytest.raises(DrawError, match=r"Landscape\(land\.data\.isel\(z=0\)\)"):
         build_plane_scene(volume)
@@ -215,4 +215,4 @@ def test_coordinates_must_be_finite_and_distinct() -> None:
 
 def test_a_plane_of_one_point_width_has_no_area() -> None:
     with pytest.raises(DrawError, match=r"1 x 3 points \(y, x\).*use ls\.draw\.heatmap"):
-        need_area(build_plane_scene(plane([[1.0, 2.0, 3.0]])), "contour lines")
+        check_area(build_plane_scene(plane([[1.0, 2.0, 3.0]])), "contour lines")

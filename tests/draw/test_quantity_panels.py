@@ -94,7 +94,7 @@ def test_wrong_calls_get_a_sentence(averaged: Landscape) -> None:
         draw.quantities_figure(averaged, "loss")
     with pytest.raises(DrawError, match="quantity='lost' is not in the landscape; it has 'loss'"):
         draw.quantities_figure(averaged, ["loss", "lost"])
-    with pytest.raises(DrawError, match=r"are in different units \(%, nat\)"):
+    with pytest.raises(DrawError, match=r"have different units \(%, nat\)"):
         draw.quantities_figure(averaged, ["loss", "accuracy"])
     with pytest.raises(DrawError, match="does not name 2 quantities"):
         draw.quantities_figure(averaged, BOTH, labels=["one"])

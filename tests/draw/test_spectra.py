@@ -85,7 +85,7 @@ def test_the_hump_of_one_eigenvalue_reaches_the_dotted_line_and_ends_within_the_
     network: Spectrum,
 ) -> None:
     ax = draw.spectrum(network)
-    (one,) = drawn(ax, "one")
+    (one,) = drawn(ax, "single")
     lonely = network.density[np.abs(network.grid - 10) < 0.2].max()
     assert one.get_ydata()[0] == pytest.approx(lonely, rel=1e-2)
     low, high = ax.get_ylim()

@@ -761,7 +761,7 @@ def test_wrong_calls_get_a_sentence(volume: Landscape, training: Landscape, tmp_
         draw.page([bowl] * 7, path)
     with pytest.raises(DrawError, match=r"isel\(z=0\)"):
         draw.page(volume, path)
-    with pytest.raises(DrawError, match=r"a line is drawn with ls\.draw\.line"):
+    with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):
         draw.page([bowl, training], path)
     with pytest.raises(DrawError, match=r"not \('x',\)"):
         draw.page([training, bowl], path)

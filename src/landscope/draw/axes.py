@@ -1,4 +1,4 @@
-"""Axes, ticks and color bars that the pictures share."""
+"""Axes, ticks and color bars that all pictures share."""
 
 from __future__ import annotations
 
@@ -11,62 +11,57 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from landscope.draw.labels import tick
-from landscope.draw.levels import digits_for, round_numbers
+from landscope.draw.levels import choose_round_numbers, count_digits, format_tick
 from landscope.draw.plane_scene import PlaneScene
 
-COLORS = "viridis"  # even in lightness, and readable by color-blind people and in print
+COLORMAP = "viridis"  # perceptually uniform; readable in print and by color-blind people
 
 
-def add_color_bar(scene: PlaneScene, figure: Any, **place: Any) -> None:
-    """Draw the color scale of ``scene`` into ``figure``; ``place`` is where, as for colorbar()."""
-    bar = figure.colorbar(color_scale(scene), label=scene.label, **place)
-    mark_axis(bar.ax.yaxis, scene.limits, scene.scale)
+def create_axes(size: tuple[float, float], **options: Any) -> Axes:
+    """Return empty axes in a new figure, ``size`` inches wide and high."""
+    axes: Axes = Figure(figsize=size, layout="compressed").add_subplot(**options)
+    return axes
 
 
-def mark_axis(axis: Any, limits: tuple[float, float], scale: str, *, count: int = 7) -> None:
-    """Put ticks at round numbers, written in plain digits, on an axis of a picture."""
-    marks = round_numbers(*limits, scale=scale, count=count)
-    digits = digits_for(marks)
-    axis.set_major_locator(FixedLocator([*marks]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, digits)))
-    axis.set_minor_locator(NullLocator())
+def compute_plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
+    """Return the width and height in inches of a picture of a plane."""
+    right, up = (float(np.ptp(edge)) for edge in scene.edges)
+    return compute_area_size(right, up, width)
 
 
-def few_ticks(axis: Any, *, prune: str | None = None) -> None:
-    """Put about five ticks along an axis, however large the picture: its layout is then stable."""
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], prune=prune))
+def compute_area_size(right: float, up: float, width: float) -> tuple[float, float]:
+    """Return the width and height in inches of a picture of an area; labels take 1.7 by 1.0."""
+    ratio = up / right if allows_equal_aspect(right, up) else 0.75
+    return (width, max((width - 1.7) * ratio + 1.0, 3.0))
 
 
-def color_scale(scene: PlaneScene) -> ScalarMappable:
-    """Return what maps values of ``scene`` to colors."""
-    return ScalarMappable(norm(scene), COLORS)
+def allows_equal_aspect(right: float, up: float) -> bool:
+    """Tell whether both axes can have the same unit length without a very thin picture."""
+    return 1 / 3 <= right / up <= 3
 
 
-def norm(scene: PlaneScene) -> Normalize:
+def add_color_bar(scene: PlaneScene, figure: Any, **placement: Any) -> None:
+    """Draw the color scale of ``scene`` into ``figure``, placed as by ``figure.colorbar``."""
+    mappable = ScalarMappable(make_norm(scene), COLORMAP)
+    bar = figure.colorbar(mappable, label=scene.label, **placement)
+    set_round_ticks(bar.ax.yaxis, scene.limits, scene.scale)
+
+
+def make_norm(scene: PlaneScene) -> Normalize:
     """Return the norm that maps values of ``scene`` to [0, 1]."""
     low, high = scene.limits
     return LogNorm(low, high) if scene.scale == "log" else Normalize(low, high)
 
 
-def new_axes(size: tuple[float, float], **kind: Any) -> Axes:
-    """Return empty axes in a figure of their own, ``size`` inches wide and high."""
-    axes: Axes = Figure(figsize=size, layout="compressed").add_subplot(**kind)
-    return axes
+def set_round_ticks(axis: Any, limits: tuple[float, float], scale: str, *, count: int = 7) -> None:
+    """Put about ``count`` ticks at round numbers on an axis, without minor ticks."""
+    ticks = choose_round_numbers(*limits, scale=scale, count=count)
+    digits = count_digits(ticks)
+    axis.set_major_locator(FixedLocator([*ticks]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value, digits)))
+    axis.set_minor_locator(NullLocator())
 
 
-def plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
-    """Return the size in inches of a picture that the plane fills."""
-    right, up = (float(np.ptp(edge)) for edge in scene.edges)
-    return area_size(right, up, width)
-
-
-def area_size(right: float, up: float, width: float) -> tuple[float, float]:
-    """Return the size in inches of a picture of an area; labels take about 1.7 by 1."""
-    ratio = up / right if one_unit(right, up) else 0.75
-    return (width, max((width - 1.7) * ratio + 1.0, 3.0))
-
-
-def one_unit(right: float, up: float) -> bool:
-    """Tell whether both axes can have one unit length without a thin strip of a picture."""
-    return 1 / 3 <= right / up <= 3
+def limit_ticks(axis: Any, *, prune: str | None = None) -> None:
+    """Put about five ticks on an axis at any size of the picture, which keeps its layout stable."""
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], prune=prune))

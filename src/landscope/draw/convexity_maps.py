@@ -1,4 +1,4 @@
-"""How convex the loss is over a plane: the map of the 2018 paper's Figure 7.
+"""The convexity of the loss over a plane: the map of Figure 7 in the 2018 paper.
 
 Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 6 and Fig. 7.
 """
@@ -6,6 +6,7 @@ Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 6 and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -14,36 +15,43 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from landscope.draw.axes import COLORS, add_color_bar, new_axes, plane_size
-from landscope.draw.labels import tick
-from landscope.draw.panels import panel_grid
+from landscope.draw.axes import COLORMAP, add_color_bar, compute_plane_size, create_axes
+from landscope.draw.levels import format_tick
+from landscope.draw.panels import create_panels
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
 from landscope.draw.planes import paint_filled, paint_heatmap
-from landscope.draw.values import Landscapes, list_landscapes, named, names_of
+from landscope.draw.values import (
+    Landscapes,
+    check_landscape,
+    list_landscapes,
+    list_quantities,
+    name_landscapes,
+)
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
 _LABEL = "|smallest / largest eigenvalue| of the Hessian"
 _LIMITS = (0.0, 1.0)  # as in the paper, so that maps can be compared by eye
-_BEYOND = "#D55E00"  # for more than 1; not a color of the scale, also to color-blind people
+_ABOVE_1 = "#D55E00"  # color of values above 1, distinct from the color scale for all readers
 
 
 def convexity(land: Landscape, *, ax: Axes | None = None) -> Axes:
     """Return axes with a map of |smallest / largest eigenvalue| of the Hessian over a plane.
 
-    Dark (0) is where the loss is convex, bright (1) where it bends down as much as up. The color
-    scale is that of the paper, from 0 to 1; more than 1 has a color of its own, and is counted.
+    The loss is convex where the map is dark (0); where it is bright (1), the loss curves down as
+    much as up. The color scale is that of the paper, from 0 to 1; cells above 1 have a separate
+    color and are counted.
 
     Args:
-        land: a plane that was scanned with ``ls.curvature.hessian_extremes()``.
-        ax: where to draw. Default: a new figure.
+        land: A plane that was scanned with ``ls.curvature.hessian_extremes()``.
+        ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when the landscape has no convexity, or cannot be drawn; the text says what to
-            do.
+        DrawError: When the landscape has no convexity, or cannot be drawn; the text explains what
+            to do.
 
     Source: Li et al. 2018, arXiv 1712.09913, Fig. 7.
 
@@ -52,46 +60,50 @@ def convexity(land: Landscape, *, ax: Axes | None = None) -> Axes:
         >>> land = ls.scan(objective, plane, ls.Grid(11), quantities=(extremes,))  # doctest: +SKIP
         >>> axes = ls.draw.convexity(land)  # doctest: +SKIP
     """
-    scene = _scene(land)
+    check_landscape(land)
+    scene = _build_convexity_scene(land)
     if ax is None:
-        ax = new_axes(plane_size(scene, 6.4))
-    _paint(scene, ax)
+        ax = create_axes(compute_plane_size(scene, 6.4))
+    _paint_map(scene, ax)
     return ax
 
 
 def convexity_figure(lands: Landscapes, *, labels: Sequence[str] | None = None) -> Figure:
-    """Return a figure with the loss and the map of ``convexity`` of one landscape, or of several.
+    """Return a figure with the loss and the ``convexity`` map of one landscape, or of several.
 
-    The loss of one landscape stands at the left of its map; those of several stand in a row above
-    their maps, on one scale.
+    For one landscape the loss is on the left and the map on the right. For several, the losses are
+    in a row, on one scale, and each map is below its loss.
 
     Args:
-        lands: one plane that was scanned with ``ls.curvature.hessian_extremes()``, or several.
-        labels: a title for each. Default: the landscapes' titles.
+        lands: One plane that was scanned with ``ls.curvature.hessian_extremes()``, or several.
+        labels: A title for each landscape. Default: the titles of the landscapes.
+
+    Returns:
+        The figure.
 
     Raises:
-        DrawError: when one has no convexity, or cannot be drawn; the text says what to do.
+        DrawError: When a landscape has no convexity, or cannot be drawn; the text explains what to
+            do.
 
     Example:
         >>> figure = ls.draw.convexity_figure([a, b], labels=["skip", "no skip"])  # doctest: +SKIP
     """
     lands = list_landscapes(lands)
-    maps = [_scene(land) for land in lands]
-    losses = [build_plane_scene(land, beside=lands) for land in lands]
-    names = named(lands, labels)
+    maps = [_build_convexity_scene(land) for land in lands]
+    losses = [build_plane_scene(land, shared_with=lands) for land in lands]
+    names = name_landscapes(lands, labels)
     if len(lands) == 1:
-        return _beside(losses[0], maps[0], names[0] if labels else losses[0].title)
-    return _below(losses, maps, names)
+        return _draw_beside(losses[0], maps[0], names[0] if labels else losses[0].title)
+    return _draw_below(losses, maps, names)
 
 
-def _beside(loss: PlaneScene, convexity: PlaneScene, title: str) -> Figure:
-    """Return a figure with the loss at the left and its map at the right."""
-    figure, (left, right) = panel_grid(2, plane_size(loss, 5.6))
+def _draw_beside(loss: PlaneScene, convexity: PlaneScene, title: str) -> Figure:
+    """Return a figure with the loss on the left and the map on the right."""
+    figure, (left, right) = create_panels(2, compute_plane_size(loss, 5.6))
     paint_filled(loss, left)
     add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
-    _paint(convexity, right)
-    # Cells reach half a step beyond the points: the picture of both ends at the points.
-    right.set(xlim=left.get_xlim(), ylim=left.get_ylim())
+    _paint_map(convexity, right)
+    _share_range(left, right)
     left.set_title(loss.label)
     right.set_title("convexity")
     if title:
@@ -99,26 +111,31 @@ def _beside(loss: PlaneScene, convexity: PlaneScene, title: str) -> Figure:
     return figure
 
 
-def _below(
+def _draw_below(
     losses: Sequence[PlaneScene], maps: Sequence[PlaneScene], names: Sequence[str]
 ) -> Figure:
-    """Return a figure with losses in a row, and each map below its loss."""
-    count, (width, height) = len(losses), plane_size(losses[0], 4.6)
+    """Return a figure with the losses in a row and each map below its loss."""
+    count, (width, height) = len(losses), compute_plane_size(losses[0], 4.6)
     figure = Figure(figsize=(width * count + 1.2, 2 * height), layout="compressed")
-    axes = figure.subplots(2, count, squeeze=False)
+    upper, lower = figure.subplots(2, count, squeeze=False)
+    meshes = []
     for k, name in enumerate(names):
-        paint_filled(losses[k], axes[0, k])
-        axes[0, k].set_title(name)
-        _paint_cells(maps[k], axes[1, k])
-        axes[1, k].set(xlim=axes[0, k].get_xlim(), ylim=axes[0, k].get_ylim())
-    add_color_bar(losses[0], figure, ax=list(axes[0]), shrink=0.9)
-    (mesh,) = (drawn for drawn in axes[1, 0].collections if isinstance(drawn, QuadMesh))
-    figure.colorbar(mesh, ax=list(axes[1]), label=_LABEL, extend="max", shrink=0.9)
+        paint_filled(losses[k], upper[k])
+        upper[k].set_title(name)
+        meshes.append(_paint_cells(maps[k], lower[k]))
+        _share_range(upper[k], lower[k])
+    add_color_bar(losses[0], figure, ax=list(upper), shrink=0.9)
+    figure.colorbar(meshes[0], ax=list(lower), label=_LABEL, extend="max", shrink=0.9)
     return figure
 
 
-def _scene(land: Landscape) -> PlaneScene:
-    if "convexity" not in names_of(land):
+def _share_range(loss: Any, convexity: Any) -> None:
+    """Cut the cells of a map, which extend half a step beyond the points, to the loss contours."""
+    convexity.set(xlim=loss.get_xlim(), ylim=loss.get_ylim())
+
+
+def _build_convexity_scene(land: Landscape) -> PlaneScene:
+    if "convexity" not in list_quantities(land):
         raise DrawError(
             "The landscape has no variable 'convexity' over its plane: scan with"
             " quantities=(ls.curvature.hessian_extremes(),)."
@@ -126,28 +143,29 @@ def _scene(land: Landscape) -> PlaneScene:
     return build_plane_scene(land, quantity="convexity", scale="linear", limits=_LIMITS)
 
 
-def _paint(scene: PlaneScene, ax: Axes) -> None:
+def _paint_map(scene: PlaneScene, ax: Axes) -> None:
     mesh = _paint_cells(scene, ax)
     ax.figure.colorbar(mesh, ax=ax, label=_LABEL, extend="max", pad=0.03, aspect=22)
 
 
 def _paint_cells(scene: PlaneScene, ax: Axes) -> QuadMesh:
-    """Paint a map without its color bar; values above 1 are counted below it."""
+    """Paint a map without its color bar, and count the values above 1 below it."""
     paint_heatmap(scene, ax)
-    (mesh,) = (drawn for drawn in ax.collections if isinstance(drawn, QuadMesh))
-    mesh.set_cmap(_colors())
-    beyond = int((scene.shown > _LIMITS[1]).sum())
-    if beyond:
-        largest = tick(float(scene.shown[scene.shown > _LIMITS[1]].max()), 3)
-        patch = Patch(facecolor=_BEYOND, label=f"above 1: {beyond}, up to {largest}")
-        old = ax.get_legend()
-        others = old.legend_handles if old else []
+    (mesh,) = (artist for artist in ax.collections if isinstance(artist, QuadMesh))
+    mesh.set_cmap(_create_colormap())
+    beyond = scene.shown[scene.shown > _LIMITS[1]]
+    if beyond.size:
+        largest = format_tick(float(beyond.max()), 3)
+        patch = Patch(facecolor=_ABOVE_1, label=f"above 1: {beyond.size}, up to {largest}")
+        legend = ax.get_legend()
+        entries = legend.legend_handles if legend else []
         ax.legend(
-            handles=[*(h for h in others if h is not None), patch], loc="upper center",
-            bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False, fontsize="small",
+            handles=[*(entry for entry in entries if entry is not None), patch],
+            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False,
+            fontsize="small",
         )  # fmt: skip
     return mesh
 
 
-def _colors() -> Colormap:
-    return matplotlib.colormaps[COLORS].with_extremes(over=_BEYOND)
+def _create_colormap() -> Colormap:
+    return matplotlib.colormaps[COLORMAP].with_extremes(over=_ABOVE_1)

@@ -1,7 +1,7 @@
-"""Round numbers for contour levels and ticks, and how a number is written on a picture.
+"""Round numbers for contour levels and ticks, and numbers as they are written in a picture.
 
-They grow geometrically on a log scale (1, 2, 5, 10, ...) and evenly on a linear one, so that a
-reader can name the height of every line.
+Round numbers grow geometrically on a log scale (1, 2, 5, 10, ...) and evenly on a linear one, so
+that a reader can name the height of every contour line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-# How a decade can be divided in steps that grow by about the same factor and read well.
+# Mantissas that divide a decade into steps of about the same factor, from coarse to fine.
 _DECADES = (
     (1.0,),
     (1.0, 3.0),
@@ -25,38 +25,40 @@ _DECADES = (
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
-def round_numbers(low: float, high: float, *, scale: str, count: int = 20) -> FloatArray:
+def choose_round_numbers(low: float, high: float, *, scale: str, count: int = 20) -> FloatArray:
     """Return about ``count`` round numbers from ``low`` to ``high``.
 
     Args:
-        low: the smallest number allowed; positive on a log scale.
-        high: the largest number allowed, above ``low``.
-        scale: "log" for geometric steps, "linear" for even ones.
-        count: how many are wanted; between half and twice as many are returned. Default: 20,
-            enough to see a shape and few enough to label.
+        low: The smallest number allowed; positive on a log scale.
+        high: The largest number allowed, above ``low``.
+        scale: "log" for geometric steps, "linear" for even steps.
+        count: The number of values wanted; between half and twice as many are returned. Default:
+            20, enough to see a shape and few enough to label.
 
     Returns:
         The numbers in rising order, shape [numbers].
 
     Example:
-        >>> [float(v) for v in round_numbers(0.1, 100, scale="log", count=4)]
+        >>> [float(v) for v in choose_round_numbers(0.1, 100, scale="log", count=4)]
         [0.1, 1.0, 10.0, 100.0]
     """
-    return _geometric(low, high, count) if scale == "log" else _even(low, high, count)
+    if scale == "log":
+        return _choose_geometric_numbers(low, high, count)
+    return _choose_even_numbers(low, high, count)
 
 
-def number(value: float, digits: int = 4) -> str:
-    """Return ``value`` in a few significant digits, as short as it can be read.
+def format_number(value: float, digits: int = 4) -> str:
+    """Return a number in a few significant digits, as short as possible.
 
     Args:
-        value: any number.
-        digits: how many significant digits at most. Default: 4, as much as an axis can bear.
+        value: Any number.
+        digits: The largest number of significant digits. Default: 4, as many as fit at an axis.
 
     Returns:
-        Its text, with an exponent below 0.0001 and from 100000.
+        The text, with an exponent below 0.0001 and from 100000 on.
 
     Example:
-        >>> number(0.1), number(2500.0), number(3e-7), number(1e6)
+        >>> format_number(0.1), format_number(2500.0), format_number(3e-7), format_number(1e6)
         ('0.1', '2500', '3e-7', '1e6')
     """
     if not math.isfinite(value):
@@ -70,19 +72,24 @@ def number(value: float, digits: int = 4) -> str:
     return f"{short}e{power}"
 
 
-def digits_for(values: Sequence[float] | FloatArray) -> int:
-    """Return how many significant digits tell these numbers apart: 4, or more where they must.
+def format_tick(value: float, digits: int = 4) -> str:
+    """Return a number as matplotlib writes it: with a true minus sign."""
+    return format_number(value, digits).replace("-", "\N{MINUS SIGN}")
+
+
+def count_digits(values: Sequence[float] | FloatArray) -> int:
+    """Return how many significant digits make different numbers look different: at least 4.
 
     Example:
-        >>> digits_for([2.30258, 2.30259, 2.3026])
+        >>> count_digits([2.30258, 2.30259, 2.3026])
         6
     """
     distinct = len({float(value) for value in values})
-    enough = (d for d in range(4, 17) if len({number(v, d) for v in values}) == distinct)
+    enough = (d for d in range(4, 17) if len({format_number(v, d) for v in values}) == distinct)
     return next(enough, 17)
 
 
-def _even(low: float, high: float, count: int) -> FloatArray:
+def _choose_even_numbers(low: float, high: float, count: int) -> FloatArray:
     rough = max(high / count - low / count, 1e-300)
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(s * unit for s in _STEPS if s * unit >= rough * (1 - 1e-9))
@@ -91,17 +98,19 @@ def _even(low: float, high: float, count: int) -> FloatArray:
     return np.array([round(k * step, digits) for k in range(first, last + 1)], dtype=np.float64)
 
 
-def _geometric(low: float, high: float, count: int) -> FloatArray:
-    sparse = [_multiples((1.0,), low, high, every) for every in (128, 64, 32, 16, 8, 4, 2)]
-    candidates = sparse + [_multiples(mantissas, low, high, 1) for mantissas in _DECADES]
+def _choose_geometric_numbers(low: float, high: float, count: int) -> FloatArray:
+    sparse = [_list_multiples((1.0,), low, high, every) for every in (128, 64, 32, 16, 8, 4, 2)]
+    candidates = sparse + [_list_multiples(mantissas, low, high, 1) for mantissas in _DECADES]
     best = min(candidates, key=lambda c: abs(math.log(max(c.size, 0.5) / count)))
-    # Within about a decade even steps are rounder, and nearly geometric.
-    return best if 2 * best.size >= count else _even(low, high, count)
+    # Within about one decade even steps are rounder, and nearly geometric.
+    return best if 2 * best.size >= count else _choose_even_numbers(low, high, count)
 
 
-def _multiples(mantissas: tuple[float, ...], low: float, high: float, every: int) -> FloatArray:
+def _list_multiples(
+    mantissas: tuple[float, ...], low: float, high: float, every: int
+) -> FloatArray:
     """Return the numbers m * 10^k within [low, high], for k a multiple of ``every``."""
     first = math.floor(math.log10(low) / every) * every
-    decades = range(max(first, -323), min(math.ceil(math.log10(high)) + 1, 309), every)
-    found = [float(f"{m}e{k}") for k in decades for m in mantissas]
-    return np.array([v for v in found if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)])
+    exponents = range(max(first, -323), min(math.ceil(math.log10(high)) + 1, 309), every)
+    numbers = [float(f"{m}e{k}") for k in exponents for m in mantissas]
+    return np.array([v for v in numbers if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)])

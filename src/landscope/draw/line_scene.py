@@ -12,39 +12,39 @@ import numpy as np
 
 from landscope.draw.levels import FloatArray
 from landscope.draw.scales import (
-    holds_zero,
-    hole_note_of,
-    limits_of,
-    nothing_of,
-    paintable,
+    contains_zero,
+    describe_holes,
+    explain_no_values,
+    hide_unpaintable,
+    resolve_limits,
     resolve_scale,
 )
 from landscope.draw.values import (
-    axis_values,
-    curves_of,
+    choose_quantities,
+    format_label,
     is_percent,
-    label_of,
-    line_values,
-    title_of,
+    read_axis,
+    read_line,
+    read_title,
 )
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
-_QUANTILE = 1.959964  # of the normal distribution: 95% on both sides together
-_LEAST_OF_BAND = 10.0  # on a log scale: how far below its curve a band is followed, as a factor
+_QUANTILE = 1.959964  # of the standard normal distribution: 95% within it on both sides
+_MAX_BAND_RATIO = 10.0  # on a log scale: error bands are shown down to a tenth of their curve
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class LineSeries:
     """One quantity along a line, ready to paint."""
 
     quantity: str  # the name of the variable
     label: str  # with its unit
-    values: FloatArray  # [nx], as they were computed
-    shown: FloatArray  # [nx], NaN where there is nothing to paint on this scale
-    percent: bool  # its unit is %: it belongs on the right-hand axis
-    test: bool  # measured on data that were held out: it is drawn dashed
-    margin: FloatArray | None = None  # [nx], half the width of the 95% interval; None: not known
+    values: FloatArray  # [nx], raw
+    shown: FloatArray  # [nx], NaN where the scale cannot show the value
+    percent: bool  # whether its unit is %, so that it belongs to the right-hand axis
+    test: bool  # whether it was measured on held-out data, so that it is dashed
+    margin: FloatArray | None = None  # [nx], half the width of the 95% interval; None: unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +52,22 @@ class LineScene:
     """Several quantities along a line, ready to paint."""
 
     x: FloatArray  # [nx], rising
-    traces: tuple[Trace, ...]
-    scale: str  # "log" | "linear", of the traces that are no percentages
-    limits: tuple[float, float]  # of these traces; may be shared by several scenes
+    series: tuple[LineSeries, ...]
+    scale: str  # "log" | "linear", of the series that are not percentages
+    limits: tuple[float, float]  # of the same series; may be shared by several scenes
     x_label: str
     title: str  # empty when the landscape has none
     center: float | None  # 0 when it lies within the axis
 
     @property
     def hole_positions(self) -> FloatArray:
-        """Coordinates at which some trace has nothing to paint, [holes]."""
-        return self.x[np.any([np.isnan(trace.shown) for trace in self.traces], axis=0)]
+        """Coordinates at which a value of some series cannot be painted, [holes]."""
+        return self.x[np.any([np.isnan(series.shown) for series in self.series], axis=0)]
 
     @property
     def hole_note(self) -> str:
-        """What the holes are, in words; empty when there are none."""
-        return hole_note_of([t.values for t in self.traces], [t.shown for t in self.traces])
+        """The number of holes of each kind, as a text; empty when there are none."""
+        return describe_holes([s.values for s in self.series], [s.shown for s in self.series])
 
 
 def build_line_scene(
@@ -75,73 +75,77 @@ def build_line_scene(
     *,
     quantity: str | Sequence[str] | None = None,
     scale: str | None = None,
-    beside: Sequence[Landscape] = (),
+    shared_with: Sequence[Landscape] = (),
 ) -> LineScene:
-    """Return quantities of a line as plain arrays, with all that is decided about their picture.
+    """Return quantities of a line as plain arrays, with all choices for their picture.
 
     Args:
-        land: a landscape with dims ("x",).
-        quantity: name of a variable, or several. Default: every loss and every percentage.
-        scale: "log" or "linear", of the quantities that are no percentages. Default: log when all
+        land: A landscape with dims ("x",).
+        quantity: The name of a variable, or several. Default: every loss and every percentage.
+        scale: "log" or "linear", of the quantities that are not percentages. Default: log when all
             their finite values are positive and the largest is more than 20 times the smallest.
-        beside: landscapes that are drawn with this one: they all get one scale and one pair of
-            limits.
+        shared_with: The landscapes in the same figure; they share scale and limits.
 
     Returns:
         The scene; arrays of shape [nx].
 
     Raises:
-        DrawError: when the landscape is no line, has no such quantity, or nothing to paint.
+        DrawError: When the landscape is not a line, has no such quantity, or no value to paint.
 
     Example:
         >>> scene = build_line_scene(land)  # doctest: +SKIP
-        >>> [trace.label for trace in scene.traces]  # doctest: +SKIP
+        >>> [series.label for series in scene.series]  # doctest: +SKIP
         ['loss', 'accuracy (%)']
     """
     if isinstance(quantity, str):
         quantity = [quantity]
-    names = list(quantity) if quantity else curves_of(land)
-    left = [line_values(one, n) for one in (land, *beside) for n in names if not is_percent(one, n)]
+    names = list(quantity) if quantity else choose_quantities(land)
+    columns = [(each, name) for each in (land, *shared_with) for name in names]
+    left = [read_line(each, name) for each, name in columns if not is_percent(each, name)]
     scale = resolve_scale(left, scale, name=names[0]) if left else "linear"
-    traces = tuple(_trace(land, name, scale) for name in names)
-    unsure = [(o, n) for o in (land, *beside) for n in names if f"{n}_stderr" in o.data]
-    bands = [end for one, name in unsure for end in _reach(_trace(one, name, scale), scale)]
-    if all(np.isnan(trace.shown).all() for trace in traces):
-        raise DrawError(nothing_of(names[0]))
-    x = axis_values(land, "x")
+    series = tuple(_build_series(land, name, scale) for name in names)
+    if all(np.isnan(each.shown).all() for each in series):
+        raise DrawError(explain_no_values(names[0]))
+    uncertain = [(each, name) for each, name in columns if f"{name}_stderr" in each.data]
+    bands = [
+        end
+        for each, name in uncertain
+        for end in _compute_band(_build_series(each, name, scale), scale)
+    ]
+    x = read_axis(land, "x")
     return LineScene(
         x=x,
-        traces=traces,
+        series=series,
         scale=scale,
-        limits=limits_of([*(paintable(field, scale) for field in left), *bands], scale),
-        x_label=label_of(land, "x"),
-        title=title_of(land),
-        center=0.0 if holds_zero(x) else None,
+        limits=resolve_limits([*(hide_unpaintable(f, scale) for f in left), *bands], scale),
+        x_label=format_label(land, "x"),
+        title=read_title(land),
+        center=0.0 if contains_zero(x) else None,
     )
 
 
-def _trace(land: Landscape, name: str, scale: str) -> Trace:
-    values = line_values(land, name)
+def _build_series(land: Landscape, name: str, scale: str) -> LineSeries:
+    values = read_line(land, name)
     percent, error = is_percent(land, name), f"{name}_stderr"
-    return Trace(
+    return LineSeries(
         quantity=name,
-        label=label_of(land, name),
+        label=format_label(land, name),
         values=values,
-        shown=paintable(values, "linear" if percent else scale),
+        shown=hide_unpaintable(values, "linear" if percent else scale),
         percent=percent,
         test=name.startswith(("test", "val")),
-        margin=_QUANTILE * line_values(land, error) if error in land.data else None,
+        margin=_QUANTILE * read_line(land, error) if error in land.data else None,
     )
 
 
-def _reach(trace: Trace, scale: str) -> list[FloatArray]:
-    """Return the ends of the error bands that a picture has to hold.
+def _compute_band(series: LineSeries, scale: str) -> list[FloatArray]:
+    """Return the ends of an error band, as far as they extend the limits of the picture.
 
-    On a log scale a band may reach down to nothing, and would take all of the picture with it.
+    On a log scale a band can reach down to nearly 0, where it would use up the whole picture.
     """
-    if trace.margin is None or trace.percent:
+    if series.margin is None or series.percent:
         return []
-    low, high = trace.shown - trace.margin, trace.shown + trace.margin
+    low, high = series.shown - series.margin, series.shown + series.margin
     if scale == "log":
-        low = np.where(low >= trace.shown / _LEAST_OF_BAND, low, np.nan)
-    return [paintable(low, scale), paintable(high, scale)]
+        low = np.where(low >= series.shown / _MAX_BAND_RATIO, low, np.nan)
+    return [hide_unpaintable(low, scale), hide_unpaintable(high, scale)]

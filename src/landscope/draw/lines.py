@@ -1,7 +1,7 @@
-"""Pictures of a line with matplotlib, in the manner of the 2018 paper.
+"""Pictures of a line with matplotlib, in the style of the 2018 paper.
 
-Losses stand on the left-hand axis and percentages on the right-hand one; what was measured on
-training data is solid, what was measured on held-out data is dashed.
+Losses belong to the left-hand axis and percentages to the right-hand one. Quantities that were
+measured on training data are solid, those on held-out data are dashed.
 
 Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, Fig. 2.
 """
@@ -18,16 +18,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscope.draw.axes import mark_axis, new_axes
+from landscope.draw.axes import create_axes, set_round_ticks
 from landscope.draw.levels import FloatArray
-from landscope.draw.line_scene import LineScene, Trace, build_line_scene
-from landscope.draw.values import Landscapes, list_landscapes, named
+from landscope.draw.line_scene import LineScene, LineSeries, build_line_scene
+from landscope.draw.values import Landscapes, list_landscapes, name_landscapes
 
-# Okabe and Ito's colors, told apart by color-blind people; the first two are loss and percentage.
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The colors of Okabe and Ito, which color-blind people can tell apart; the first two are those of
+# losses and percentages.
+COLOR_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Solid for training data, dashed for held-out data; one pair for each quantity of a landscape.
-_DASHES = (("-", "--"), ("-.", ":"), ((0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))))
-CROSS: dict[str, Any] = {"ls": "none", "marker": "x", "color": "0.35", "ms": 4, "clip_on": False}
+_LINE_STYLES = (("-", "--"), ("-.", ":"), ((0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))))
+HOLE_MARK: dict[str, Any] = {
+    "ls": "none",
+    "marker": "x",
+    "color": "0.35",
+    "ms": 4,
+    "clip_on": False,
+}
 
 _BAND: dict[str, Any] = {"alpha": 0.2, "lw": 0, "zorder": 1.5}
 
@@ -42,117 +49,123 @@ def line(
 ) -> Axes:
     """Return axes with quantities along a line: losses on the left, percentages on the right.
 
-    Several landscapes are laid over each other in thin lines: in one color as repeats of one
+    Several landscapes are drawn over each other with thin lines: in one color, as repeats of one
     experiment, or, when they have labels, in a color each. A quantity whose standard error is in
-    the landscape, as ``<name>_stderr``, has a band of 1.96 of these to both sides.
+    the landscape, as ``<name>_stderr``, has a band of 1.96 standard errors on both sides.
 
     Args:
-        lands: one landscape with dims ("x",), or several.
-        quantity: name of a variable, or several. Default: every loss and every percentage.
+        lands: One landscape with dims ("x",), or several.
+        quantity: The name of a variable, or several. Default: every loss and every percentage.
         scale: "log" or "linear", of the left-hand axis. Default: log when all its finite values
             are positive and the largest is more than 20 times the smallest.
-        labels: a name for each landscape. Default: none.
-        ax: where to draw. Default: a new figure.
+        labels: A name for each landscape. Default: none.
+        ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
         The left-hand axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when the landscapes cannot be drawn so; the text says what to do.
+        DrawError: When the landscapes cannot be drawn this way; the text explains what to do.
 
     Example:
         >>> axes = ls.draw.line(land)  # doctest: +SKIP
         >>> axes = ls.draw.line([a, b], labels=["SGD", "Adam"])  # doctest: +SKIP
     """
     lands = list_landscapes(lands)
-    names = named(lands, labels) if labels is not None else None
-    scenes = [build_line_scene(o, quantity=quantity, scale=scale, beside=lands) for o in lands]
+    names = name_landscapes(lands, labels) if labels is not None else None
+    scenes = [
+        build_line_scene(land, quantity=quantity, scale=scale, shared_with=lands) for land in lands
+    ]
     if ax is None:
-        ax = new_axes((6.8, 4.2))
+        ax = create_axes((6.8, 4.2))
     paint_lines(scenes, ax, names)
-    line_legend(scenes, ax, names, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    add_line_legend(scenes, ax, names, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return ax
 
 
 def paint_lines(scenes: Sequence[LineScene], ax: Axes, names: Sequence[str] | None = None) -> None:
-    """Draw lines over each other into ``ax``, in one color each if they have names."""
-    traces = [trace for scene in scenes for trace in scene.traces]
-    families = _families(traces)
-    right = _right_axes(ax, traces)
+    """Draw lines over each other into ``ax``, in a color each if they have names."""
+    every = [series for scene in scenes for series in scene.series]
+    measures = _list_measures(every)
+    right = _create_right_axes(ax, every)
     for k, scene in enumerate(scenes):
-        for trace in scene.traces:
-            style = _style(trace, families, landscape=k if names else None)
-            thin: dict[str, Any] = {"lw": 1.8} if len(scenes) == 1 else {"lw": 1.0, "alpha": 0.85}
-            where = right if trace.percent else ax
-            where.plot(scene.x, trace.shown, markevery=lonely(trace.shown), **style, **thin)
-            _error_band(scene, trace, where, style["color"])
+        for series in scene.series:
+            style = _choose_style(series, measures, landscape=k if names else None)
+            width: dict[str, Any] = {"lw": 1.8} if len(scenes) == 1 else {"lw": 1.0, "alpha": 0.85}
+            axes = right if series.percent else ax
+            isolated = find_isolated_points(series.shown)
+            axes.plot(scene.x, series.shown, markevery=isolated, **style, **width)
+            _paint_error_band(scene, series, axes, style["color"])
         mark_holes(scene, ax)
-    dress(scenes, ax, right)
+    set_up_axes(scenes, ax, right)
     title = scenes[0].title if len(scenes) == 1 else f"{len(scenes)} landscapes"
     ax.set_title("" if names else title)
 
 
-def line_legend(
+def add_line_legend(
     scenes: Sequence[LineScene],
-    where: Axes | Figure,
+    owner: Axes | Figure,
     names: Sequence[str] | None = None,
-    **place: Any,
+    **placement: Any,
 ) -> None:
-    """Say below axes, or below a figure, what the lines are."""
-    entries = _entries(scenes, names)
+    """Add the legend of lines below axes or a figure."""
+    entries = _list_legend_entries(scenes, names)
     columns = 4 if len(entries) % 3 else 3
-    where.legend(handles=entries, ncols=columns, frameon=False, fontsize="small", **place)
+    owner.legend(handles=entries, ncols=columns, frameon=False, fontsize="small", **placement)
 
 
-def _error_band(scene: LineScene, trace: Trace, ax: Axes, color: str) -> None:
-    """Shade where the true value lies with a probability of 95%, if that is known."""
-    if trace.margin is not None:
-        low, high = trace.shown - trace.margin, trace.shown + trace.margin
+def _paint_error_band(scene: LineScene, series: LineSeries, ax: Axes, color: str) -> None:
+    """Shade the 95% confidence interval, where it is known."""
+    if series.margin is not None:
+        low, high = series.shown - series.margin, series.shown + series.margin
         ax.fill_between(scene.x, low, high, color=color, **_BAND)
 
 
-def _families(traces: Sequence[Trace]) -> list[str]:
-    """Return what is measured, on whatever data: losses first, then percentages."""
-    ordered = sorted(traces, key=lambda trace: trace.percent)
-    return list(dict.fromkeys(_family(trace) for trace in ordered))
+def _list_measures(every: Sequence[LineSeries]) -> list[str]:
+    """Return the distinct measures (loss, accuracy, ...), losses before percentages."""
+    ordered = sorted(every, key=lambda series: series.percent)
+    return list(dict.fromkeys(_name_measure(series) for series in ordered))
 
 
-def _family(trace: Trace) -> str:
-    return trace.quantity.removeprefix("train_").removeprefix("test_").removeprefix("val_")
+def _name_measure(series: LineSeries) -> str:
+    """Return the quantity without the data set on which it was measured."""
+    return series.quantity.removeprefix("train_").removeprefix("test_").removeprefix("val_")
 
 
-def _style(trace: Trace, families: Sequence[str], *, landscape: int | None) -> dict[str, Any]:
-    """Color by what is measured and dash by the data, or, beside others, color by landscape."""
-    family = families.index(_family(trace))
-    dashes = _DASHES[0 if landscape is None else family % len(_DASHES)]
-    color = CYCLE[(family if landscape is None else landscape) % len(CYCLE)]
-    return {"color": color, "ls": dashes[trace.test], "marker": ".", "ms": 5}
+def _choose_style(
+    series: LineSeries, measures: Sequence[str], *, landscape: int | None
+) -> dict[str, Any]:
+    """Return color by measure and dashes by data set; or, among named landscapes, color by name."""
+    measure = measures.index(_name_measure(series))
+    styles = _LINE_STYLES[0 if landscape is None else measure % len(_LINE_STYLES)]
+    color = COLOR_CYCLE[(measure if landscape is None else landscape) % len(COLOR_CYCLE)]
+    return {"color": color, "ls": styles[series.test], "marker": ".", "ms": 5}
 
 
-def _right_axes(ax: Axes, traces: Sequence[Trace]) -> Axes:
-    """Return where percentages are drawn: on the right if the left-hand axis is taken."""
-    kinds = {trace.percent for trace in traces}
+def _create_right_axes(ax: Axes, every: Sequence[LineSeries]) -> Axes:
+    """Return the axes of percentages: right-hand axes if there are other quantities too."""
+    kinds = {series.percent for series in every}
     if kinds == {False, True}:
         return ax.twinx()
     return ax
 
 
-def lonely(shown: FloatArray) -> list[int]:
-    """Return the points without a neighbor, [points]: no line would show them."""
+def find_isolated_points(shown: FloatArray) -> list[int]:
+    """Return the points without a neighbor, [points], which a line would not show."""
     hole = np.concatenate([[True], np.isnan(shown), [True]])
     return [int(k) for k in np.flatnonzero(~hole[1:-1] & hole[:-2] & hole[2:])]
 
 
 def mark_holes(scene: LineScene, ax: Axes) -> None:
-    """Put a small cross at the foot of the picture wherever a value is missing."""
-    at = scene.hole_positions
-    if at.size:
-        foot = np.full(at.shape, 0.02)
-        ax.plot(at, foot, transform=ax.get_xaxis_transform(), **CROSS)
+    """Draw a small cross at the bottom of the picture wherever a value is missing."""
+    x = scene.hole_positions
+    if x.size:
+        bottom = np.full(x.shape, 0.02)
+        ax.plot(x, bottom, transform=ax.get_xaxis_transform(), **HOLE_MARK)
 
 
-def dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
-    """Set scales, ranges and the labels of the axes."""
+def set_up_axes(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
+    """Set the scales, ranges and labels of the axes."""
     first = scenes[0]
     ax.set_xlabel(first.x_label)
     ax.set_xlim(min(scene.x[0] for scene in scenes), max(scene.x[-1] for scene in scenes))
@@ -160,58 +173,65 @@ def dress(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
     ax.set_axisbelow(True)
     if first.center is not None:
         ax.axvline(0, color="0.75", linewidth=0.8, zorder=0.9)
-    if any(not trace.percent for trace in first.traces):
-        _span_limits(first, ax)
+    if any(not series.percent for series in first.series):
+        _set_left_limits(first, ax)
     for axes, percent in ((right, True), (ax, False)):
-        labels = dict.fromkeys(t.label for t in first.traces if t.percent == percent)
+        labels = dict.fromkeys(s.label for s in first.series if s.percent == percent)
         if labels:
-            axes.set_ylabel(common(list(labels)))
+            axes.set_ylabel(join_labels(list(labels)))
             if percent:
                 axes.set_ylim(-2, 102)
 
 
-def _span_limits(scene: LineScene, ax: Axes) -> None:
-    """Let the left-hand axis span the limits of the scene, which may be those of several."""
+def _set_left_limits(scene: LineScene, ax: Axes) -> None:
+    """Set the range of the left-hand axis to the limits of the scene, with a small margin."""
     (low, high), log = scene.limits, scene.scale == "log"
     low, high = (math.log10(low), math.log10(high)) if log else (low, high)
     low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
     ax.set_ylim((10**low, 10**high) if log else (low, high))
-    # After the range, since matplotlib would look for one of its own and overflow at 1e300.
+    # After the range, since matplotlib would choose a range itself and overflow at 1e300.
     ax.set_yscale(scene.scale)
     if log:
-        mark_axis(ax.yaxis, scene.limits, "log")
+        set_round_ticks(ax.yaxis, scene.limits, "log")
 
 
-def common(labels: list[str]) -> str:
-    """Return one text for an axis: the words that all its labels end in, or all labels."""
+def join_labels(labels: list[str]) -> str:
+    """Return one label for an axis: the last words that all labels share, or all labels."""
     words = [label.split() for label in labels]
     shared: list[str] = []
     while all(len(w) > len(shared) for w in words):
-        tails = {w[-1 - len(shared)] for w in words}
-        if len(tails) > 1:
+        last_words = {w[-1 - len(shared)] for w in words}
+        if len(last_words) > 1:
             break
-        shared.insert(0, tails.pop())
+        shared.insert(0, last_words.pop())
     text = " ".join(shared)
     if text[:1] != "(":
         return text or ", ".join(labels)
     return f"{', '.join(label.removesuffix(text).rstrip() for label in labels)} {text}"
 
 
-def _entries(scenes: Sequence[LineScene], names: Sequence[str] | None) -> list[Line2D | Patch]:
-    """Return one entry a trace and, where landscapes have names, one a landscape."""
-    first, many = scenes[0], len(scenes)
-    families = _families([trace for scene in scenes for trace in scene.traces])
+def _list_legend_entries(
+    scenes: Sequence[LineScene], names: Sequence[str] | None
+) -> list[Line2D | Patch]:
+    """Return an entry for each series and, where landscapes have names, for each landscape."""
+    first = scenes[0]
+    measures = _list_measures([series for scene in scenes for series in scene.series])
     entries: list[Line2D | Patch] = []
     for k, name in enumerate(names or []):
-        entries.append(Line2D([], [], color=CYCLE[k % len(CYCLE)], label=name))
-    for trace in first.traces:
-        style = _style(trace, families, landscape=0 if names else None) | {"marker": ""}
+        entries.append(Line2D([], [], color=COLOR_CYCLE[k % len(COLOR_CYCLE)], label=name))
+    for series in first.series:
+        style = _choose_style(series, measures, landscape=0 if names else None) | {"marker": ""}
         style |= {"color": "0.3"} if names else {}
-        entries.append(Line2D([], [], label=trace.label, **style))
-    if any(trace.margin is not None for scene in scenes for trace in scene.traces):
+        entries.append(Line2D([], [], label=series.label, **style))
+    if any(series.margin is not None for scene in scenes for series in scene.series):
         entries.append(Patch(facecolor="0.3", label="± 1.96 standard errors (95%)", **_BAND))
+    return [*entries, *list_hole_entries(scenes)]
+
+
+def list_hole_entries(scenes: Sequence[LineScene]) -> list[Line2D]:
+    """Return the legend entry that explains the crosses, if there are any."""
     notes = list(dict.fromkeys(scene.hole_note for scene in scenes if scene.hole_note))
-    if notes:
-        label = notes[0] if many == 1 else "not finite, or ≤ 0 on a log scale"
-        entries.append(Line2D([], [], label=label, **CROSS | {"clip_on": True}))
-    return entries
+    if not notes:
+        return []
+    label = notes[0] if len(scenes) == 1 else "not finite, or ≤ 0 on a log scale"
+    return [Line2D([], [], label=label, **HOLE_MARK | {"clip_on": True})]

@@ -1,4 +1,8 @@
-"""What random planes show of a minimum, beside what is there: the loss over distance."""
+"""Loss profiles around a minimum: along random directions, and along the extreme directions.
+
+They show what random planes miss: the directions of the largest and the smallest eigenvalue, and
+the direction to the initialization.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +13,64 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscope.draw.axes import new_axes
-from landscope.draw.bands import hole_entries, legend_below, paint_band
-from landscope.draw.labels import tick
-from landscope.draw.levels import FloatArray
-from landscope.draw.line_scene import LineScene, Trace
-from landscope.draw.lines import CYCLE, dress, lonely, mark_holes
-from landscope.draw.panels import panel_grid
-from landscope.draw.scales import limits_of, paintable, resolve_scale
-from landscope.draw.values import as_list, texts_of
+from landscope.draw.axes import create_axes
+from landscope.draw.bands import add_legend, paint_band
+from landscope.draw.levels import FloatArray, format_tick
+from landscope.draw.line_scene import LineScene, LineSeries
+from landscope.draw.lines import (
+    COLOR_CYCLE,
+    find_isolated_points,
+    list_hole_entries,
+    mark_holes,
+    set_up_axes,
+)
+from landscope.draw.panels import create_panels
+from landscope.draw.scales import hide_unpaintable, resolve_limits, resolve_scale
+from landscope.draw.values import check_labels, list_values
 
 if TYPE_CHECKING:
     from landscope.analysis.representative_planes import Representativeness
 
-_AXIS = "distance (in mean lengths of a random direction)"
-# Told apart by color, by dash and by mark: in print and by color-blind people too.
-_SHARPEST: dict[str, Any] = {"color": CYCLE[1], "ls": "-", "marker": "^"}
-_SMALLEST: dict[str, Any] = {"color": CYCLE[2], "ls": "--", "marker": "v"}
-_WAY: dict[str, Any] = {"color": CYCLE[6], "ls": "-.", "marker": "s"}
-_PANEL = (4.8, 3.8)  # inches, wide and high
+_X_LABEL = "distance (in mean lengths of a random direction)"
+# They differ in color, dashes and marker: also in print, and for color-blind people.
+_SHARPEST: dict[str, Any] = {"color": COLOR_CYCLE[1], "ls": "-", "marker": "^"}
+_SMALLEST: dict[str, Any] = {"color": COLOR_CYCLE[2], "ls": "--", "marker": "v"}
+_INITIALIZATION: dict[str, Any] = {"color": COLOR_CYCLE[6], "ls": "-.", "marker": "s"}
+_PANEL = (4.8, 3.8)  # inches, width and height
 
 
 def curvature_profiles(
     result: Representativeness, *, scale: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Return axes with the loss over distance: along random directions and along the extreme ones.
+    """Return axes with the loss over distance: along random and along extreme directions.
 
-    The random directions are thin lines with their mean, the middle half and the extremes of them;
-    over these lie the eigenvectors of the largest and of the smallest eigenvalue and, where it is
-    known, the way from the initialization, whose place is marked if it is within the picture.
+    Random directions are thin lines with their mean, their middle half and their extremes. Over
+    them are the eigenvectors of the largest and the smallest eigenvalue and, where it is known, the
+    direction to the initialization, whose position is marked if it lies within the picture.
 
     Args:
-        result: what ``ls.representativeness`` returned.
+        result: The result of ``ls.representativeness``.
         scale: "log" or "linear". Default: log when all finite values are positive and the largest
             is more than 20 times the smallest.
-        ax: where to draw. Default: a new figure.
+        ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when no loss is finite, or the scale cannot be used.
+        DrawError: When no loss is finite, or the scale cannot be used.
 
     Example:
         >>> axes = ls.draw.curvature_profiles(result)  # doctest: +SKIP
     """
-    (scene,) = _scenes([result], scale)
+    (scene,) = _build_scenes([result], scale)
     if ax is None:
-        ax = new_axes((6.8, 4.6))
-    ends = result.extremes
-    curvatures = [f" (curvature {tick(value, 3)})" for value in (ends.largest, ends.smallest)]
-    _paint(result, scene, ax, [f"{len(result.random)} random directions", *curvatures])
+        ax = create_axes((6.8, 4.6))
+    extremes = result.extremes.largest, result.extremes.smallest
+    curvatures = [f" (curvature {format_tick(value, 3)})" for value in extremes]
+    _paint_profiles(result, scene, ax, [f"{len(result.random)} random directions", *curvatures])
     ax.set_title(f"{result.size:,} parameters")
-    legend_below(ax, hole_entries([scene]), columns=2)
+    add_legend(ax, list_hole_entries([scene]), columns=2)
     return ax
 
 
@@ -74,99 +83,110 @@ def representativeness_figure(
     """Return a figure with the ``curvature_profiles`` of several minima side by side, on one scale.
 
     Args:
-        results: what ``ls.representativeness`` returned for one minimum, or for several.
-        scale: "log" or "linear". Default: log when all finite values of all are positive and the
-            largest is more than 20 times the smallest.
-        labels: a title for each panel. Default: how many parameters there are.
+        results: The result of ``ls.representativeness`` for one minimum, or for several.
+        scale: "log" or "linear". Default: log when all finite values of all minima are positive and
+            the largest is more than 20 times the smallest.
+        labels: A title for each panel. Default: the numbers of parameters.
 
     Returns:
         The figure.
 
     Raises:
-        DrawError: when nothing was given, the labels do not fit, or the scale cannot be used.
+        DrawError: When no result was given, the labels do not fit, or the scale cannot be used.
 
     Example:
         >>> figure = ls.draw.representativeness_figure([a, b], labels=["a", "b"])  # doctest: +SKIP
     """
-    results = as_list(results, "result of ls.representativeness")
-    defaults = [f"{one.size:,} parameters" for one in results]
-    names = defaults if labels is None else texts_of(labels, len(results), "of the minima")
-    scenes = _scenes(results, scale)
-    figure, axes = panel_grid(len(results), _PANEL)
-    counts = {len(one.random) for one in results}
-    drawn_random = f"{min(counts)} random directions" if len(counts) == 1 else "random directions"
-    for one, scene, name, ax in zip(results, scenes, names, axes, strict=True):
-        _paint(one, scene, ax, [drawn_random, "", ""])
-        ends = [tick(value, 3) for value in (one.extremes.smallest, one.extremes.largest)]
-        ax.set_title(f"{name}\ncurvature {ends[0]} to {ends[1]}", fontsize="medium")
-    drawn = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
-    handles = [*drawn.values(), *hole_entries(scenes)]
+    results = list_values(results, "result of ls.representativeness")
+    names = [f"{result.size:,} parameters" for result in results]
+    names = names if labels is None else check_labels(labels, len(results), "of the minima")
+    scenes = _build_scenes(results, scale)
+    figure, axes = create_panels(len(results), _PANEL)
+    counts = {len(result.random) for result in results}
+    random = f"{min(counts)} random directions" if len(counts) == 1 else "random directions"
+    for result, scene, name, ax in zip(results, scenes, names, axes, strict=True):
+        _paint_profiles(result, scene, ax, [random, "", ""])
+        extremes = result.extremes.smallest, result.extremes.largest
+        smallest, largest = (format_tick(value, 3) for value in extremes)
+        ax.set_title(f"{name}\ncurvature {smallest} to {largest}", fontsize="medium")
+    entries = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
+    handles = [*entries.values(), *list_hole_entries(scenes)]
     figure.legend(
         handles=handles, ncols=3, frameon=False, fontsize="small", loc="outside lower center"
     )
     return figure
 
 
-def _scenes(wholes: Sequence[Representativeness], scale: str | None) -> list[LineScene]:
-    """Return all profiles as plain arrays, on one scale; the random ones come first."""
-    fields = [_profiles(one) for one in wholes]
-    every = [profile for field in fields for profile in field]
+def _build_scenes(results: Sequence[Representativeness], scale: str | None) -> list[LineScene]:
+    """Return all profiles as plain arrays on one scale, those of random directions first."""
+    profiles = [_list_profiles(result) for result in results]
+    every = [profile for of_result in profiles for profile in of_result]
     scale = resolve_scale(every, scale, name="loss")
-    limits = limits_of([paintable(field, scale) for field in every], scale)
+    limits = resolve_limits([hide_unpaintable(profile, scale) for profile in every], scale)
     return [
         LineScene(
-            x=one.distances,
-            traces=tuple(
-                Trace("loss", "loss", values, paintable(values, scale), percent=False, test=False)
-                for values in field
-            ),
+            x=result.distances,
+            series=tuple(_build_series(profile, scale) for profile in of_result),
             scale=scale,
             limits=limits,
-            x_label=_AXIS,
+            x_label=_X_LABEL,
             title="",
             center=0.0,
         )
-        for one, field in zip(wholes, fields, strict=True)
+        for result, of_result in zip(results, profiles, strict=True)
     ]
 
 
-def _profiles(whole: Representativeness) -> list[FloatArray]:
-    ways = [*whole.random, whole.sharpest, whole.steepest]
-    return ways if whole.initialization is None else [*ways, whole.initialization]
+def _build_series(losses: FloatArray, scale: str) -> LineSeries:
+    shown = hide_unpaintable(losses, scale)
+    return LineSeries("loss", "loss", losses, shown, percent=False, test=False)
 
 
-def _paint(whole: Representativeness, scene: LineScene, ax: Axes, texts: Sequence[str]) -> None:
-    """Draw all profiles; the texts name the random ones, and end the names of the next two."""
-    shown = [trace.shown for trace in scene.traces]
-    count = len(whole.random)
-    paint_band(scene.x, np.stack(shown[:count]), ax, what=texts[0])
-    ways = [
+def _list_profiles(result: Representativeness) -> list[FloatArray]:
+    profiles = [*result.random, result.sharpest, result.steepest]
+    return profiles if result.initialization is None else [*profiles, result.initialization]
+
+
+def _paint_profiles(
+    result: Representativeness, scene: LineScene, ax: Axes, texts: Sequence[str]
+) -> None:
+    """Draw all profiles.
+
+    Args:
+        result: The result of ``ls.representativeness``.
+        scene: Its profiles.
+        ax: The axes to draw into.
+        texts: The name of the random directions, then what to add to the names of the sharpest
+            direction and of that of the smallest eigenvalue.
+    """
+    shown = [series.shown for series in scene.series]
+    count = len(result.random)
+    paint_band(scene.x, np.stack(shown[:count]), ax, name=texts[0])
+    styles = [
         (f"sharpest direction{texts[1]}", _SHARPEST),
         (f"direction of the smallest eigenvalue{texts[2]}", _SMALLEST),
-        ("way from the initialization", _WAY),
+        ("way from the initialization", _INITIALIZATION),
     ]
-    for curve, (label, style) in zip(shown[count:], ways, strict=False):
-        dots: dict[str, Any] = {
-            "markevery": lonely(curve) or slice(0, None, 5),
+    for curve, (label, style) in zip(shown[count:], styles, strict=False):
+        marks: dict[str, Any] = {
+            "markevery": find_isolated_points(curve) or slice(0, None, 5),
             "ms": 4.5,
             "lw": 1.6,
         }
-        ax.plot(scene.x, curve, label=label, **style, **dots)
-    _mark_start(whole, ax)
+        ax.plot(scene.x, curve, label=label, **style, **marks)
+    _mark_initialization(result, ax)
     mark_holes(scene, ax)
-    dress([scene], ax, ax)
+    set_up_axes([scene], ax, ax)
 
 
-def _mark_start(whole: Representativeness, ax: Axes) -> None:
-    """Mark where the initialization lies, or write how far off it is."""
-    at = whole.initialization_at
-    if at is None:
+def _mark_initialization(result: Representativeness, ax: Axes) -> None:
+    """Mark the position of the initialization, or write how far away it is."""
+    position, color = result.initialization_at, _INITIALIZATION["color"]
+    if position is None:
         return
-    if whole.distances[0] <= at <= whole.distances[-1]:
-        ax.axvline(at, color=_WAY["color"], lw=1, ls=":", label="the initialization")
+    if result.distances[0] <= position <= result.distances[-1]:
+        ax.axvline(position, color=color, lw=1, ls=":", label="the initialization")
     else:
-        note = f"\N{LEFTWARDS ARROW} initialization at {tick(at, 3)}"
-        ax.text(
-            0.02, 0.97, note, transform=ax.transAxes, va="top", fontsize="small",
-            color=_WAY["color"],
-        )  # fmt: skip
+        note = f"\N{LEFTWARDS ARROW} initialization at {format_tick(position, 3)}"
+        style: dict[str, Any] = {"va": "top", "fontsize": "small", "color": color}
+        ax.text(0.02, 0.97, note, transform=ax.transAxes, **style)

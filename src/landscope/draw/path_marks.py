@@ -1,4 +1,4 @@
-"""How paths look in all pictures: marks, legend entries and color scales."""
+"""The look of paths in all pictures: marks, segments, legend entries and color scales."""
 
 from __future__ import annotations
 
@@ -10,91 +10,94 @@ from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 
-from landscope.draw.axes import mark_axis
-from landscope.draw.labels import tick
-from landscope.draw.levels import FloatArray
-from landscope.draw.path_scene import EMBER, Shade, Trail, shade_of
+from landscope.draw.axes import set_round_ticks
+from landscope.draw.levels import FloatArray, format_tick
+from landscope.draw.path_scene import PATH_COLORMAP, PathColors, PathScene, build_path_colors
 from landscope.errors import DrawError
 
-# Marks are white or of the color of their path, in a ring of black or white: seen on any ground.
+# Marks are white or in the color of their path, with a black or white outline, which is visible on
+# every background.
 START: dict[str, Any] = {"marker": "o", "ms": 8}
 END: dict[str, Any] = {"marker": "*", "ms": 14}
 DROP: dict[str, Any] = {"marker": "v", "ms": 8}
-_RING: dict[str, Any] = {"ls": "none", "mec": "black", "mew": 1.1, "mfc": "white"}
+_OUTLINE: dict[str, Any] = {"ls": "none", "mec": "black", "mew": 1.1, "mfc": "white"}
 WIDTH = 2.2  # points, of a path
-_LONG = 36  # characters: a longer label stands in two lines beside the axes
+_MAX_LETTERS = 36  # of a label in one line
 
 
-def shade_for(trails: Sequence[Trail], color: str | None) -> Shade | None:
-    """Return what colors a lone path; several are colored by which they are.
+def choose_path_colors(paths: Sequence[PathScene], color: str | None) -> PathColors | None:
+    """Return the color scale of a single path; None for several, which have one color each.
 
     Raises:
-        DrawError: when a color is given for several paths, or is not known.
+        DrawError: When a color is given for several paths, or is unknown.
     """
-    if len(trails) == 1:
-        return shade_of(trails[0], color)
+    if len(paths) == 1:
+        return build_path_colors(paths[0], color)
     if color is not None:
         raise DrawError(
-            f"color={color!r} colors one path, and {len(trails)} were given, which differ by"
-            " color: leave it out, or draw each path by itself."
+            f"color={color!r} colors a single path, but {len(paths)} were given, which differ by"
+            " color: leave it out, or draw each path in a picture of its own."
         )
     return None
 
 
-def entries(trails: Sequence[Trail]) -> list[Artist]:
-    """Return what a legend says of paths and of the marks on them."""
-    found: list[Artist] = [
-        Line2D([], [], color=t.color, ls=t.dash, lw=WIDTH, label=t.name)
-        for t in trails
-        if not t.alone
+def add_path_color_bar(colors: PathColors, figure: Any, **placement: Any) -> None:
+    """Draw the color scale of a path into ``figure``, placed as by ``figure.colorbar``."""
+    mappable = ScalarMappable(colors.norm, PATH_COLORMAP)
+    bar = figure.colorbar(mappable, label=colors.label, **placement)
+    set_round_ticks(bar.ax.yaxis, colors.limits, colors.scale)
+
+
+def list_path_entries(paths: Sequence[PathScene]) -> list[Artist]:
+    """Return the legend entries of paths and of their marks."""
+    entries: list[Artist] = [
+        Line2D([], [], color=path.color, ls=path.line_style, lw=WIDTH, label=path.name)
+        for path in paths
+        if not path.is_single
     ]
-    ring = _RING | ({"mec": "white", "mfc": "0.3"} if found else {})
-    found += [Line2D([], [], label="start", **START, **ring)]
-    found += [Line2D([], [], label="end", **END, **ring)]
-    if any(t.drops for t in trails):
-        found += [Line2D([], [], label=_fall_note(trails), **DROP, **ring)]
-    every = sum(t.x.size for t in trails)
-    lost = every - sum(t.placed.size for t in trails)
-    if lost:
-        note = f"no finite coordinates: {lost} of {every} checkpoints"
-        found += [Line2D([], [], ls="none", label=note)]
-    return found
+    outline = _OUTLINE | ({"mec": "white", "mfc": "0.3"} if entries else {})
+    entries += [Line2D([], [], label="start", **START, **outline)]
+    entries += [Line2D([], [], label="end", **END, **outline)]
+    if any(path.drops for path in paths):
+        entries += [Line2D([], [], label=_describe_drops(paths), **DROP, **outline)]
+    total = sum(path.x.size for path in paths)
+    missing = total - sum(path.finite_indices.size for path in paths)
+    if missing:
+        note = f"no finite coordinates: {missing} of {total} checkpoints"
+        entries += [Line2D([], [], ls="none", label=note)]
+    return entries
 
 
-def marks_of(trail: Trail) -> list[tuple[int, dict[str, Any]]]:
-    """Return the checkpoints that are marked, each with its style: start, end and drops."""
-    ring = _RING | ({} if trail.alone else {"mec": "white", "mfc": trail.color})
-    first, last = trail.placed[[0, -1]]
-    drops = [(int(k), DROP | ring) for k in trail.drops if k in trail.placed]
-    return [*drops, (int(last), END | ring), (int(first), START | ring)]
+def _describe_drops(paths: Sequence[PathScene]) -> str:
+    """Return the text of the entry for drops, with the rates if all paths have the same."""
+    schedules = {tuple(format_tick(rate, 3) for rate in p.rates) for p in paths if p.drops}
+    rates = " → ".join(schedules.pop()) if len(schedules) == 1 else ""
+    return f"learning rate falls: {rates}" if rates else "learning rate falls"
 
 
-def in_lines(label: str, longest: int = _LONG) -> str:
-    """Return a long label in two lines: its axis may be shorter than it."""
-    return label.replace(" (", "\n(") if len(label) > longest else label
+def list_marks(path: PathScene) -> list[tuple[int, dict[str, Any]]]:
+    """Return the marked checkpoints with the style of their marks: drops, end and start."""
+    outline = _OUTLINE | ({} if path.is_single else {"mec": "white", "mfc": path.color})
+    first, last = path.finite_indices[[0, -1]]
+    drops = [(int(k), DROP | outline) for k in path.drops if k in path.finite_indices]
+    return [*drops, (int(last), END | outline), (int(first), START | outline)]
 
 
-def add_shade_bar(shade: Shade, figure: Any, **place: Any) -> None:
-    """Draw the color scale of a path into ``figure``."""
-    bar = figure.colorbar(ScalarMappable(shade.norm, EMBER), label=shade.label, **place)
-    mark_axis(bar.ax.yaxis, shade.limits, shade.scale)
-
-
-def segments_of(places: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Return the ways between neighboring checkpoints, and which of all these they are.
+def build_segments(positions: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Return the segments between consecutive checkpoints, and their indices.
 
     Args:
-        places: of the checkpoints, [t, dims].
+        positions: The positions of the checkpoints, [t, dims].
 
     Returns:
-        Segments whose two ends are finite, [segments, 2, dims], and their numbers, [segments].
+        The segments whose two ends are finite, [segments, 2, dims], and their indices among all
+        segments, [segments].
     """
-    segments = np.stack([places[:-1], places[1:]], axis=1)
-    whole = np.flatnonzero(np.isfinite(segments).all(axis=(1, 2)))
-    return segments[whole], whole
+    segments = np.stack([positions[:-1], positions[1:]], axis=1)
+    indices = np.flatnonzero(np.isfinite(segments).all(axis=(1, 2)))
+    return segments[indices], indices
 
 
-def _fall_note(trails: Sequence[Trail]) -> str:
-    rates = {tuple(tick(rate, 3) for rate in t.rates) for t in trails if t.drops}
-    told = " → ".join(rates.pop()) if len(rates) == 1 else ""
-    return f"learning rate falls: {told}" if told else "learning rate falls"
+def wrap_label(label: str, max_letters: int = _MAX_LETTERS) -> str:
+    """Return a long label of an axis in two lines, since the axis may be shorter than it."""
+    return label.replace(" (", "\n(") if len(label) > max_letters else label

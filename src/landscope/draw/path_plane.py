@@ -1,6 +1,6 @@
-"""The way of an optimizer over a plane.
+"""Training paths over a plane.
 
-A checkpoint is drawn where its projection lies. The surface below it has the loss of the
+A checkpoint is drawn at its projection onto the plane. The surface there shows the loss of the
 projection, not that of the network: see :mod:`landscope.draw.path_errors`.
 
 Source: Li, Xu, Taylor, Studer, Goldstein 2018, arXiv 1712.09913, section 7 and Fig. 9.
@@ -21,21 +21,33 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 
-from landscope.draw.axes import add_color_bar, area_size, few_ticks, new_axes, one_unit
-from landscope.draw.labels import legend_under, room_for_legends
+from landscope.draw.axes import (
+    add_color_bar,
+    allows_equal_aspect,
+    compute_area_size,
+    create_axes,
+    limit_ticks,
+)
+from landscope.draw.labels import add_legend_below, make_room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.panels import PAINTERS
-from landscope.draw.path_errors import paint_errors
+from landscope.draw.path_errors import paint_path_errors
 from landscope.draw.path_marks import (
     WIDTH,
-    add_shade_bar,
-    entries,
-    in_lines,
-    marks_of,
-    segments_of,
-    shade_for,
+    add_path_color_bar,
+    build_segments,
+    choose_path_colors,
+    list_marks,
+    list_path_entries,
+    wrap_label,
 )
-from landscope.draw.path_scene import EMBER, Paths, Shade, Trail, trails_of
+from landscope.draw.path_scene import (
+    PATH_COLORMAP,
+    PathColors,
+    PathScene,
+    ProjectedPaths,
+    build_path_scenes,
+)
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
 from landscope.draw.planes import paint_contour
 from landscope.errors import DrawError
@@ -44,13 +56,13 @@ from landscope.landscape import Landscape
 KINDS = tuple(kind for kind in PAINTERS if kind != "surface")
 _HALO = [withStroke(linewidth=4.4, foreground="white")]
 _ABOVE = 5.0  # zorder: over the labels of contour lines
-_BEYOND: dict[str, Any] = {"facecolor": "0.93", "edgecolor": "none"}
-_ROOM = 0.04  # of the span: what is left free beside a checkpoint that lies off the grid
+_NOT_SCANNED: dict[str, Any] = {"facecolor": "0.93", "edgecolor": "none"}
+_MARGIN = 0.04  # of the span: free space next to a checkpoint outside the grid
 
 
 def path(
     land: Landscape,
-    paths: Paths,
+    paths: ProjectedPaths,
     *,
     quantity: str | None = None,
     scale: str | None = None,
@@ -59,54 +71,54 @@ def path(
     color: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Return axes with a plane and the path of training over it, or several.
+    """Return axes with a plane and one training path over it, or several.
 
-    A lone path is colored by its time; several have a color and a line style each. Start, end and
+    A single path is colored by its time; several have a color and a line style each. Start, end and
     drops of the learning rate are marked. Where a path leaves the grid the axes are extended, and
-    a note says how many checkpoints lie off it.
+    a note says how many checkpoints are outside it.
 
     Args:
-        land: a landscape with dims ("y", "x").
-        paths: one path over this plane, or several: what ``ls.paths.project`` returned.
-        quantity: name of a variable of the landscape. Default: ``land.quantity``.
-        scale: "log" or "linear", of that quantity. Default: as for ``contour``.
-        labels: a name for each path. Default: their own.
+        land: A landscape with dims ("y", "x").
+        paths: One path over this plane, or several: results of ``ls.paths.project``.
+        quantity: The name of a variable of the landscape. Default: ``land.quantity``.
+        scale: "log" or "linear", of this quantity. Default: as in ``contour``.
+        labels: A name for each path. Default: the names of the paths.
         kind: "contour", "filled" or "heatmap".
-        color: what colors a lone path: "epoch", "step", "learning_rate", "loss",
-            "projected_loss", "distance" or "relative_distance". Default: epoch where it is known,
-            else step.
-        ax: where to draw. Default: a new figure.
+        color: The column that colors a single path: "epoch", "step", "learning_rate", "loss",
+            "projected_loss", "distance" or "relative_distance". Default: the epoch where it is
+            known, else the step.
+        ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when landscape, paths, labels, kind or color cannot be drawn so.
+        DrawError: When landscape, paths, labels, kind or color cannot be drawn this way.
 
     Source: Li et al. 2018, arXiv 1712.09913, Fig. 9.
 
     Example:
-        >>> walked = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
-        >>> axes = ls.draw.path(land, walked)  # doctest: +SKIP
+        >>> projected = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
+        >>> axes = ls.draw.path(land, projected)  # doctest: +SKIP
         >>> axes = ls.draw.path(land, [sgd, adam], labels=["SGD", "Adam"])  # doctest: +SKIP
     """
     scene = build_plane_scene(land, quantity=quantity, scale=scale)
-    trails = trails_of(paths, labels, land)
-    shade = shade_for(trails, color)
-    own = ax is None
-    ax = ax or new_axes(picture_size(scene, trails, 7.2))
-    paint_paths(scene, trails, ax, kind=kind, shade=shade)
-    if own:
-        room_for_legends(ax.figure)
+    path_scenes = build_path_scenes(paths, labels, land)
+    colors = choose_path_colors(path_scenes, color)
+    is_new = ax is None
+    ax = ax or create_axes(compute_picture_size(scene, path_scenes, 7.2))
+    paint_paths(scene, path_scenes, ax, kind=kind, colors=colors)
+    if is_new:
+        make_room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
-    if shade is not None:
-        add_shade_bar(shade, ax.figure, ax=ax, pad=0.03, aspect=22)
+    if colors is not None:
+        add_path_color_bar(colors, ax.figure, ax=ax, pad=0.03, aspect=22)
     return ax
 
 
 def path_figure(
     land: Landscape,
-    paths: Paths,
+    paths: ProjectedPaths,
     *,
     quantity: str | None = None,
     scale: str | None = None,
@@ -114,133 +126,151 @@ def path_figure(
     kind: str = "contour",
     color: str | None = None,
 ) -> Figure:
-    """Return a figure with ``path`` at the left and ``path_errors_figure`` at the right.
+    """Return a figure with ``path`` on the left and ``path_errors_figure`` on the right.
 
     The arguments are those of ``path``.
 
     Raises:
-        DrawError: when landscape, paths, labels, kind or color cannot be drawn so.
+        DrawError: When landscape, paths, labels, kind or color cannot be drawn this way.
 
     Example:
-        >>> figure = ls.draw.path_figure(land, walked)  # doctest: +SKIP
+        >>> figure = ls.draw.path_figure(land, projected)  # doctest: +SKIP
         >>> ls.draw.save(figure, "path.pdf")  # doctest: +SKIP
     """
     scene = build_plane_scene(land, quantity=quantity, scale=scale)
-    trails = trails_of(paths, labels, land)
-    shade = shade_for(trails, color)
-    rows = 1 + any(trail.has_losses for trail in trails)
-    wide, high = picture_size(scene, trails, 7.4)
-    figure = Figure(figsize=(wide + 5.2, max(high, 2.6 * rows + 0.6)), layout="constrained")
-    grid = figure.add_gridspec(rows, 2, width_ratios=(wide, 5.0))
+    path_scenes = build_path_scenes(paths, labels, land)
+    colors = choose_path_colors(path_scenes, color)
+    rows = 1 + any(path.has_losses for path in path_scenes)
+    width, height = compute_picture_size(scene, path_scenes, 7.4)
+    size = (width + 5.2, max(height, 2.6 * rows + 0.6))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(rows, 2, width_ratios=(width, 5.0))
     left = figure.add_subplot(grid[:, 0])
-    left.set_anchor("S")  # where the layout expects it: its legend, below, is then never cut off
-    paint_paths(scene, trails, left, kind=kind, shade=shade)
-    # Inside the axes' own frame they stay as high as these, whose aspect is fixed.
+    left.set_anchor("S")  # where the layout expects it, so that its legend is never cut off
+    paint_paths(scene, path_scenes, left, kind=kind, colors=colors)
+    # Inset axes have the height of these axes, whose aspect is fixed.
     add_color_bar(scene, figure, cax=left.inset_axes((1.03, 0, 0.04, 1)))
-    if shade is not None:
-        add_shade_bar(shade, figure, cax=left.inset_axes((1.24, 0, 0.04, 1)))
+    if colors is not None:
+        add_path_color_bar(colors, figure, cax=left.inset_axes((1.24, 0, 0.04, 1)))
     upper = figure.add_subplot(grid[0, 1])
     lower = [figure.add_subplot(grid[1, 1], sharex=upper)] if rows == 2 else []
-    paint_errors(trails, [upper, *lower], named=False)
-    room_for_legends(figure)
+    paint_path_errors(path_scenes, [upper, *lower], with_names=False)
+    make_room_for_legends(figure)
     return figure
 
 
 def paint_paths(
-    scene: PlaneScene, trails: Sequence[Trail], ax: Axes, *, kind: str, shade: Shade | None
+    scene: PlaneScene,
+    paths: Sequence[PathScene],
+    ax: Axes,
+    *,
+    kind: str,
+    colors: PathColors | None,
 ) -> None:
-    """Draw a plane and paths over it into ``ax``, and a legend below."""
-    paint_ground(scene, trails, ax, kind=kind)
-    beyond = extend(trails, ax)
-    for trail in trails:
-        _draw(trail, ax, shade)
-    legend_under(ax, [*entries(trails), *beyond], columns=2 if len(trails) == 1 else 3)
+    """Draw a plane and paths over it into ``ax``, with a legend below."""
+    paint_plane_below_paths(scene, paths, ax, kind=kind)
+    not_scanned = extend_axes(paths, ax)
+    for path in paths:
+        _paint_path(path, ax, colors)
+    entries = [*list_path_entries(paths), *not_scanned]
+    add_legend_below(ax, entries, columns=2 if len(paths) == 1 else 3)
 
 
-def paint_ground(scene: PlaneScene, trails: Sequence[Trail], ax: Axes, *, kind: str) -> None:
-    """Draw the plane, without a cross at its center where a path starts or ends there."""
+def paint_plane_below_paths(
+    scene: PlaneScene, paths: Sequence[PathScene], ax: Axes, *, kind: str
+) -> None:
+    """Draw the plane, without the cross at its center where a path starts or ends there."""
     if kind not in KINDS:
         raise DrawError(
             f"kind={kind!r} is not known; expected one of {', '.join(map(repr, KINDS))}."
         )
-    ends = [(t.x[k], t.y[k]) for t in trails for k in t.placed[[0, -1]]]
+    ends = [(path.x[k], path.y[k]) for path in paths for k in path.finite_indices[[0, -1]]]
     near = 0.02 * max(np.ptp(scene.x), np.ptp(scene.y))
     if any(np.hypot(x, y) < near for x, y in ends):
         scene = dataclasses.replace(scene, center=None)
     if kind == "contour":
-        paint_contour(scene, ax, clear=np.vstack([_dense(t) for t in trails]))
+        paint_contour(scene, ax, avoid=np.vstack([_interpolate_path(path) for path in paths]))
     else:
         PAINTERS[kind](scene, ax)
-    ax.set_ylabel(in_lines(scene.y_label))
+    ax.set_ylabel(wrap_label(scene.y_label))
 
 
-def extend(trails: Sequence[Trail], ax: Axes) -> list[Artist]:
-    """Let ``ax`` hold all checkpoints; shade what was not scanned, and return its entry."""
+def extend_axes(paths: Sequence[PathScene], ax: Axes) -> list[Artist]:
+    """Extend ``ax`` to all checkpoints; shade the area that was not scanned.
+
+    Returns:
+        The legend entry of this area, if there is one.
+    """
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    x, y = (np.concatenate([getattr(t, n)[t.placed] for t in trails]) for n in "xy")
+    x, y = (np.concatenate([getattr(p, n)[p.finite_indices] for p in paths]) for n in "xy")
     outside = int(((x < left) | (x > right) | (y < low) | (y > high)).sum())
     if not outside:
         return []
-    ax.set_xlim(*_stretched(left, right, x))
-    ax.set_ylim(*_stretched(low, high, y))
-    ax.set_aspect("equal" if one_unit(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())) else "auto")
-    few_ticks(ax.xaxis)
-    few_ticks(ax.yaxis)
+    ax.set_xlim(*_extend_range(left, right, x))
+    ax.set_ylim(*_extend_range(low, high, y))
+    equal = allows_equal_aspect(np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim()))
+    ax.set_aspect("equal" if equal else "auto")
+    limit_ticks(ax.xaxis)
+    limit_ticks(ax.yaxis)
     note = f"not scanned: {outside} of {x.size} checkpoints lie here"
-    around = _frame((*ax.get_xlim(), *ax.get_ylim()), (left, right, low, high))
-    ax.add_patch(PathPatch(around, zorder=2.5, **_BEYOND))
-    return [Patch(label=note, **_BEYOND)]
+    frame = _build_frame((*ax.get_xlim(), *ax.get_ylim()), (left, right, low, high))
+    ax.add_patch(PathPatch(frame, zorder=2.5, **_NOT_SCANNED))
+    return [Patch(label=note, **_NOT_SCANNED)]
 
 
-def picture_size(scene: PlaneScene, trails: Sequence[Trail], width: float) -> tuple[float, float]:
-    """Return the size of a picture that holds the plane and all checkpoints."""
+def compute_picture_size(
+    scene: PlaneScene, paths: Sequence[PathScene], width: float
+) -> tuple[float, float]:
+    """Return the width and height in inches of a picture of the plane and all checkpoints."""
     spans = [
-        np.ptp(np.concatenate([edges, *(getattr(t, n)[t.placed] for t in trails)]))
+        np.ptp(np.concatenate([edges, *(getattr(p, n)[p.finite_indices] for p in paths)]))
         for n, edges in zip("xy", scene.edges, strict=True)
     ]
-    bars = 0.9 * (len(trails) == 1)
-    wide, high = area_size(float(spans[0]), float(spans[1]), width - bars)
-    return wide + bars, high + 0.4
+    second_bar = 0.9 * (len(paths) == 1)
+    area = compute_area_size(float(spans[0]), float(spans[1]), width - second_bar)
+    return area[0] + second_bar, area[1] + 0.4
 
 
-def _dense(trail: Trail) -> FloatArray:
-    """Return the places of a path and some between them, [n, 2]."""
-    at = np.arange(0, trail.placed.size - 0.999, 0.1)
-    known = np.arange(trail.placed.size)
-    return np.stack([np.interp(at, known, v[trail.placed]) for v in (trail.x, trail.y)], axis=-1)
+def _interpolate_path(path: PathScene) -> FloatArray:
+    """Return the positions of a path and nine between each two of them, [n, 2]."""
+    indices = path.finite_indices
+    steps = np.arange(0, indices.size - 0.999, 0.1)
+    known = np.arange(indices.size)
+    return np.stack([np.interp(steps, known, v[indices]) for v in (path.x, path.y)], axis=-1)
 
 
-def _draw(trail: Trail, ax: Axes, shade: Shade | None) -> None:
+def _paint_path(path: PathScene, ax: Axes, colors: PathColors | None) -> None:
     """Draw one path: a line with a halo, a dot for each checkpoint, and marks."""
-    if shade is None:
+    if colors is None:
         ax.plot(
-            trail.x, trail.y, color=trail.color, ls=trail.dash, lw=WIDTH, path_effects=_HALO,
+            path.x, path.y, color=path.color, ls=path.line_style, lw=WIDTH, path_effects=_HALO,
             zorder=_ABOVE, gid="path",
         )  # fmt: skip
     else:
-        ax.plot(trail.x, trail.y, color="white", lw=4.4, solid_capstyle="round", zorder=_ABOVE)
-        segments, whole = segments_of(np.stack([trail.x, trail.y], axis=-1))
+        ax.plot(path.x, path.y, color="white", lw=4.4, solid_capstyle="round", zorder=_ABOVE)
+        segments, indices = build_segments(np.stack([path.x, path.y], axis=-1))
+        scale: dict[str, Any] = {"cmap": PATH_COLORMAP, "norm": colors.norm}
         line = LineCollection(
-            [*segments], array=shade.between[whole], cmap=EMBER, norm=shade.norm,
-            linewidths=WIDTH, capstyle="round", zorder=_ABOVE + 0.1, gid="path",
+            [*segments], array=colors.segment_values[indices], linewidths=WIDTH, capstyle="round",
+            zorder=_ABOVE + 0.1, gid="path", **scale,
         )  # fmt: skip
         ax.add_collection(line, autolim=False)
         ax.scatter(
-            trail.x, trail.y, c=shade.values, cmap=EMBER, norm=shade.norm, zorder=_ABOVE + 0.2,
-            s=16 if trail.x.size <= 60 else 6, edgecolors="white", linewidths=0.4,
+            path.x, path.y, c=colors.values, s=16 if path.x.size <= 60 else 6,
+            zorder=_ABOVE + 0.2, edgecolors="white", linewidths=0.4, **scale,
         )  # fmt: skip
-    for k, style in marks_of(trail):
-        ax.plot(trail.x[k], trail.y[k], zorder=_ABOVE + 0.5, clip_on=False, **style)
+    for k, style in list_marks(path):
+        ax.plot(path.x[k], path.y[k], zorder=_ABOVE + 0.5, clip_on=False, **style)
 
 
-def _stretched(low: float, high: float, at: FloatArray) -> tuple[float, float]:
-    """Return a range that holds ``at`` too, with some room beside what lies outside."""
-    least, most = min(low, float(at.min())), max(high, float(at.max()))
-    room = _ROOM * (most - least)
-    return least - room * (least < low), most + room * (most > high)
+def _extend_range(low: float, high: float, values: FloatArray) -> tuple[float, float]:
+    """Return a range that includes all values, with a margin next to those outside it."""
+    lowest, highest = min(low, float(values.min())), max(high, float(values.max()))
+    margin = _MARGIN * (highest - lowest)
+    return lowest - margin * (lowest < low), highest + margin * (highest > high)
 
 
-def _frame(outer: tuple[float, ...], inner: tuple[float, ...]) -> Outline:
+def _build_frame(outer: tuple[float, ...], inner: tuple[float, ...]) -> Outline:
     """Return the area between two rectangles, each (left, right, low, high)."""
     corners = [
         [(left, low), (right, low), (right, high), (left, high), (left, low)]

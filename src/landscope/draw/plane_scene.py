@@ -1,8 +1,8 @@
-"""From a Landscape to plain arrays: scale, limits, levels, clip, labels and marks.
+"""From the landscape of a plane to plain arrays: scale, limits, levels, clip, labels and marks.
 
-A renderer gets a scene and paints it; all that is decided about a picture is decided here. The raw
-values stay as they are. What cannot be painted (not finite, or not positive on a log scale) is NaN
-in a second array, ``shown``, and is painted as a hole.
+A renderer paints a scene; every decision about the picture is made here. Raw values are never
+changed. Values that cannot be painted (not finite, or not positive on a log scale) are NaN in a
+second array, ``shown``, and are painted as holes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 from landscope.draw.levels import FloatArray
 from landscope.draw.scales import (
     check_clip,
-    holds_zero,
-    hole_note_of,
-    levels_of,
-    limits_of,
-    paintable,
+    contains_zero,
+    describe_holes,
+    hide_unpaintable,
+    resolve_levels,
+    resolve_limits,
     resolve_scale,
 )
 from landscope.draw.values import (
-    axis_values,
     check_landscape,
+    format_label,
     is_percent,
-    label_of,
-    plane_values,
-    title_of,
+    read_axis,
+    read_plane,
+    read_title,
 )
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -41,57 +41,57 @@ class PlaneScene:
 
     x: FloatArray  # [nx], rising
     y: FloatArray  # [ny], rising
-    values: FloatArray  # [ny, nx], as they were computed
-    shown: FloatArray  # [ny, nx], NaN where there is nothing to paint on this scale
+    values: FloatArray  # [ny, nx], raw
+    shown: FloatArray  # [ny, nx], NaN where the scale cannot show the value
     quantity: str  # the name of the variable
     scale: str  # "log" | "linear"
     limits: tuple[float, float]  # ends of the color scale; may be shared by several scenes
     levels: FloatArray  # [levels], rising
-    clip: float | None  # heights above it are drawn at it; None: all at their own
+    clip: float | None  # larger heights are drawn at the clip; None: no clip
     label: str  # of the quantity, with its unit
     x_label: str
     y_label: str
     title: str  # empty when the landscape has none
     center: tuple[float, float] | None  # (0, 0) when it lies within the axes
-    center_value: float | None  # raw value of the cell at (0, 0); None when no cell is there
+    center_value: float | None  # raw value of the cell at (0, 0); None when there is no such cell
     lowest: tuple[float, float, float] | None  # x, y and value; None when no value is finite
 
     @property
     def edges(self) -> tuple[FloatArray, FloatArray]:
-        """Borders of the cells, [nx + 1] and [ny + 1]: halfway between the coordinates."""
-        return _edges(self.x, self.y), _edges(self.y, self.x)
+        """Borders of the cells along x and y, [nx + 1] and [ny + 1]: halfway between points."""
+        return _compute_edges(self.x, self.y), _compute_edges(self.y, self.x)
 
     @property
     def heights(self) -> FloatArray:
         """Heights to draw, [ny, nx]: clipped, and log10 of the values on a log scale."""
-        return self.raised(self.shown)
+        return self.to_heights(self.shown)
 
-    def raised(self, values: FloatArray) -> FloatArray:
-        """Return the heights at which values are drawn; NaN for what has none on this scale."""
-        shown = paintable(values, self.scale)
-        held = shown if self.clip is None else np.minimum(shown, self.clip)
-        return np.log10(held) if self.scale == "log" else held
+    def to_heights(self, values: FloatArray) -> FloatArray:
+        """Return the heights at which values are drawn; NaN where the scale cannot show them."""
+        shown = hide_unpaintable(values, self.scale)
+        clipped = shown if self.clip is None else np.minimum(shown, self.clip)
+        return np.log10(clipped) if self.scale == "log" else clipped
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """Smallest and largest value shown; None when all is holes."""
+        """Smallest and largest value shown; None when every cell is a hole."""
         shown = self.shown[~np.isnan(self.shown)]
         return (float(shown.min()), float(shown.max())) if shown.size else None
 
     @property
-    def clipped(self) -> int:
-        """The number of cells whose height is drawn at the clip instead of at their own."""
+    def num_clipped(self) -> int:
+        """The number of cells that are drawn at the clip instead of at their own height."""
         return 0 if self.clip is None else int((self.shown > self.clip).sum())
 
     @property
-    def holes(self) -> int:
-        """The number of cells with nothing to paint."""
+    def num_holes(self) -> int:
+        """The number of cells that cannot be painted."""
         return int(np.isnan(self.shown).sum())
 
     @property
     def hole_note(self) -> str:
-        """What the holes are, in words; empty when there are none."""
-        return hole_note_of([self.values], [self.shown])
+        """The number of holes of each kind, as a text; empty when there are none."""
+        return describe_holes([self.values], [self.shown])
 
 
 def build_plane_scene(
@@ -102,43 +102,41 @@ def build_plane_scene(
     limits: tuple[float, float] | None = None,
     levels: int | Sequence[float] | None = None,
     clip: float | None = None,
-    beside: Sequence[Landscape] = (),
+    shared_with: Sequence[Landscape] = (),
 ) -> PlaneScene:
-    """Return one quantity of a plane as plain arrays, with all that is decided about its picture.
+    """Return one quantity of a plane as plain arrays, with all choices for its picture.
 
     Args:
-        land: a landscape with dims ("y", "x").
-        quantity: name of a variable. Default: ``land.quantity``.
-        scale: "log" or "linear". Default: log when all finite values are positive, are no
+        land: A landscape with dims ("y", "x").
+        quantity: The name of a variable. Default: ``land.quantity``.
+        scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
-        limits: ends of the color scale. Default: smallest and largest value shown, at most the
-            clip.
-        levels: how many contour levels (about), or the levels themselves. Default: about 20.
-        clip: heights above this value are drawn at it, by renderers of height only.
-        beside: landscapes whose picture stands beside this one: they all get one scale and one
-            pair of limits.
+        limits: The ends of the color scale. Default: the smallest and largest value shown, at most
+            the clip.
+        levels: The number of contour levels (about), or the levels themselves. Default: about 20.
+        clip: The largest height that is drawn; it is used by renderers of heights only.
+        shared_with: The landscapes in the same figure; they share scale and limits.
 
     Returns:
         The scene; arrays of shape [ny, nx].
 
     Raises:
-        DrawError: when land is no landscape or no plane, has no such quantity or nothing finite,
-            or when scale, limits, levels or clip cannot be used.
+        DrawError: When ``land`` is not a landscape or not a plane, has no such quantity or no
+            finite value, or when scale, limits, levels or clip cannot be used.
 
     Example:
         >>> scene = build_plane_scene(land, scale="log")  # doctest: +SKIP
-        >>> scene.limits, scene.holes  # doctest: +SKIP
+        >>> scene.limits, scene.num_holes  # doctest: +SKIP
         ((0.01, 1000.0), 0)
     """
     check_landscape(land)
     name = quantity or land.quantity
-    lands = [land, *beside]
-    fields = [plane_values(one, name) for one in lands]
+    fields = [read_plane(each, name) for each in (land, *shared_with)]
     scale = resolve_scale(fields, scale, name=name, percent=is_percent(land, name))
-    shown = [paintable(field, scale) for field in fields]
+    shown = [hide_unpaintable(field, scale) for field in fields]
     check_clip(clip, scale)
-    limits = limits_of(shown, scale, limits=limits, clip=clip)
-    x, y = axis_values(land, "x"), axis_values(land, "y")
+    limits = resolve_limits(shown, scale, limits=limits, clip=clip)
+    x, y = read_axis(land, "x"), read_axis(land, "y")
     return PlaneScene(
         x=x,
         y=y,
@@ -147,50 +145,56 @@ def build_plane_scene(
         quantity=name,
         scale=scale,
         limits=limits,
-        levels=levels_of(limits, scale, levels),
+        levels=resolve_levels(limits, scale, levels),
         clip=clip,
-        label=label_of(land, name),
-        x_label=label_of(land, "x"),
-        y_label=label_of(land, "y"),
-        title=title_of(land),
-        center=(0.0, 0.0) if holds_zero(x) and holds_zero(y) else None,
-        center_value=_at_zero(fields[0], y, x),
-        lowest=_lowest(fields[0], x, y),
+        label=format_label(land, name),
+        x_label=format_label(land, "x"),
+        y_label=format_label(land, "y"),
+        title=read_title(land),
+        center=(0.0, 0.0) if contains_zero(x) and contains_zero(y) else None,
+        center_value=_read_center(fields[0], y, x),
+        lowest=_find_lowest(fields[0], x, y),
     )
 
 
-def need_area(scene: PlaneScene, what: str) -> None:
-    """Refuse a plane that is one point wide: it has cells, but no area between them.
+def check_area(scene: PlaneScene, picture: str) -> None:
+    """Refuse a plane that is one point wide: it has cells, but no area between points.
+
+    Args:
+        scene: The plane.
+        picture: The kind of picture, for the error message.
 
     Raises:
-        DrawError: when an axis has one point only.
+        DrawError: When an axis has only one point.
     """
     rows, columns = scene.values.shape
     if min(rows, columns) < 2:
         raise DrawError(
-            f"The plane has {rows} x {columns} points (y, x); {what} need two or more along each"
+            f"The plane has {rows} x {columns} points (y, x); {picture} need two or more along each"
             " axis: use ls.draw.heatmap."
         )
 
 
-def _edges(axis: FloatArray, other: FloatArray) -> FloatArray:
-    """Return the borders of cells about the coordinates; a lone cell is as wide as its height."""
+def _compute_edges(axis: FloatArray, other_axis: FloatArray) -> FloatArray:
+    """Return the borders of cells around the coordinates; a single cell is drawn as a square."""
     if axis.size == 1:
-        width = float(np.diff(other).mean()) if other.size > 1 else 1.0
+        width = float(np.diff(other_axis).mean()) if other_axis.size > 1 else 1.0
         return np.array([axis[0] - width / 2, axis[0] + width / 2])
     middles = (axis[1:] + axis[:-1]) / 2
     return np.concatenate([[2 * axis[0] - middles[0]], middles, [2 * axis[-1] - middles[-1]]])
 
 
-def _at_zero(values: FloatArray, *axes: FloatArray) -> float | None:
-    """Return the raw value of the cell at the origin, if a cell is there but for rounding."""
+def _read_center(values: FloatArray, *axes: FloatArray) -> float | None:
+    """Return the raw value of the cell at the origin, up to rounding of the coordinates."""
     nearest = tuple(int(np.abs(axis).argmin()) for axis in axes)
     near = [abs(a[i]) <= 1e-9 * max(np.ptp(a), 1e-300) for a, i in zip(axes, nearest, strict=True)]
     return float(values[nearest]) if all(near) else None
 
 
-def _lowest(values: FloatArray, x: FloatArray, y: FloatArray) -> tuple[float, float, float] | None:
+def _find_lowest(
+    values: FloatArray, x: FloatArray, y: FloatArray
+) -> tuple[float, float, float] | None:
     finite = np.where(np.isfinite(values), values, np.inf)
     row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-    best = float(finite[row, column])
-    return None if math.isinf(best) else (float(x[column]), float(y[row]), best)
+    lowest = float(finite[row, column])
+    return None if math.isinf(lowest) else (float(x[column]), float(y[row]), lowest)

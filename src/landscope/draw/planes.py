@@ -1,8 +1,8 @@
-"""Pictures of a plane with matplotlib: contour lines, filled contours and exact cells.
+"""Pictures of a plane with matplotlib: contour lines, filled contours, exact cells, errors.
 
-Each function draws into the axes that it is given, or into a new figure of its own. Figures are
-made without pyplot, so that nothing global changes and nothing opens a window; see the picture with
-``save(axes, "picture.png")`` or, in a notebook, with ``axes.figure`` as the last line of a cell.
+Each function draws into the axes that it is given, or into a new figure. Figures are created
+without pyplot, so that no global state changes and no window opens. To see a picture, write it with
+``save(axes, "picture.png")``, or end a notebook cell with ``axes.figure``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from landscope.draw.axes import (
-    COLORS,
+    COLORMAP,
     add_color_bar,
-    few_ticks,
-    new_axes,
-    norm,
-    one_unit,
-    plane_size,
+    allows_equal_aspect,
+    compute_plane_size,
+    create_axes,
+    limit_ticks,
+    make_norm,
 )
-from landscope.draw.labels import label_lines, legend_under, tick
-from landscope.draw.levels import FloatArray, digits_for
-from landscope.draw.plane_scene import PlaneScene, build_plane_scene, need_area
+from landscope.draw.labels import add_legend_below, label_contours
+from landscope.draw.levels import FloatArray, count_digits, format_tick
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene, check_area
+from landscope.draw.values import check_landscape
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -38,7 +39,6 @@ _HOLE: dict[str, Any] = {
     "hatch": "/////",
     "linewidth": 0.0,
 }
-
 
 Painter = Callable[[PlaneScene, Any], None]
 
@@ -55,26 +55,27 @@ def contour(
     """Return axes with labeled contour lines of a plane, colored by their level.
 
     Args:
-        land: a landscape with dims ("y", "x").
-        quantity: name of a variable. Default: ``land.quantity``.
-        scale: "log" or "linear". Default: log when all finite values are positive, are no
+        land: A landscape with dims ("y", "x").
+        quantity: The name of a variable. Default: ``land.quantity``.
+        scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
-        levels: how many levels (about), or the levels themselves. Default: about 20 round numbers.
-        limits: ends of the color scale. Default: smallest and largest value shown.
-        ax: where to draw. Default: a new figure.
+        levels: The number of levels (about), or the levels themselves. Default: about 20 round
+            numbers.
+        limits: The ends of the color scale. Default: the smallest and largest value shown.
+        ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
         The axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when the landscape cannot be drawn so; the text says what to do.
+        DrawError: When the landscape cannot be drawn this way; the text explains what to do.
 
     Example:
         >>> axes = ls.draw.contour(land, scale="log")  # doctest: +SKIP
         >>> ls.draw.save(axes, "contour.pdf")  # doctest: +SKIP
     """
     scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
-    return _drawn(scene, ax, paint_contour)
+    return _draw(scene, ax, paint_contour)
 
 
 def filled(
@@ -89,13 +90,13 @@ def filled(
     """Return axes with filled contours of a plane; the arguments are those of ``contour``.
 
     Raises:
-        DrawError: when the landscape cannot be drawn so; the text says what to do.
+        DrawError: When the landscape cannot be drawn this way; the text explains what to do.
 
     Example:
         >>> axes = ls.draw.filled(land, quantity="accuracy")  # doctest: +SKIP
     """
     scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
-    return _drawn(scene, ax, paint_filled)
+    return _draw(scene, ax, paint_filled)
 
 
 def heatmap(
@@ -108,39 +109,43 @@ def heatmap(
 ) -> Axes:
     """Return axes with one colored cell for each value of a plane, centered on its coordinates.
 
-    Nothing lies between the values and the eye: no level is chosen and nothing is interpolated.
+    This picture shows exactly the computed values: it has no levels and no interpolation.
 
-    The arguments are those of ``contour``, without levels; an axis of one point is welcome.
+    The arguments are those of ``contour`` without levels; an axis may have a single point.
 
     Raises:
-        DrawError: when the landscape cannot be drawn so; the text says what to do.
+        DrawError: When the landscape cannot be drawn this way; the text explains what to do.
 
     Example:
         >>> axes = ls.draw.heatmap(land)  # doctest: +SKIP
     """
-    return _drawn(
-        build_plane_scene(land, quantity=quantity, scale=scale, limits=limits), ax, paint_heatmap
-    )
+    scene = build_plane_scene(land, quantity=quantity, scale=scale, limits=limits)
+    return _draw(scene, ax, paint_heatmap)
 
 
 def error_map(land: Landscape, *, scale: str | None = None, ax: Axes | None = None) -> Axes:
-    """Return axes with the estimated error of each cell, and a dot where it was evaluated.
+    """Return axes with the estimated error of each cell, and a dot for each evaluated point.
 
     Args:
-        land: a plane of an adaptive scan, or of one on drawn samples.
-        scale: "log" or "linear", of the colors. Default: what suits the values.
-        ax: where to draw. Default: a new figure.
+        land: A plane of an adaptive scan, or of a scan on a subset of the samples.
+        scale: "log" or "linear". Default: log when all finite errors are positive and the largest
+            is more than 20 times the smallest.
+        ax: The axes to draw into. Default: axes in a new figure.
+
+    Returns:
+        The axes; their figure is ``axes.figure``.
 
     Raises:
-        DrawError: when the landscape has no estimated errors: its values are exact.
+        DrawError: When the landscape has no estimated errors because its values are exact.
 
     Example:
         >>> axes = ls.draw.error_map(land)  # doctest: +SKIP
     """
+    check_landscape(land)
     name = f"{land.quantity}_error"
     if name not in land.data or len(land.dims) != 2:
         raise DrawError(
-            f"the landscape has no variable {name!r} over a plane: scan a plane with ls.Adaptive()"
+            f"The landscape has no variable {name!r} over a plane: scan a plane with ls.Adaptive()"
             " or samples=ls.Calibrated(); the values of a full grid are exact."
         )
     axes = heatmap(land, quantity=name, ax=ax, scale=scale)
@@ -151,101 +156,107 @@ def error_map(land: Landscape, *, scale: str | None = None, ax: Axes | None = No
             x[i], y[j], ls="none", marker="o", ms=3.2, mfc="white", mec="black", mew=0.5,
             label=f"evaluated: {len(i):,} of {len(x) * len(y):,}",
         )  # fmt: skip
-        under: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
-        axes.legend(**under, ncols=2, frameon=False, fontsize="small")
+        placement: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+        axes.legend(**placement, ncols=2, frameon=False, fontsize="small")
     return axes
 
 
-def paint_contour(scene: PlaneScene, ax: Axes, *, clear: FloatArray | None = None) -> None:
-    """Draw labeled contour lines into ``ax``; labels keep away from the points ``clear``, [n, 2].
+def paint_contour(scene: PlaneScene, ax: Axes, *, avoid: FloatArray | None = None) -> None:
+    """Draw labeled contour lines into ``ax``.
 
-    A label that is half hidden reads as another number.
+    Args:
+        scene: The plane.
+        ax: The axes to draw into.
+        avoid: Points that no label may come near, [n, 2]: a label that is half hidden reads as
+            another number.
     """
-    need_area(scene, "contour lines")
-    _holes(scene, ax)
-    _finish(scene, ax, scene.x, scene.y)
-    inside = visible_levels(scene)
-    if inside.size:
+    check_area(scene, "contour lines")
+    _hatch_holes(scene, ax)
+    _set_up_axes(scene, ax, scene.x, scene.y)
+    levels = _select_visible_levels(scene)
+    if levels.size:
         lines = ax.contour(
-            scene.x, scene.y, _masked(scene), inside, norm=norm(scene), cmap=COLORS, linewidths=1.2
-        )
-        label_lines(ax, lines, clear)
+            scene.x, scene.y, _mask_holes(scene), levels, norm=make_norm(scene), cmap=COLORMAP,
+            linewidths=1.2,
+        )  # fmt: skip
+        label_contours(ax, lines, avoid)
     else:
-        ax.text(0.5, 0.55, _flat_note(scene), transform=ax.transAxes, ha="center", color="0.35")
+        note = _describe_flat_plane(scene)
+        ax.text(0.5, 0.55, note, transform=ax.transAxes, ha="center", color="0.35")
 
 
 def paint_filled(scene: PlaneScene, ax: Axes) -> None:
-    """Draw filled contours into ``ax``; what they leave free is hatched."""
-    need_area(scene, "filled contours")
+    """Draw filled contours into ``ax``; holes are hatched."""
+    check_area(scene, "filled contours")
     ax.patch.set(**_HOLE)
     low, high = scene.limits
     inside = scene.levels[(scene.levels > low) & (scene.levels < high)]
-    bands = np.unique([low, *inside, high])
-    colors: dict[str, Any] = {"norm": norm(scene), "cmap": COLORS}
+    boundaries = np.unique([low, *inside, high])
+    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": COLORMAP}
     if scene.span is not None:
         beyond = scene.span[0] < low, scene.span[1] > high
         extend = {(True, False): "min", (False, True): "max", (True, True): "both"}
         colors["extend"] = extend.get(beyond, "neither")
-        ax.contourf(scene.x, scene.y, _masked(scene), bands, **colors)
-    _finish(scene, ax, scene.x, scene.y)
+        ax.contourf(scene.x, scene.y, _mask_holes(scene), boundaries, **colors)
+    _set_up_axes(scene, ax, scene.x, scene.y)
 
 
 def paint_heatmap(scene: PlaneScene, ax: Axes) -> None:
     """Draw one exact cell for each value into ``ax``; holes are hatched."""
-    _holes(scene, ax)
-    x_edges, y_edges = scene.edges
-    colors: dict[str, Any] = {"norm": norm(scene), "cmap": COLORS}
-    # As an image a mesh has no hairlines between its cells in a PDF.
-    ax.pcolormesh(x_edges, y_edges, _masked(scene), shading="flat", rasterized=True, **colors)
-    _finish(scene, ax, *scene.edges)
+    _hatch_holes(scene, ax)
+    x, y = scene.edges
+    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": COLORMAP}
+    # A rasterized mesh has no hairlines between its cells in a PDF.
+    ax.pcolormesh(x, y, _mask_holes(scene), shading="flat", rasterized=True, **colors)
+    _set_up_axes(scene, ax, x, y)
 
 
-def visible_levels(scene: PlaneScene) -> FloatArray:
-    """Return the levels that cross this landscape, [levels]."""
-    low, high = scene.span or (np.inf, -np.inf)
-    return scene.levels[(scene.levels > low) & (scene.levels < high)]
-
-
-def _drawn(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
+def _draw(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
     if ax is None:
-        ax = new_axes(plane_size(scene, 6.4))
+        ax = create_axes(compute_plane_size(scene, 6.4))
     paint(scene, ax)
     add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
     return ax
 
 
-def _masked(scene: PlaneScene) -> Any:
+def _select_visible_levels(scene: PlaneScene) -> FloatArray:
+    """Return the levels that cross this landscape, [levels]."""
+    low, high = scene.span or (np.inf, -np.inf)
+    return scene.levels[(scene.levels > low) & (scene.levels < high)]
+
+
+def _mask_holes(scene: PlaneScene) -> Any:
     return np.ma.masked_invalid(scene.shown)
 
 
-def _holes(scene: PlaneScene, ax: Axes) -> None:
-    """Hatch the cells that have nothing to paint."""
+def _hatch_holes(scene: PlaneScene, ax: Axes) -> None:
     x, y = scene.edges
     j, i = np.nonzero(np.isnan(scene.shown))
     across, up = [x[i], x[i + 1], x[i + 1], x[i]], [y[j], y[j], y[j + 1], y[j + 1]]
     ax.add_collection(PolyCollection([*np.stack([across, up], axis=-1).swapaxes(0, 1)], **_HOLE))
 
 
-def _flat_note(scene: PlaneScene) -> str:
+def _describe_flat_plane(scene: PlaneScene) -> str:
     if scene.span is None:
         return "nothing to draw"
-    low, high = (tick(end, digits_for(scene.span)) for end in scene.span)
+    low, high = (format_tick(end, count_digits(scene.span)) for end in scene.span)
     return f"{low} everywhere" if low == high else f"no level between {low} and {high}"
 
 
-def _finish(scene: PlaneScene, ax: Axes, x: FloatArray, y: FloatArray) -> None:
-    """Set title, labels, range and aspect; mark the center; say what the holes are."""
+def _set_up_axes(scene: PlaneScene, ax: Axes, x: FloatArray, y: FloatArray) -> None:
+    """Set title, labels, ranges and aspect; mark the center; describe the holes."""
     ax.set(xlabel=scene.x_label, ylabel=scene.y_label, title=scene.title)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    ax.set_aspect("equal" if one_unit(*(float(np.ptp(edge)) for edge in scene.edges)) else "auto")
-    few_ticks(ax.xaxis)
-    few_ticks(ax.yaxis)
-    marks = _cross(ax) if scene.center is not None else []
-    if scene.holes:
-        legend_under(ax, [*marks, Patch(label=scene.hole_note, **_HOLE)])
+    width, height = (float(np.ptp(edge)) for edge in scene.edges)
+    ax.set_aspect("equal" if allows_equal_aspect(width, height) else "auto")
+    limit_ticks(ax.xaxis)
+    limit_ticks(ax.yaxis)
+    marks = _mark_center(ax) if scene.center is not None else []
+    if scene.num_holes:
+        add_legend_below(ax, [*marks, Patch(label=scene.hole_note, **_HOLE)])
 
 
-def _cross(ax: Axes) -> list[Line2D]:
+def _mark_center(ax: Axes) -> list[Line2D]:
     outline = [withStroke(linewidth=3.5, foreground="black")]
     cross: dict[str, Any] = {"marker": "+", "ls": "none", "ms": 9, "mew": 1.6, "color": "white"}
     return ax.plot(0, 0, path_effects=outline, label="center (0, 0)", zorder=5, **cross)

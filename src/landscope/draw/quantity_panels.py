@@ -1,4 +1,4 @@
-"""Several quantities of one landscape on one scale, such as an averaged loss beside the raw one."""
+"""Several quantities of one landscape on one scale, such as the raw and the averaged loss."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import Sequence
 import xarray as xr
 from matplotlib.figure import Figure
 
-from landscope.draw.lines import common, line
+from landscope.draw.lines import join_labels, line
 from landscope.draw.panels import side_by_side_figure
-from landscope.draw.values import label_of, names_of, text_of, texts_of, title_of, unit_of
+from landscope.draw.values import (
+    check_labels,
+    format_label,
+    list_quantities,
+    read_long_name,
+    read_title,
+    read_unit,
+)
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -24,81 +31,81 @@ def quantities_figure(
 ) -> Figure:
     """Return a figure with several quantities of one landscape, all on one scale.
 
-    Those of a plane stand side by side with one color bar. Those of a line lie over each other, and
-    where ``<name>_stderr`` is known too, with a band of 1.96 of these to both sides (95%).
+    The quantities of a plane are side by side, with one color bar. Those of a line are drawn over
+    each other; where ``<name>_stderr`` is known, with a band of 1.96 standard errors on both sides
+    (95%).
 
     Args:
-        land: a plane or a line.
-        quantities: names of variables, such as ("loss", "averaged_loss"); of a plane all of one
-            unit.
-        scale: "log" or "linear". Default: log when all finite values are positive, are no
+        land: A plane or a line.
+        quantities: The names of variables, such as ("loss", "averaged_loss"). Those of a plane
+            have the same unit.
+        scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
-        labels: a text for each. Default: their long names, with units.
-        kind: "filled", "contour", "heatmap" or "surface", of a plane.
+        labels: A name for each quantity. Default: their long names, with units.
+        kind: "filled", "contour", "heatmap" or "surface", for a plane.
 
     Returns:
         The figure.
 
     Raises:
-        DrawError: when a name is not in the landscape, when units differ on a plane, or when the
-            landscape cannot be drawn so; the text says what to do.
+        DrawError: When a name is not in the landscape, when units differ on a plane, or when the
+            landscape cannot be drawn this way; the text explains what to do.
 
     Example:
         >>> figure = ls.draw.quantities_figure(land, ("loss", "averaged_loss"))  # doctest: +SKIP
     """
-    names = quantities
-    _check(land, names)
-    land = _labeled(land, names, labels)
+    _check_quantities(land, quantities)
+    land = _set_labels(land, quantities, labels)
     if land.dims == ("x",):
-        figure = line(land, quantity=list(names), scale=scale).get_figure(root=True)
+        figure = line(land, quantity=list(quantities), scale=scale).get_figure(root=True)
         assert figure is not None
         return figure
-    shared = common([label_of(land, name) for name in names])
-    titles = [text_of(land, name) for name in names]
-    alike = [_alone(land, name, shared) for name in names]
-    figure = side_by_side_figure(alike, kind=kind, scale=scale, labels=titles)
-    if title_of(land):
-        figure.suptitle(title_of(land))
+    label = join_labels([format_label(land, name) for name in quantities])
+    parts = [_extract_quantity(land, name, label) for name in quantities]
+    titles = [read_long_name(land, name) for name in quantities]
+    figure = side_by_side_figure(parts, kind=kind, scale=scale, labels=titles)
+    if read_title(land):
+        figure.suptitle(read_title(land))
     return figure
 
 
-def _labeled(land: Landscape, names: Sequence[str], labels: Sequence[str] | None) -> Landscape:
-    """Return the landscape with the labels given, and with the one unit where none is known."""
-    texts = [text_of(land, name) for name in names]
+def _set_labels(land: Landscape, names: Sequence[str], labels: Sequence[str] | None) -> Landscape:
+    """Return the landscape with these labels, and with the common unit where a unit is unknown."""
+    texts = [read_long_name(land, name) for name in names]
     if labels is not None:
-        texts = texts_of(labels, len(names), "quantities")
+        texts = check_labels(labels, len(names), "quantities")
     data = land.data.copy()
-    unit = "".join({unit_of(land, name) for name in names} - {"%"})
+    common_unit = "".join({read_unit(land, name) for name in names} - {"%"})
     for name, text in zip(names, texts, strict=True):
-        own = unit_of(land, name) or unit
-        data[name] = data[name].assign_attrs(long_name=text, units=own)
+        unit = read_unit(land, name) or common_unit
+        data[name] = data[name].assign_attrs(long_name=text, units=unit)
     return Landscape(data)
 
 
-def _alone(land: Landscape, name: str, label: str) -> Landscape:
-    """Return a landscape of one quantity, under a name and a label that all of them share."""
+def _extract_quantity(land: Landscape, name: str, label: str) -> Landscape:
+    """Return a landscape of one quantity, under a name and a label that all quantities share."""
     field = land.data[name].rename("value")
-    unit = unit_of(land, name)
+    unit = read_unit(land, name)
     text = label.removesuffix(f" ({unit})")
     return Landscape(xr.Dataset({"value": field.assign_attrs(long_name=text, units=unit)}))
 
 
-def _check(land: Landscape, names: Sequence[str]) -> None:
+def _check_quantities(land: Landscape, names: Sequence[str]) -> None:
     if isinstance(names, str) or not names:
         raise DrawError(
             f"quantities={names!r} does not name several: give them in a list, such as"
             " ('loss', 'averaged_loss')."
         )
-    missing = [name for name in names if name not in names_of(land)]
+    missing = [name for name in names if name not in list_quantities(land)]
     if missing:
         raise DrawError(
             f"quantity={missing[0]!r} is not in the landscape; it has"
-            f" {', '.join(map(repr, names_of(land)))}: choose of these."
+            f" {', '.join(map(repr, list_quantities(land)))}: choose from these."
         )
-    units = {unit_of(land, name) for name in names}
+    units = {read_unit(land, name) for name in names}
     if len(units - {"", "%"}) > 1 or (len(units) > 1 and "%" in units and land.dims != ("x",)):
         raise DrawError(
-            f"{', '.join(map(repr, names))} are in different units"
-            f" ({', '.join(sorted(unit or 'none' for unit in units))}), which one scale does not"
-            " hold: draw them one by one."
+            f"{', '.join(map(repr, names))} have different units"
+            f" ({', '.join(sorted(unit or 'none' for unit in units))}), which cannot share one"
+            " scale: draw them one by one."
         )

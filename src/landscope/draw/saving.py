@@ -1,4 +1,4 @@
-"""Figures as files: .png, .pdf and .svg, without dates, so that one picture gives one file."""
+"""Figures as .png, .pdf and .svg files without dates: equal pictures give equal files."""
 
 from __future__ import annotations
 
@@ -21,57 +21,64 @@ SUFFIXES = (".png", ".pdf", ".svg")
 def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
     """Write a figure, or the figure of some axes, to a .png, .pdf or .svg file; return its path.
 
-    The file holds no date, so that the same picture gives the same bytes, and it appears whole or
+    The file contains no date, so that equal pictures give equal bytes. It is written completely or
     not at all.
 
     Args:
-        picture: what a function of ``landscope.draw`` returned.
-        path: where to write; folders are made as needed.
-        dpi: dots per inch of a .png. Default: 150, sharp on a screen and small in a mail.
+        picture: Axes or a figure, as returned by the functions of ``landscope.draw``.
+        path: The file to write; its folder is created if necessary.
+        dpi: The resolution of a .png in dots per inch. Default: 150, sharp on a screen and small
+            in an email.
 
     Returns:
         The path.
 
     Raises:
-        DrawError: when the ending is none of these, or the place cannot be written.
+        DrawError: When the suffix is none of these, or the file cannot be written.
 
     Example:
         >>> ls.draw.save(ls.draw.heatmap(land), "heatmap.png")  # doctest: +SKIP
     """
-    path = checked(path, SUFFIXES, "a picture")
+    path = check_suffix(path, SUFFIXES, "a picture")
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
-    dateless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})
-    # Type 42 fonts keep text searchable and are what conferences accept; the salt fixes svg names.
-    steady: Any = {"pdf.fonttype": 42, "svg.hashsalt": "landscope"}
-    with matplotlib.rc_context(steady), written(path) as part:
-        # What is an image inside a .pdf or .svg shall be sharp in print.
-        sharp = dpi if path.suffix == ".png" else max(dpi, 300)
-        figure.savefig(part, dpi=sharp, metadata=dateless)
+    no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})
+    # Type 42 fonts keep text searchable and are accepted by conferences; the salt makes the
+    # identifiers in an .svg reproducible.
+    reproducible: Any = {"pdf.fonttype": 42, "svg.hashsalt": "landscope"}
+    with matplotlib.rc_context(reproducible), replace_file(path) as part:
+        # Rasterized parts of a .pdf or .svg are sharp in print.
+        resolution = dpi if path.suffix == ".png" else max(dpi, 300)
+        figure.savefig(part, dpi=resolution, metadata=no_date)
     return path
 
 
-def checked(path: str | os.PathLike[str], suffixes: Sequence[str], what: str) -> Path:
-    """Return the path of a file that ``what`` can be saved as.
+def check_suffix(path: str | os.PathLike[str], suffixes: Sequence[str], noun: str) -> Path:
+    """Return the path of a file, whose suffix must be one of ``suffixes``.
+
+    Args:
+        path: The file.
+        suffixes: The suffixes that are allowed.
+        noun: The content of the file, for the error message.
 
     Raises:
-        DrawError: when its ending is none of the suffixes.
+        DrawError: When the path has another suffix.
     """
     path = Path(path)
     if path.suffix not in suffixes:
         raise DrawError(
-            f"path={str(path)!r} ends in {path.suffix!r}; {what} is saved as"
-            f" {', '.join(suffixes)}: choose one of these endings."
+            f"path={str(path)!r} ends in {path.suffix!r}; {noun} is saved as"
+            f" {', '.join(suffixes)}: choose one of these suffixes."
         )
     return path
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """Lend a file that takes the place of ``path`` when the block ends well; make its folder.
+def replace_file(path: Path) -> Iterator[Path]:
+    """Create the folder of ``path``, and yield a temporary file that replaces ``path`` at the end.
 
     Raises:
-        DrawError: when the place cannot be written.
+        DrawError: When the folder or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
