@@ -23,7 +23,7 @@ from landscope.curvature.eigensolver import extremes
 from landscope.curvature.linear_operator import CurvatureOperator
 from landscope.curvature.matrices import MATRICES, GaussNewton, Hessian
 from landscope.errors import ObjectiveError
-from landscope.objective import kernels as kernels_
+from landscope.objective import native_kernels as kernels_
 from tests import cases
 from tests.cases import Case, seeded
 from tests.oracles import dense

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.errors import ObjectiveError
-from landscope.objective import sequence_losses, terms
+from landscope.objective import loss_terms, sequence_losses
 
 CLASSES = 11
 
@@ -37,7 +37,7 @@ def drawn() -> tuple[Tensor, Tensor]:
     return logits, torch.randint(1, CLASSES, (4, 7), generator=generator)
 
 
-def _mean(loss: terms.Loss, outputs: object, targets: Tensor) -> float:
+def _mean(loss: loss_terms.Loss, outputs: object, targets: Tensor) -> float:
     found = loss(outputs, targets)
     return float(found.values.double().sum() / found.weights.double().sum())
 
@@ -159,7 +159,7 @@ def test_large_vocabularies_are_evaluated_in_parts_to_the_same_values(
 def test_small_vocabularies_are_evaluated_the_fast_way_to_the_same_values() -> None:
     logits = torch.randn(40, 5, CLASSES, generator=torch.Generator().manual_seed(2))
     targets = torch.randint(CLASSES, (40, 5), generator=torch.Generator().manual_seed(3))
-    assert terms.has_few_classes(logits.reshape(-1, CLASSES), targets.reshape(-1))
+    assert loss_terms.has_few_classes(logits.reshape(-1, CLASSES), targets.reshape(-1))
     found = ls.losses.tokens()(logits, targets).values.tolist()
     assert found == pytest.approx(_by_hand(logits, targets, set()), rel=1e-5)
 

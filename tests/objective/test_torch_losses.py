@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from landscope import losses
 from landscope.errors import ObjectiveError
 from landscope.objective import torch_losses
-from landscope.objective.terms import Loss
+from landscope.objective.loss_terms import Loss
 from landscope.objective.torch_losses import as_loss
 from landscope.params import Params
 

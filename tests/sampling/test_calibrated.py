@@ -18,7 +18,7 @@ from scipy import stats
 from landscope.errors import FormatError, SamplerError
 from landscope.sampling import calibrated, calibration_table
 from landscope.sampling.calibrated import Calibrated
-from landscope.sampling.subset import REPLICATES, Subset, loads
+from landscope.sampling.data_subset import REPLICATES, Subset, loads
 
 SHAPE = (21, 21)
 SIZE, ANCHORS = 300, 25

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import landscope as ls
 from landscope.errors import TrainingError
-from landscope.objective.nested import split
+from landscope.objective.nested_batches import split
 from landscope.training.augmentation import corrupt_labels, crop_and_flip
 from landscope.zoo import cifar_data, digits
 from tests.zoo.test_cifar_data import EACH, extracted, known, pickled

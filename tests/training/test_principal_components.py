@@ -22,7 +22,7 @@ from landscope import tensorfile
 from landscope.errors import DirectionError, FormatError, ParamsError
 from landscope.slices.normalization import Ignore
 from landscope.training import gram_cache, matrix_products, trajectory
-from landscope.training.matrix import ColumnReader
+from landscope.training.checkpoint_matrix import ColumnReader
 from landscope.training.principal_components import PCA, pca
 from landscope.training.trajectory import Trajectory
 from tests import walks

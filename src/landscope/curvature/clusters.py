@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscope.objective import nested
+from landscope.objective import nested_batches
 from landscope.objective.problem import Problem
 
 Data = dict[str, list[Any]]
@@ -29,13 +29,13 @@ def divide_into_clusters(problem: Problem, data: Data | None) -> Data | None:
     batches = list(problem.batches[name]) if data is None else data[name]
     if getattr(problem.loss, "per_batch", False) or problem.buffers == "recompute":
         return None
-    rows = sum(nested.count_rows(batch) or 0 for batch in batches)
-    whole = nested.rebatch_evenly(batches, rows)
+    rows = sum(nested_batches.count_rows(batch) or 0 for batch in batches)
+    whole = nested_batches.rebatch_evenly(batches, rows)
     if whole is None or len(batches) >= _CLUSTERS:
         return None
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0))
     size = max(rows // _CLUSTERS, 1)
-    return {name: nested.rebatch_evenly(shuffle_rows(whole, order), size) or whole}
+    return {name: nested_batches.rebatch_evenly(shuffle_rows(whole, order), size) or whole}
 
 
 def shuffle_rows(batches: Sequence[Any], order: Tensor) -> list[Any]:
@@ -44,7 +44,7 @@ def shuffle_rows(batches: Sequence[Any], order: Tensor) -> list[Any]:
     Batches are the clusters of a standard error: when the data are sorted, by class for example,
     each must have rows from everywhere.
     """
-    return [nested.index_rows(batch, order) for batch in batches]
+    return [nested_batches.index_rows(batch, order) for batch in batches]
 
 
 def estimate_ratio(sums: np.ndarray, weights: np.ndarray, fraction: float) -> tuple[float, float]:

@@ -27,9 +27,9 @@ from landscope.curvature.derivatives import (
     jacobian_maps,
     pull_back,
 )
-from landscope.objective import kernels, nested
+from landscope.objective import native_kernels, nested_batches
 from landscope.objective.evaluation import Session
-from landscope.objective.terms import Loss
+from landscope.objective.loss_terms import Loss
 
 Leaves = Sequence[Tensor]
 
@@ -59,7 +59,7 @@ def _differentiate_loss(session: Session, leaves: Leaves, batch: Any) -> tuple[f
 
 
 def _read_gradient(session: Session, leaves: Leaves, batch: Any) -> list[Tensor]:
-    with kernels.NATIVE:
+    with native_kernels.NATIVE:
         total = session.batch_terms(batch).values.sum()
     return [flatten(grad(total, leaves, allow_unused=True), leaves).double()]
 
@@ -73,7 +73,7 @@ HESSIAN = MatrixDefinition(_differentiate_loss, _read_gradient, _keep_tangent)
 
 def _differentiate_outputs(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
     outputs, targets = session.outputs(batch)
-    differentiable = [t for t in nested.iter_tensors(outputs) if t.requires_grad]
+    differentiable = [t for t in nested_batches.iter_tensors(outputs) if t.requires_grad]
     weight, curve = _output_hessian(session, outputs, targets)
     push, pull = jacobian_maps(differentiable, leaves)
     return weight, lambda v: pull(curve(push(v)))
@@ -93,7 +93,7 @@ def _output_hessian(
         nodes.append(tensor.detach().requires_grad_())
         return nodes[-1]
 
-    terms = loss(nested.map_tensors(detach, outputs), targets)
+    terms = loss(nested_batches.map_tensors(detach, outputs), targets)
     gradient = grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True)
     check_differentiable(gradient)
     return float(terms.weights.sum()), lambda tangents: pull_back(gradient, nodes, tangents)
@@ -101,7 +101,9 @@ def _output_hessian(
 
 @torch.no_grad()
 def _read_outputs(session: Session, _: Leaves, batch: Any) -> list[Tensor]:
-    return [t for t in nested.iter_tensors(session.outputs(batch)[0]) if t.is_floating_point()]
+    return [
+        t for t in nested_batches.iter_tensors(session.outputs(batch)[0]) if t.is_floating_point()
+    ]
 
 
 def _apply_to_outputs(
@@ -109,7 +111,7 @@ def _apply_to_outputs(
 ) -> Tensor:
     """Return J^T H_out t."""
     outputs, targets = session.outputs(batch)
-    floating = [t for t in nested.iter_tensors(outputs) if t.is_floating_point()]
+    floating = [t for t in nested_batches.iter_tensors(outputs) if t.is_floating_point()]
     pairs = zip(floating, tangents, strict=True)
     tensors, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
     cotangents = _output_hessian(session, outputs, targets)[1](moved)

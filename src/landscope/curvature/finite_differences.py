@@ -19,7 +19,7 @@ from torch import Tensor
 
 from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.derivatives import Map, split
-from landscope.objective import kernels
+from landscope.objective import native_kernels
 from landscope.objective.evaluation import Session
 from landscope.params import Params
 
@@ -74,7 +74,7 @@ class FiniteDifferences:
         above, below = (self._read_beside(batch, unit, s) for s in (step, -step))
         self.session.borrowed.set_params({**self._params, **self._statistics})
         tangents = [(a - b) / (2 * step) for a, b in zip(above, below, strict=True)]
-        with kernels.NATIVE:
+        with native_kernels.NATIVE:
             return self.definition.apply(self.session, self._leaves, batch, tangents).to(unit)
 
     def _read_beside(self, batch: Any, unit: Tensor, step: float) -> list[Tensor]:

@@ -11,8 +11,8 @@ from typing import final
 from landscope.curvature.definitions import FISHER, GAUSS_NEWTON, HESSIAN, MatrixDefinition
 from landscope.curvature.linear_operator import CurvatureOperator
 from landscope.errors import ObjectiveError
+from landscope.objective.loss_terms import Loss
 from landscope.objective.objective import Objective
-from landscope.objective.terms import Loss
 
 
 @final

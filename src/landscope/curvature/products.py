@@ -22,7 +22,7 @@ from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.derivatives import Map, hessian_map
 from landscope.curvature.finite_differences import FiniteDifferences
 from landscope.errors import ObjectiveError
-from landscope.objective import kernels, nested
+from landscope.objective import native_kernels, nested_batches
 from landscope.objective.evaluation import Session
 from landscope.objective.memory import is_out_of_memory
 from landscope.params import Params
@@ -151,8 +151,8 @@ class Products:
             self.session.batch_terms(batch)
         for route in (PLAIN, NATIVE):
             try:
-                with self._kernels(route) if route == NATIVE else kernels.NATIVE.lock:
-                    if route == PLAIN and kernels.NATIVE.users:
+                with self._kernels(route) if route == NATIVE else native_kernels.NATIVE.lock:
+                    if route == PLAIN and native_kernels.NATIVE.users:
                         continue  # another thread has replaced the kernels: no test of the plain
                     self.route = route
                     _, multiply = self._map_batch(batch)
@@ -166,7 +166,7 @@ class Products:
         self.route = DIFFERENCES
 
     def _kernels(self, route: str) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext() if route == PLAIN else kernels.NATIVE
+        return contextlib.nullcontext() if route == PLAIN else native_kernels.NATIVE
 
     def _map_batch(self, batch: Any) -> tuple[float, Map]:
         """Return the weight of a batch's terms and the map v -> matrix v of their sum."""
@@ -181,7 +181,10 @@ class _GraphSize:
 
     def __init__(self, leaves: Sequence[Tensor], batch: Any) -> None:
         self.bytes = 0
-        known = [*leaves, *nested.iter_tensors(batch)]  # a batch may be a view of all the data
+        known = [
+            *leaves,
+            *nested_batches.iter_tensors(batch),
+        ]  # a batch may be a view of all the data
         self._seen = {t.untyped_storage().data_ptr() for t in known}
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landscope import params as params_
 from landscope.curvature.clusters import Data, shuffle_rows
 from landscope.errors import ObjectiveError, ParamsError
-from landscope.objective import nested
+from landscope.objective import nested_batches
 from landscope.objective.objective import Objective
 from landscope.params import Params
 
@@ -75,11 +75,11 @@ def draw_samples(
     generator = torch.Generator().manual_seed(seed)
     rows = _choose_rows(samples, objective.problem.rows, generator)
     ((name, batches),) = objective.problem.batches.items()
-    chosen = nested.select_rows(batches, rows)
+    chosen = nested_batches.select_rows(batches, rows)
     if len(chosen) > 1:  # batches of unequal shapes, which cannot be shuffled together
         return len(rows), {name: chosen}
     shuffled = shuffle_rows(chosen, torch.randperm(len(rows), generator=generator))
-    return len(rows), {name: nested.rebatch_evenly(shuffled, _ROWS) or shuffled}
+    return len(rows), {name: nested_batches.rebatch_evenly(shuffled, _ROWS) or shuffled}
 
 
 def _choose_rows(samples: int | Sequence[int], total: int, generator: torch.Generator) -> list[int]:

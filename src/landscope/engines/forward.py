@@ -12,7 +12,7 @@ from torch import Tensor
 from landscope.engines.fused import Fused
 from landscope.engines.plan import Plan
 from landscope.objective.evaluation import Forward
-from landscope.objective.nested import iter_tensors, map_tensors
+from landscope.objective.nested_batches import iter_tensors, map_tensors
 
 
 def make_forward(plan: Plan) -> Callable[[torch.nn.Module], Forward] | None:

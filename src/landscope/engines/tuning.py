@@ -21,7 +21,7 @@ from landscope import _version, fingerprint
 from landscope.engines.plan import Plan
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
-from landscope.objective.nested import count_rows, iter_tensors
+from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.slices.curves import ReusableSlice
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from landscope.errors import ObjectiveError
 from landscope.objective import sequence_losses
+from landscope.objective.loss_terms import Loss, Terms
 from landscope.objective.sequence_losses import logits_of
-from landscope.objective.terms import Loss, Terms
 
 TASKS = ("causal", "masked", "seq2seq", "token_classification", "classification")
 _UNSHIFTED = (  # their loss compares labels with the logits at the same position

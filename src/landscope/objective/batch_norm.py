@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscope.errors import ObjectiveError
-from landscope.objective.nested import iter_tensors
+from landscope.objective.nested_batches import iter_tensors
 from landscope.objective.torch_losses import count_samples
 
 

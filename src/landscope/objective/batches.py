@@ -19,10 +19,10 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
-from landscope.objective import nested
+from landscope.objective import nested_batches
 from landscope.objective.global_state import seed_all
 from landscope.objective.memory import free_memory
-from landscope.objective.nested import count_rows, iter_tensors, map_tensors
+from landscope.objective.nested_batches import count_rows, iter_tensors, map_tensors
 
 _CACHE_SHARE = 0.5  # of the free memory; the rest is for activations and for the user
 _COPY_SHARE = 0.25  # of the free memory; for a second copy of cached data
@@ -110,7 +110,7 @@ class Batches:
         size = sum(t.nbytes for t in iter_tensors(self._cached))
         if self._cached is None or size > free_memory(self.device) * _COPY_SHARE:
             return None
-        return nested.rebatch(self._cached, rows)
+        return nested_batches.rebatch(self._cached, rows)
 
     def divide(self, rows: int) -> Iterable[Any] | None:
         """Return batches of at most ``rows`` rows; streamed data stay streamed.
@@ -118,7 +118,7 @@ class Batches:
         Returns:
             The batches; None where tensors of a cached batch differ in length.
         """
-        return _Divided(self, rows) if self.streamed else nested.rebatch(list(self), rows)
+        return _Divided(self, rows) if self.streamed else nested_batches.rebatch(list(self), rows)
 
     def _read(self) -> None:
         """Make the first pass: fingerprint the data, and cache them when they fit."""
@@ -155,7 +155,7 @@ class Batches:
                 " iterated a second time: pass a list, a DataLoader, or an object whose __iter__"
                 " starts again from the first batch."
             )
-        if not nested.equal(first, second):
+        if not nested_batches.equal(first, second):
             self.notes.append(
                 f"{self.name} changes from pass to pass (random augmentation or order);"
                 + (
@@ -173,7 +173,7 @@ class Batches:
             # Starting workers again for one batch takes seconds; one sample shows as much.
             dataset = self.source.dataset
             if isinstance(dataset, Sized):
-                return [first if nested.equal(dataset[0], dataset[0]) else _DIFFERENT]
+                return [first if nested_batches.equal(dataset[0], dataset[0]) else _DIFFERENT]
         if isinstance(self.source, list):
             return [first]
         return (self._place(batch) for batch in itertools.islice(self.source, 1))
@@ -198,21 +198,21 @@ class _Divided:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
-            yield from nested.rebatch([batch], self.rows) or [batch]
+            yield from nested_batches.rebatch([batch], self.rows) or [batch]
 
 
 def divide(batches: Iterable[Any], rows: int) -> Iterable[Any] | None:
     """Return batches of at most ``rows`` rows; None where tensors of a batch differ in length."""
     if isinstance(batches, Batches):
         return batches.divide(rows)
-    return nested.rebatch(list(batches), rows)
+    return nested_batches.rebatch(list(batches), rows)
 
 
 def rebatch_cached(batches: Iterable[Any], rows: int) -> Iterable[Any]:
     """Return batches of at most ``rows`` rows; those given where :meth:`Batches.rebatch` cannot."""
     if isinstance(batches, Batches):
         return batches.rebatch(rows) or batches
-    return nested.rebatch(list(batches), rows) or batches
+    return nested_batches.rebatch(list(batches), rows) or batches
 
 
 def _to_source(data: Any, batch_size: int, name: str) -> Iterable[Any]:

@@ -16,10 +16,10 @@ from landscope import params as params_
 from landscope.errors import CallError, ObjectiveError
 from landscope.objective import batch_norm, torch_losses
 from landscope.objective.batches import divide
-from landscope.objective.borrowing import BorrowedModel
+from landscope.objective.borrowed_model import BorrowedModel
 from landscope.objective.global_state import disable_backend
-from landscope.objective.nested import count_rows, iter_tensors, map_tensors, split
-from landscope.objective.terms import Loss, Terms
+from landscope.objective.loss_terms import Loss, Terms
+from landscope.objective.nested_batches import count_rows, iter_tensors, map_tensors, split
 from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms
+from landscope.objective.loss_terms import Loss, Terms
 from landscope.objective.torch_losses import check_tensor
 from landscope.params import Params
 

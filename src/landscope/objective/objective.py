@@ -13,6 +13,7 @@ from landscope import params as params_
 from landscope.errors import ObjectiveError
 from landscope.objective import offloaded
 from landscope.objective.batches import Batches
+from landscope.objective.loss_terms import Loss
 from landscope.objective.placement import (
     PRECISIONS,
     find_device,
@@ -20,7 +21,6 @@ from landscope.objective.placement import (
     in_place_placement,
 )
 from landscope.objective.problem import Problem
-from landscope.objective.terms import Loss
 from landscope.objective.torch_losses import Custom, as_loss
 from landscope.params import Params
 

@@ -22,11 +22,11 @@ from landscope import params as params_
 from landscope.errors import ObjectiveError
 from landscope.objective import offloaded
 from landscope.objective.batches import Batches, rebatch_cached
-from landscope.objective.borrowing import BorrowedModel, borrow
+from landscope.objective.borrowed_model import BorrowedModel, borrow
 from landscope.objective.evaluation import Forward, Session
 from landscope.objective.global_state import preserve_global_state, set_tf32
-from landscope.objective.nested import select_rows
-from landscope.objective.terms import Loss
+from landscope.objective.loss_terms import Loss
+from landscope.objective.nested_batches import select_rows
 from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms, has_few_classes
+from landscope.objective.loss_terms import Loss, Terms, has_few_classes
 
 _IGNORED = -100  # what torch's cross-entropy, and all of Hugging Face, ignores
 _MAX_LOGITS = 2**22  # whose exponentials are in memory at once: they may be the largest tensor

@@ -21,7 +21,7 @@ from torch.nn.modules.loss import _Loss
 
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms, has_few_classes
+from landscope.objective.loss_terms import Loss, Terms, has_few_classes
 
 _CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
 _UNITS = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from landscope.errors import SamplerError
 from landscope.sampling.calibration_table import Draw, Table, estimate_trust
-from landscope.sampling.subset import REPLICATES, Subset
+from landscope.sampling.data_subset import REPLICATES, Subset
 
 _NEARNESS = 0.8  # anchors are denser near the center: their distance is as 0.8 + radius
 _DRAWS = 8  # draws for which error bars are checked at anchors; they are to hold in each

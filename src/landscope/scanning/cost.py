@@ -15,8 +15,8 @@ from torch import nn
 from landscope.engines.job import Engine, Job, Point, choose_probes
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
-from landscope.objective.kernels import NATIVE
-from landscope.objective.nested import count_rows, iter_tensors
+from landscope.objective.native_kernels import NATIVE
+from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal

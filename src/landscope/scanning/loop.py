@@ -25,8 +25,8 @@ from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.progress import Clock, Report, open_report
 from landscope.sampling.calibrated import Calibrated
+from landscope.sampling.data_subset import Subset, loads
 from landscope.sampling.grid import Sampler, as_sampler
-from landscope.sampling.subset import Subset, loads
 from landscope.scanning import budget as budgets
 from landscope.scanning.dataset import build_dataset
 from landscope.scanning.journal import Journal

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from landscope.sampling.subset import Subset
+from landscope.sampling.data_subset import Subset
 
 REPLICATE = "loss~"  # prefix of the losses with replicate weights: "loss~1", "loss~2", ...
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from landscope.errors import TrainingError
 from landscope.objective.batches import Batches
 from landscope.objective.global_state import preserve_global_state
-from landscope.objective.nested import TARGET_KEYS, split
+from landscope.objective.nested_batches import TARGET_KEYS, split
 from landscope.objective.objective import Objective
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from landscope import fingerprint
 from landscope.errors import NumericsError, TrainingError
-from landscope.objective import nested
+from landscope.objective import nested_batches
 from landscope.objective.global_state import seed_all
 from landscope.objective.objective import Objective
 from landscope.params import named_tensors
@@ -240,12 +240,12 @@ class _Run:
         return optimizers.backpropagate_sharpness_aware(self.model, backpropagate, self.course.rho)
 
     def _select(self, rows: Tensor) -> Any:
-        return nested.index_rows(self.data, rows)
+        return nested_batches.index_rows(self.data, rows)
 
     def _augment(self, batch: Any) -> Any:
         if self.augment is None:
             return batch
-        inputs, targets = nested.split(batch)
+        inputs, targets = nested_batches.split(batch)
         return self.augment(inputs), targets
 
     def _check_finite(self, loss: float) -> None:
@@ -300,8 +300,8 @@ def _identify(
 def _load_data(objective: Objective) -> tuple[Any, int]:
     """Return the training data as one batch on the device, and the number of rows."""
     data = objective.problem.first_batches
-    whole = None if data.streamed else nested.rebatch_evenly(list(data), data.rows)
-    rows = None if whole is None else nested.count_rows(whole[0])
+    whole = None if data.streamed else nested_batches.rebatch_evenly(list(data), data.rows)
+    rows = None if whole is None else nested_batches.count_rows(whole[0])
     if whole is None or rows is None:
         raise TrainingError(
             "data are streamed, or are not tensors with one entry per row in batches of one shape,"

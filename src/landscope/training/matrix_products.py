@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from landscope.params import Params
-from landscope.training.matrix import CheckpointMatrix, ColumnReader, allocate_zeros
+from landscope.training.checkpoint_matrix import CheckpointMatrix, ColumnReader, allocate_zeros
 
 _THREADS = 2  # the same on every machine, so that sums are the same, bit for bit
 _GRAM_SHARE, _SUM_SHARE = 1.5, 0.4  # size of the buffers of all threads, in rows of the matrix

@@ -23,8 +23,8 @@ import torch
 from landscope.errors import DirectionError
 from landscope.params import Params, like
 from landscope.slices.normalization import Ignore
+from landscope.training.checkpoint_matrix import CheckpointMatrix, open_matrix
 from landscope.training.gram_cache import GramCache
-from landscope.training.matrix import CheckpointMatrix, open_matrix
 from landscope.training.matrix_products import (
     combine_rows,
     gram_matrix,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from landscope.objective.borrowing import borrow
+from landscope.objective.borrowed_model import borrow
 from tests import cases
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from landscope.errors import FormatError, ParamsError
-from landscope.training import matrix as matrix_
-from landscope.training.matrix import CheckpointMatrix, open_matrix
+from landscope.training import checkpoint_matrix as matrix_
+from landscope.training.checkpoint_matrix import CheckpointMatrix, open_matrix
 from landscope.training.trajectory import Trajectory
 from tests import walks
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from landscope.errors import ObjectiveError
-from landscope.objective.terms import Loss, Terms, has_few_classes
+from landscope.objective.loss_terms import Loss, Terms, has_few_classes
 
 
 def numbers(*shape: int) -> torch.Tensor:
