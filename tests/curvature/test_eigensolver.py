@@ -40,7 +40,7 @@ each_which = pytest.mark.parametrize("which", WHICH)
 def network(name: str) -> tuple[Hessian, Tensor]:
     """Return an operator and its dense witness."""
     case = MODELS[name]()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     inputs = case.inputs.double()
     found = dense.hessian(lambda: F.cross_entropy(model(inputs), case.targets), dense.leaves(model))
     return Hessian(case.objective(precision="float64")), found

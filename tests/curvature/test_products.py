@@ -1,6 +1,6 @@
 """Routes of a product, against a dense Hessian that takes none of them.
 
-The witness is a twin of the model whose kernels torch can differentiate twice: fused attention by
+The witness is a clone of the model whose kernels torch can differentiate twice: fused attention by
 its plain kernels, a function that can be differentiated once by the torch function that it is.
 """
 
@@ -73,7 +73,7 @@ def once(*, norm: bool = False) -> tuple[Case, Case]:
 
 
 def witness(case: Case, kind: str = "hessian") -> Tensor:
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     leaves, inputs = dense.leaves(model), case.inputs.double()
     if kind == "hessian":
         return dense.hessian(lambda: F.cross_entropy(model(inputs), case.targets), leaves)

@@ -1,4 +1,4 @@
-"""Laws 13 and 14 of /work/shared/evidence.md, for curvature.
+"""Laws 13 and 14, of curvature: an eigenvalue is a second difference, a trace the first moment.
 
 The witness of the first is a scan of losses, which knows nothing of second derivatives; of the
 second, the trace of a dense Hessian (tests/oracles/dense.py).
@@ -66,7 +66,7 @@ def test_weights_sum_to_one_and_the_first_moment_is_the_trace_over_p(
     make: Callable[[], Case],
 ) -> None:
     case = make()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     inputs = case.inputs.double()
     matrix = dense.hessian(
         lambda: F.cross_entropy(model(inputs), case.targets), dense.leaves(model)

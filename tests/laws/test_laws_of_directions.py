@@ -1,4 +1,4 @@
-"""Laws 4, 5 and 9 of /work/shared/evidence.md, for directions."""
+"""Laws 4, 5 and 9, for directions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Value = Callable[[], Tensor]
 _STEP = 1e-5  # its square and the rounding over it are both about 1e-10 of the gradient
 
 
-def twin(model: nn.Module, params: Mapping[str, Tensor] | None = None) -> nn.Module:
+def clone(model: nn.Module, params: Mapping[str, Tensor] | None = None) -> nn.Module:
     """Return a deep copy of a model in float64, with some tensors replaced."""
     other = copy.deepcopy(model).double()
     own = {**dict(other.named_parameters()), **dict(other.named_buffers())}

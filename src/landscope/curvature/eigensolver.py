@@ -131,12 +131,12 @@ def eigenpairs(
     def choose(values: Tensor) -> list[int]:
         return _choose_indices(values, count, which)
 
-    def bound(values: Tensor, indices: Sequence[int]) -> Tensor:
+    def limit(values: Tensor, indices: Sequence[int]) -> Tensor:
         scale = float(values.abs().max())
         return residual_tol * values[list(indices)].abs().clamp(min=0.01 * scale)
 
     before = operator.products
-    target = Target(choose, bound, count=count, max_products=max_products)
+    target = Target(choose, limit, count=count, max_products=max_products)
     ritz = find_ritz_pairs(operator, target, start=None, seed=seed)
     return Eigenpairs(
         value=ritz.values,
@@ -180,12 +180,12 @@ def extremes(
     def choose(values: Tensor) -> list[int]:
         return [0, len(values) - 1]
 
-    def bound(values: Tensor, indices: Sequence[int]) -> Tensor:
+    def limit(values: Tensor, indices: Sequence[int]) -> Tensor:
         scale = float(values.abs().max())
         return _SAFE * eigenvalue_tol * values[list(indices)].abs().clamp(min=FLOOR * scale)
 
     before = operator.products
-    target = Target(choose, bound, count=2, max_products=max_products)
+    target = Target(choose, limit, count=2, max_products=max_products)
     first = None if start is None else operator.flatten(start)
     ritz = find_ritz_pairs(operator, target, start=first, seed=seed)
     unknown = torch.full((2,), torch.nan, dtype=torch.float64)

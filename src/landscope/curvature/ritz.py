@@ -32,13 +32,13 @@ class Target:
 
     Args:
         choose: Returns the indices of the pairs from the Ritz values in rising order.
-        bound: Returns the largest acceptable residuals from Ritz values and indices.
+        limit: Returns the largest acceptable residuals from Ritz values and indices.
         count: The number of pairs.
         max_products: The largest number of products.
     """
 
     choose: Callable[[Tensor], list[int]]
-    bound: Callable[[Tensor, Sequence[int]], Tensor]
+    limit: Callable[[Tensor, Sequence[int]], Tensor]
     count: int
     max_products: int
 
@@ -104,7 +104,7 @@ def _search(space: KrylovSpace, target: Target, eps: float) -> tuple[list[int], 
         values, residuals, _ = space.ritz_pairs()
         scale = float(values.abs().max())
         indices = target.choose(values)
-        bounds = target.bound(values, indices).clamp(min=_EPS * eps * scale)
+        bounds = target.limit(values, indices).clamp(min=_EPS * eps * scale)
         enough = space.is_exhausted or len(values) > len(indices)
         if enough and bool((residuals.clamp(min=eps * scale)[indices] <= bounds).all()):
             return indices, True

@@ -50,7 +50,7 @@ def _value(model: nn.Module, case: Case) -> Callable[[], Tensor]:
 @functools.cache
 def witness(name: str) -> Tensor:
     case = MODELS[name]()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     return dense.hessian(_value(model, case), dense.leaves(model))
 
 
@@ -81,7 +81,7 @@ def ignoring(case: Case) -> Case:
 @each_model
 def test_the_dense_witness_agrees_with_differences_of_the_gradient(name: str) -> None:
     case = MODELS[name]()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     found = dense.differences(_value(model, case), dense.leaves(model))
     assert_equal(witness(name), found, 1e-8)
 
@@ -106,7 +106,7 @@ def test_float32_products_are_right_to_float32(name: str) -> None:
 def test_targets_that_do_not_count_and_class_weights_count_as_in_the_loss() -> None:
     case = ignoring(cases.mlp())
     objective = ls.Objective(case.model, WEIGHTED, case.data, precision="float64", batch_size=7)
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     weight = torch.as_tensor(WEIGHTED.weight).double()
 
     def value() -> Tensor:
@@ -172,7 +172,7 @@ def test_recomputed_statistics_are_constants() -> None:
     case = cases.batch_norm_cnn(rows=21)
     objective = case.objective(precision="float64", buffers="recompute")
     (point,) = ls.directions.random(objective.center, 1, seed=2)
-    model = dense.twin(case.model, point)
+    model = dense.clone(case.model, point)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -196,7 +196,7 @@ def test_it_is_the_hessian_of_the_point_that_it_is_at() -> None:
     there = params.like(objective.center, {n: t + 1 for n, t in direction.items()})
     hessian = Hessian(objective)
     assert_equal(matrix(hessian), witness("mlp"))
-    model = dense.twin(case.model, there)
+    model = dense.clone(case.model, there)
     expected = dense.hessian(_value(model, case), dense.leaves(model))
     assert hessian.at(there) is hessian
     assert_equal(matrix(hessian), expected)
@@ -212,11 +212,11 @@ def test_a_point_may_hold_buffers_or_some_parameters_alone() -> None:
     objective = case.objective(precision="float64")
     states = params.clone(objective.states)
     states["1.running_var"] *= 2.0
-    model = dense.twin(case.model, states)
+    model = dense.clone(case.model, states)
     expected = dense.hessian(_value(model, case), dense.leaves(model))
     assert_equal(matrix(Hessian(objective, states)), expected)
     part = {"0.weight": 2 * objective.center["0.weight"]}
-    model = dense.twin(case.model, part)
+    model = dense.clone(case.model, part)
     expected = dense.hessian(_value(model, case), dense.leaves(model))
     assert_equal(matrix(Hessian(objective, part)), expected)
 
@@ -369,7 +369,7 @@ def test_objectives_without_second_derivatives_are_refused() -> None:
 @pytest.mark.parametrize("name", ["mlp", "batch_norm_cnn", "transformer", "lstm", "odd"])
 def test_the_gauss_newton_matrix_is_j_h_j(name: str) -> None:
     case = MODELS[name]()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     outputs = model(case.inputs.double())
     expected = dense.gauss_newton(
         outputs, lambda o: F.cross_entropy(o, case.targets), dense.leaves(model)
@@ -382,7 +382,7 @@ def test_the_gauss_newton_matrix_is_j_h_j(name: str) -> None:
 @pytest.mark.parametrize("name", ["mlp", "batch_norm_cnn", "transformer", "lstm", "odd"])
 def test_the_fisher_matrix_is_the_mean_of_g_g(name: str) -> None:
     case = MODELS[name]()
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     pairs = zip(case.inputs.double().split(1), case.targets.split(1), strict=True)
     singles = [(F.cross_entropy(model(x), y), 1.0) for x, y in pairs]
     expected = dense.fisher(singles, dense.leaves(model))
@@ -393,7 +393,7 @@ def test_the_fisher_matrix_is_the_mean_of_g_g(name: str) -> None:
 def test_relatives_count_class_weights_and_ignored_targets_as_the_loss_does() -> None:
     case = ignoring(cases.mlp())
     objective = ls.Objective(case.model, WEIGHTED, case.data, precision="float64", batch_size=7)
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     weight = torch.as_tensor(WEIGHTED.weight).double()
     outputs, leaves = model(case.inputs.double()), dense.leaves(model)
     expected = dense.gauss_newton(
@@ -438,7 +438,7 @@ def test_a_term_with_several_values_is_one_term_of_their_mean() -> None:
     objective = ls.Objective(
         case.model, nn.MSELoss(), (case.inputs, targets), precision="float64", batch_size=7
     )
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     leaves, outputs = dense.leaves(model), model(case.inputs.double())
     expected = dense.gauss_newton(outputs, lambda o: F.mse_loss(o, targets), leaves)
     assert_equal(matrix(GaussNewton(objective)), expected)
@@ -465,7 +465,7 @@ def test_outputs_may_be_a_dict_with_things_that_no_parameter_moves() -> None:
     case = cases.mlp()
     named = ls.Objective(Labeled().double(), terms, case.data, batch_size=7)
     found = GaussNewton(named)
-    model = dense.twin(named.model)
+    model = dense.clone(named.model)
     logits = model(case.inputs.double())["logits"]
     expected = dense.gauss_newton(
         logits, lambda o: F.cross_entropy(o, case.targets), dense.leaves(model)
@@ -482,7 +482,7 @@ def test_samples_are_the_rows_that_were_asked_for() -> None:
     hessian = Hessian(case.objective(precision="float64"), samples=rows[::-1])
     assert hessian.samples == 7
     part = Case("part", case.model, case.inputs[rows], case.targets[rows])
-    model = dense.twin(case.model)
+    model = dense.clone(case.model)
     assert_equal(matrix(hessian), dense.hessian(_value(model, part), dense.leaves(model)))
     numpy = Hessian(case.objective(precision="float64"), samples=np.array(rows))  # type: ignore[arg-type]
     assert_equal(matrix(numpy), matrix(hessian), 1e-14)
