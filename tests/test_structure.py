@@ -39,15 +39,8 @@ MOST_BODY_LINES = 30  # of a function, without its docstring
 
 KNOWN_UPWARD: set[tuple[str, str]] = set()
 KNOWN_CIRCULAR: set[str] = set()
-KNOWN_LONG_MODULES: set[str] = {
-    "cli.trajectory",
-}
-KNOWN_LONG_BODIES: set[str] = {
-    "cli.measure.curvature",
-    "cli.measure.whole",
-    "cli.train.train",
-    "cli.trajectory.trajectory",
-}
+KNOWN_LONG_MODULES: set[str] = set()
+KNOWN_LONG_BODIES: set[str] = set()
 
 PARTICIPLES_AT_MOST = 31
 FOUND_AT_MOST = 14

@@ -31,7 +31,7 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    first = demo.demo(tmp_path / "demo", resolution=5, tell=said.append)
+    first = demo.demo(tmp_path / "demo", resolution=5, announce=said.append)
     assert {f.name for f in first.files} == {*PICTURES, "page.html"}
     assert all(f.is_file() and f.stat().st_size > 1000 for f in first.files)
     assert list(first.landscapes) == list(first.shapes) == ["An MLP", "Skips"]
@@ -71,7 +71,7 @@ def test_the_demo_of_sequence_models_also_maps_where_their_loss_is_convex(
 ) -> None:
     monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
     said: list[str] = []
-    first = demo.demo(tmp_path / "demo", sequence=True, resolution=5, tell=said.append)
+    first = demo.demo(tmp_path / "demo", sequence=True, resolution=5, announce=said.append)
     assert {f.name for f in first.files} == {*PICTURES, "convexity.png", "page.html"}
     assert all(f.is_file() and f.stat().st_size > 1000 for f in first.files)
     titles = list(demo.SEQUENCES.networks.values())
@@ -97,7 +97,7 @@ def test_the_demo_of_sequence_models_also_maps_where_their_loss_is_convex(
 
     monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     monkeypatch.setattr("landscope.curvature.convexity_map.extremes", never)
-    monkeypatch.setattr(demo, "_pictures", lambda *_: [])  # they take longer than all else
+    monkeypatch.setattr(demo, "_draw_pictures", lambda *_: [])  # they take longer than all else
     assert demo.demo(tmp_path / "demo", sequence=True, resolution=5).shapes == first.shapes
 
 

@@ -31,7 +31,7 @@ def test_zoo_targets_are_scanned(command: Command, tmp_path: Path) -> None:
     assert "test_accuracy" in answer.out
 
 
-def test_demo_is_told_step_by_step(
+def test_demo_announces_each_step(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     demo = __import__("landscope.cli.demo", fromlist=["demo"])
@@ -47,6 +47,6 @@ def test_demo_is_told_step_by_step(
     answer = command("demo", "--out", tmp_path, "--resolution", 7, "--seed", 4, "--sequence")
     assert answer.code == 0
     asked_for = {"out": tmp_path, "resolution": 7, "seed": 4, "sequence": True}
-    assert asked == {**asked_for, "tell": report.say}
+    assert asked == {**asked_for, "announce": report.print_line}
     for text in ("A net", "1 at (0, 0.5), 9 at the rim", "25.0%", "a.png", "page.html"):
         assert text in answer.out

@@ -116,16 +116,16 @@ def test_whole_gives_a_verdict_in_words_and_numbers(
 def test_whole_knows_where_training_of_the_zoo_began() -> None:
     from landscope.cli import targets
 
-    objective = targets.objective("zoo:digits_mlp", arguments=("epochs=1", "seed=3"))
+    objective = targets.load_objective("zoo:digits_mlp", arguments=("epochs=1", "seed=3"))
     arguments = ("epochs=1", "seed=3")
-    start = targets.initialization("zoo:digits_mlp", objective, arguments, None, None)
+    start = targets.find_initialization("zoo:digits_mlp", objective, arguments, None, None)
     assert start is not None
     again = ls.zoo.initial("digits_mlp", seed=3)
     assert again is not None
     assert all(torch.equal(start[n], p) for n, p in again.named_parameters())
     path = ls.directions.between(start, objective.center)
     assert 0 < ls.params.norm(path) < 2 * ls.params.norm(start)
-    assert targets.initialization("file.py:make", objective, (), None, None) is None
+    assert targets.find_initialization("file.py:make", objective, (), None, None) is None
     assert ls.zoo.initial("resnet56") is None
 
 

@@ -39,7 +39,7 @@ def test_grid_values_shape_source_and_time_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_folder.write_metadata(tmp_path, {"command": "scan"}, seconds=75.0, naive_seconds=7_500.0)
-    report.tell(valley(), tmp_path)
+    report.print_landscape(valley(), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [
         f"{tmp_path}: x from -1 to 1 in 3, y from 0 to 4 in 2",
@@ -52,8 +52,8 @@ def test_grid_values_shape_source_and_time_are_told(
 
 
 def test_what_goes_wrong_is_written_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    report.say("well")
-    report.complain("not well")
+    report.print_line("well")
+    report.print_warning("not well")
     assert capsys.readouterr() == ("well\n", "landscope: not well\n")
 
 

@@ -37,14 +37,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_function_of_a_file_is_called(file: Path) -> None:
-    objective = targets.objective(f"{file}:make")
+    objective = targets.load_objective(f"{file}:make")
     assert isinstance(objective, ls.Objective)
     assert objective.loss() == pytest.approx(_toy_loss())
 
 
 def test_a_function_of_a_module_is_called(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    assert targets.objective(f"{file.stem}:make").loss() == pytest.approx(_toy_loss())
+    assert targets.load_objective(f"{file.stem}:make").loss() == pytest.approx(_toy_loss())
 
 
 def test_classes_of_a_file_find_their_module(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_classes_of_a_file_find_their_module(tmp_path: Path) -> None:
         "    data = torch.ones(4, 2), torch.zeros(4, Width().value)\n"
         "    return ls.Objective(torch.nn.Linear(2, Width().value), torch.nn.MSELoss(), data)\n"
     )
-    assert targets.objective(f"{path}:make").terms().shape == (4,)
+    assert targets.load_objective(f"{path}:make").terms().shape == (4,)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_arguments_are_literals_or_text(tmp_path: Path, text: str, value: object
     path = tmp_path / f"keeps_{next(NUMBER)}.py"
     path.write_text("KEPT = []\ndef make(x):\n    KEPT.append(x)\n")
     with pytest.raises(TargetError, match=r"returned a NoneType; expected an ls\.Objective"):
-        targets.objective(f"{path}:make", arguments=[text])
+        targets.load_objective(f"{path}:make", arguments=[text])
     assert [value] == sys.modules[path.stem].KEPT
 
 
@@ -89,20 +89,22 @@ def test_any_keyword_is_passed_to_a_function_that_takes_any(tmp_path: Path) -> N
         "    data = torch.ones(names['rows'], 2), torch.zeros(names['rows'], 1)\n"
         "    return ls.Objective(torch.nn.Linear(2, 1), torch.nn.MSELoss(), data)\n"
     )
-    assert targets.objective(f"{path}:make", arguments=["rows=5"]).terms().shape == (5,)
+    assert targets.load_objective(f"{path}:make", arguments=["rows=5"]).terms().shape == (5,)
 
 
 def test_a_checkpoint_moves_the_center(file: Path, tmp_path: Path) -> None:
-    other = targets.objective(f"{file}:make", arguments=["seed=3"])
+    other = targets.load_objective(f"{file}:make", arguments=["seed=3"])
     torch.save(other.model.state_dict(), tmp_path / "other.pt")
-    found = targets.objective(f"{file}:make", checkpoint=tmp_path / "other.pt")
+    found = targets.load_objective(f"{file}:make", checkpoint=tmp_path / "other.pt")
     for name, tensor in other.center.items():
         assert torch.equal(found.center[name], tensor)
     assert found.loss() == pytest.approx(other.loss())
 
 
 def test_a_zoo_network_takes_arguments() -> None:
-    objective = targets.objective("zoo:digits_mlp", arguments=["epochs=1", "seed=5", "test=True"])
+    objective = targets.load_objective(
+        "zoo:digits_mlp", arguments=["epochs=1", "seed=5", "test=True"]
+    )
     assert set(objective.problem.batches) == {"train_", "test_"}
 
 
@@ -127,14 +129,14 @@ def test_what_is_not_there_is_said(
     file: Path, target: str, arguments: list[str], text: str
 ) -> None:
     with pytest.raises(TargetError, match=text):
-        targets.objective(target.replace("TOY", str(file)), arguments=arguments)
+        targets.load_objective(target.replace("TOY", str(file)), arguments=arguments)
 
 
 def test_an_argument_that_is_lacking_is_named(tmp_path: Path) -> None:
     path = tmp_path / f"needs_{next(NUMBER)}.py"
     path.write_text("def make(width, *more, **names):\n    pass\n")
     with pytest.raises(TargetError, match=r"needs the argument 'width': pass --set width=VALUE"):
-        targets.objective(f"{path}:make")
+        targets.load_objective(f"{path}:make")
 
 
 @pytest.mark.parametrize("fault", ["raise ValueError('half')", "import sys; sys.exit(3)", "def ("])
@@ -142,7 +144,7 @@ def test_a_file_that_fails_is_named_and_forgotten(tmp_path: Path, fault: str) ->
     path = tmp_path / f"broken_{next(NUMBER)}.py"
     path.write_text(fault)
     with pytest.raises(TargetError, match=rf"{path.name} cannot be imported: \w+"):
-        targets.objective(f"{path}:make")
+        targets.load_objective(f"{path}:make")
     assert path.stem not in sys.modules
 
 

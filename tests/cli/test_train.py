@@ -127,11 +127,11 @@ def test_cifar_10_is_shifted_mirrored_and_read_from_its_files(
 
 
 def test_edges_of_cifar_10_are_black() -> None:
-    from landscope.cli import train as learning_
+    from landscope.cli import train as train_
 
     dark = cifar_data.preprocess(torch.zeros(1, 32, 32, 3, dtype=torch.uint8).numpy())
     for given, black in (({}, dark), ({"normalize": "False"}, torch.zeros_like(dark))):
-        shown = learning_._augmentation("zoo:resnet20", given, None)
+        shown = train_._choose_augmentation("zoo:resnet20", given, None)
         assert shown is not None
         torch.testing.assert_close(shown(black), black, rtol=1e-6, atol=0)
 
@@ -171,11 +171,11 @@ def test_a_target_of_ones_own_begins_where_its_function_says(
 
 
 def test_networks_of_cifar_10_train_as_long_as_in_2018() -> None:
-    from landscope.cli import train as learning_
+    from landscope.cli import train as train_
 
-    assert learning_._epochs("zoo:resnet56", None) == 300
-    assert learning_._epochs("zoo:resnet56", 7) == 7
-    assert learning_._epochs(MLP, None) is None
+    assert train_._choose_epochs("zoo:resnet56", None) == 300
+    assert train_._choose_epochs("zoo:resnet56", 7) == 7
+    assert train_._choose_epochs(MLP, None) is None
 
 
 @pytest.mark.parametrize(

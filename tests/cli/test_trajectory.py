@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import landscope as ls
-from landscope.cli import trajectory
+from landscope.cli import path_folder, pictures
 from landscope.errors import FormatError
 from landscope.formats import reference_h5
 from landscope.params import Params
@@ -62,7 +62,7 @@ def loss(state: State) -> float:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures out, which take longer than all else."""
     monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
-    monkeypatch.setattr(trajectory, "pictures", lambda *_, **__: [])
+    monkeypatch.setattr("landscope.cli.pictures.draw_path_pictures", lambda *_, **__: [])
     monkeypatch.setattr("landscope.draw.page", lambda _, path, **__: path)
 
 
@@ -80,7 +80,7 @@ def test_a_folder_becomes_a_plane_with_a_path(
     shares = values[:2] / values.sum()
     np.testing.assert_allclose(told["explained_variance_ratio"], shares, rtol=1e-6)
     assert f"PC 1 ({100 * shares[0]:.1f}% of the variation)" in answer.out
-    (path,) = trajectory.paths_of(run)
+    (path,) = path_folder.read_paths(run)
     kept = load_file(run / "directions.safetensors")
     basis = np.stack([walks.flat(kept, [f"{dim}/{n}" for n in names]) for dim in "xy"])
     places = (matrix - matrix[-1]) @ basis.T
@@ -98,7 +98,7 @@ def test_the_grid_holds_the_path_and_the_pictures_are_there(
     words = ("--target", target, "--out", run, *GRID, "--margin", 0.1, "--animate", "gif")
     answer = command("trajectory", tmp_path / "sgd", *words)
     assert answer.code == 0, answer.err
-    land, (path,) = ls.load(run), trajectory.paths_of(run)
+    land, (path,) = ls.load(run), path_folder.read_paths(run)
     for dim in "xy":
         axis, values = land.data[dim].values, path.data[dim].values
         assert axis[0] < values.min()
@@ -119,7 +119,7 @@ def test_the_surface_has_the_statistics_of_the_last_checkpoint(
 ) -> None:
     states, run = train(tmp_path / "sgd"), tmp_path / "run"
     command("trajectory", tmp_path / "sgd", "--target", target, "--out", run, *GRID)
-    (path,) = trajectory.paths_of(run)
+    (path,) = path_folder.read_paths(run)
     assert float(path.data["projected_loss"][-1]) == pytest.approx(loss(states[-1]), rel=1e-6)
     assert float(path.data["distance"][-1]) == 0.0
     assert path.data.attrs["buffers"] == "of the checkpoint"
@@ -134,7 +134,7 @@ def test_several_folders_share_a_plane_through_their_mean(
     folders = (tmp_path / "fast", tmp_path / "a slow one")
     answer = command("trajectory", *folders, "--target", target, "--out", run, *GRID)
     assert answer.code == 0, answer.err
-    paths = trajectory.paths_of(run)
+    paths = path_folder.read_paths(run)
     assert [path.name for path in paths] == ["fast", "a slow one"]  # as they were given
     assert [path.data.sizes["checkpoint"] for path in paths] == [7, 4]
     for dim in "xy":  # coordinates are from the mean of all checkpoints
@@ -156,7 +156,7 @@ def test_folders_of_the_same_name_are_told_apart(
     folders = (tmp_path / "a" / "path", tmp_path / "b" / "path")
     answer = command("trajectory", *folders, "--target", target, "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
-    assert [path.name for path in trajectory.paths_of(tmp_path / "run")] == ["a/path", "b/path"]
+    assert [path.name for path in path_folder.read_paths(tmp_path / "run")] == ["a/path", "b/path"]
     answer = command(
         "trajectory", folders[0], folders[0], "--target", target, "--out", tmp_path / "other"
     )
@@ -173,7 +173,7 @@ def test_names_that_are_no_file_names_do_not_take_the_place_of_each_other(
         train(folder, rate=0.1 + 0.2 * k, steps=4)
     answer = command("trajectory", *folders, "--target", target, "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
-    names = [path.name for path in trajectory.paths_of(tmp_path / "run")]
+    names = [path.name for path in path_folder.read_paths(tmp_path / "run")]
     assert names == ["a run", "a_run", ".run"]
 
 
@@ -251,13 +251,13 @@ def test_paths_without_a_surface_make_way_for_those_of_another_question(
     (tmp_path / "run" / "journal.sqlite").unlink()
     answer = command("trajectory", tmp_path / "sgd", *words)
     assert answer.code == 0, answer.err
-    assert [path.name for path in trajectory.paths_of(tmp_path / "run")] == ["sgd"]
+    assert [path.name for path in path_folder.read_paths(tmp_path / "run")] == ["sgd"]
 
 
 def test_what_a_killed_process_left_is_no_path(tmp_path: Path) -> None:
     (tmp_path / "paths").mkdir()
     (tmp_path / "paths" / ".0-sgd-x7_ab.nc").write_text("half of it")
-    assert trajectory.paths_of(tmp_path) == []
+    assert path_folder.read_paths(tmp_path) == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -294,7 +294,7 @@ def test_the_losses_are_those_that_landscope_train_told(command: Command, tmp_pa
     told = [c.values["loss"] for c in ls.Trajectory.open(tmp_path / "sgd")]
     answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
-    (path,) = trajectory.paths_of(tmp_path / "run")
+    (path,) = path_folder.read_paths(tmp_path / "run")
     np.testing.assert_allclose(path.data["loss"], told, rtol=1e-6)
 
 
@@ -323,7 +323,7 @@ def test_noise_in_the_labels_is_part_of_the_loss_that_was_trained(
     (tmp_path / "sgd" / "training.json").write_text(json.dumps(told))
     answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
-    (path,) = trajectory.paths_of(tmp_path / "run")
+    (path,) = path_folder.read_paths(tmp_path / "run")
     assert abs(float(path.data["loss"][-1]) - loss(states[-1])) > 0.05
     named = command(
         "trajectory", tmp_path / "sgd", "--target", f"{target[:-5]}:model", "--out",
@@ -348,7 +348,7 @@ def test_directions_of_a_file_take_the_place_of_components(
         "--directions", tmp_path / "plane.h5",
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    (path,) = trajectory.paths_of(run)
+    (path,) = path_folder.read_paths(run)
     basis = np.stack([walks.flat(d) for d in given], axis=1)
     offsets = walks.matrix([{n: s[n] for n in names} for s in states]) - walks.flat(center)
     expected = np.linalg.lstsq(basis, offsets.T)[0]
@@ -368,7 +368,7 @@ def test_old_files_are_drawn_too(command: Command, target: str, tmp_path: Path) 
             *GRID,
         )  # fmt: skip
         assert answer.code == 0, answer.err
-    (one,), (other,) = (trajectory.paths_of(tmp_path / f"{n}-run") for n in ("sgd", "old"))
+    (one,), (other,) = (path_folder.read_paths(tmp_path / f"{n}-run") for n in ("sgd", "old"))
     for name in ("x", "y", "loss", "projected_loss"):
         np.testing.assert_allclose(one.data[name], other.data[name], rtol=1e-5, atol=1e-6)
 
@@ -432,9 +432,9 @@ def test_a_run_without_paths_is_drawn_without_them(
 ) -> None:
     run = tmp_path / "run"
     assert command("scan", target, "--x=-1:1:3", "--y=-1:1:3", "--out", run).code == 0
-    assert trajectory.paths_of(run) == []
-    assert trajectory.paths_of(run / "landscape.nc") == []
-    assert trajectory.pictures(ls.load(run), run, tmp_path) == []
+    assert path_folder.read_paths(run) == []
+    assert path_folder.read_paths(run / "landscape.nc") == []
+    assert pictures.draw_path_pictures(ls.load(run), [], tmp_path) == []
     monkeypatch.setattr("landscope.cli.pictures.draw_pictures", lambda *_, **__: [])
     assert command("plot", run).code == 0
     assert command("page", run).code == 0
@@ -482,4 +482,4 @@ def test_a_damaged_path_is_named(tmp_path: Path) -> None:
     (tmp_path / "paths").mkdir()
     (tmp_path / "paths" / "sgd.nc").write_text("no")
     with pytest.raises(FormatError, match=r"sgd\.nc cannot be read"):
-        trajectory.paths_of(tmp_path)
+        path_folder.read_paths(tmp_path)

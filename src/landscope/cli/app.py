@@ -30,7 +30,7 @@ def _show_version(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        report.say(f"landscope {__version__}")
+        report.print_line(f"landscope {__version__}")
         raise typer.Exit
 
 
@@ -55,12 +55,12 @@ def main() -> None:
     try:
         app()
     except LandscopeError as error:
-        report.complain(str(error))
+        report.print_warning(str(error))
         sys.exit(1)
     except Exception as error:
         if os.environ.get("LANDSCOPE_TRACEBACK"):
             raise
-        report.complain(
+        report.print_warning(
             f"{type(error).__name__}: {' '.join(str(error).split())}"
             " (LANDSCOPE_TRACEBACK=1 shows where it happened)"
         )

@@ -1,7 +1,7 @@
 """The demo: two real networks side by side, from training to the page.
 
-Residual networks with and without skip connections that read handwritten digits; or an LSTM and a
-transformer that read Python's own sources, with the convexity of their loss.
+The networks are residual networks with and without skip connections that read handwritten digits,
+or an LSTM and a transformer that read Python's own sources, with the convexity of their loss.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from landscope.progress import show_bar
 RESOLUTION = 31
 _SPAN = (-1.0, 1.0)  # of planes and lines
 _LINE = 51  # points
-# Of the maps of convexity: the basin and the foot of its walls, over half of the training windows,
-# which halves the time. The map of the LSTM is rugged: a window in which its gradients explode has
-# most of the curvature, and along a direction that changes within 0.05 (it is the same in float64).
+# Maps of convexity cover the basin and the foot of its walls, and half of the training windows,
+# which halves the time. The map of the LSTM is rugged: windows in which its gradients explode have
+# most of the curvature, along directions that change within 0.05 (float64 gives the same map).
 _BASIN, _SAMPLES = (-0.5, 0.5), 32
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a demo shows.
+    """The networks of a demo.
 
     Args:
-        networks: name in the zoo -> title.
-        data: what they are trained on.
-        title: of the page.
-        convexity: points an axis of the maps of convexity; 0 makes none.
+        networks: the name in the zoo -> the title of each network.
+        data: the training data, in words.
+        title: the title of the page.
+        convexity: the number of points per axis of the maps of convexity; 0 for no maps.
     """
 
     networks: Mapping[str, str]
@@ -71,13 +71,13 @@ SEQUENCES = Exhibit(
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """What the demo made.
+    """The results of a demo.
 
     Args:
-        landscapes: title -> its plane.
-        shapes: title -> the plane in numbers.
+        landscapes: title -> plane.
+        shapes: title -> the numbers of the plane.
         files: pictures and the page.
-        convexities: title -> its map of convexity; empty where none was asked for.
+        convexities: title -> map of convexity; empty for a demo without maps.
     """
 
     landscapes: dict[str, Landscape]
@@ -92,40 +92,40 @@ def demo(
     sequence: bool = False,
     resolution: int = RESOLUTION,
     seed: int = 0,
-    tell: Callable[[str], None] | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Demo:
     """Train two networks on real data, scan a plane and a line of each, and draw them.
 
     Args:
-        out: the folder; a folder in it for each network. When it is there already the scans go on
-            where they stopped.
-        sequence: an LSTM and a transformer, and where their loss is convex, in the place of two
-            networks of images.
-        resolution: points an axis of the planes.
-        seed: of the directions.
-        tell: called with a sentence at each step, and a progress bar is shown; silent if None.
+        out: the folder, with a folder in it for each scan; scans that were started there resume.
+        sequence: whether to show an LSTM and a transformer, with maps of the convexity of their
+            loss, instead of two networks that read images.
+        resolution: the number of points per axis of the planes.
+        seed: the seed of the directions.
+        announce: a function that is called with a sentence at each step; progress bars are shown
+            then as well. None for a silent demo.
 
     Cost: about a minute on two cores; about three with ``sequence``.
     """
-    exhibit = SEQUENCES if sequence else DIGITS
-    folder, say = run_folder.create_run(out), tell or (lambda _: None)
-    found: dict[str, dict[str, Landscape]] = {"plane": {}, "line": {}, "convexity": {}}
+    exhibit, folder = SEQUENCES if sequence else DIGITS, run_folder.create_run(out)
+    lands: dict[str, dict[str, Landscape]] = {"plane": {}, "line": {}, "convexity": {}}
     for name, title in exhibit.networks.items():
-        say(f"{title}: training on {exhibit.data} (kept for the next time)")
-        record = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
-        for scan in _scans(exhibit, name, resolution, seed):
-            shown = f"{title}, convexity" if scan.quantities else title
-            with show_bar(shown) if tell else _silent() as progress:
-                found[scan.kind][title] = run_scan(
+        if announce:
+            announce(f"{title}: training on {exhibit.data} (kept for the next time)")
+        request = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
+        for scan in _plan_scans(exhibit, name, resolution, seed):
+            label = f"{title}, convexity" if scan.quantities else title
+            with show_bar(label) if announce else contextlib.nullcontext() as progress:
+                lands[scan.kind][title] = run_scan(
                     scan.objective, make_slice(scan.request, scan.objective),
-                    scan.request.make_sampler(), folder / scan.folder, request=record, title=title,
+                    scan.request.make_sampler(), folder / scan.folder, request=request, title=title,
                     progress=progress, quantities=scan.quantities,
                 )  # fmt: skip
-    say("drawing")
-    files = _pictures(folder, exhibit.title, *(list(lands.values()) for lands in found.values()))
-    planes = found["plane"]
-    shapes = {title: shape(land) for title, land in planes.items()}
-    return Demo(planes, shapes, files, found["convexity"])
+    if announce:
+        announce("drawing")
+    files = _draw_pictures(folder, exhibit.title, *(list(kind.values()) for kind in lands.values()))
+    shapes = {title: shape(land) for title, land in lands["plane"].items()}
+    return Demo(lands["plane"], shapes, files, lands["convexity"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,15 +137,15 @@ class _Scan:
     quantities: tuple[Quantity, ...] = ()
 
 
-def _scans(exhibit: Exhibit, name: str, resolution: int, seed: int) -> Iterator[_Scan]:
-    """Yield the scans of a network, which is trained first."""
+def _plan_scans(exhibit: Exhibit, name: str, resolution: int, seed: int) -> Iterator[_Scan]:
+    """Yield the scans of a network, which is trained first unless the cache has it."""
     plane = ScanRequest(
         f"zoo:{name}", ((*_SPAN, resolution),) * 2, seed=seed, arguments=("test=True",)
     )
     objective = plane.make_objective()
     yield _Scan("plane", plane, objective, name)
     yield _Scan("line", replace(plane, spans=((*_SPAN, _LINE),)), objective, f"{name}_line")
-    if exhibit.convexity:  # of the training data, from which alone samples are drawn
+    if exhibit.convexity:  # of the training data alone: samples are drawn from one data set
         spans = ((*_BASIN, exhibit.convexity),) * 2
         request = replace(plane, spans=spans, arguments=())
         extremes = (hessian_extremes(samples=_SAMPLES, seed=seed),)
@@ -153,7 +153,7 @@ def _scans(exhibit: Exhibit, name: str, resolution: int, seed: int) -> Iterator[
         yield _Scan("convexity", request, training, f"{name}_convexity", extremes)
 
 
-def _pictures(
+def _draw_pictures(
     folder: Path,
     title: str,
     planes: list[Landscape],
@@ -168,7 +168,3 @@ def _pictures(
     if maps:
         files.append(draw.save(draw.convexity_figure(maps), folder / "convexity.png"))
     return [*files, draw.page(planes, folder / "page.html", title=title)]
-
-
-def _silent() -> contextlib.nullcontext[None]:
-    return contextlib.nullcontext()

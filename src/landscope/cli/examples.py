@@ -14,24 +14,28 @@ from landscope.cli import report
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("landscope-demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("landscope-demo"),
     sequence: Annotated[
-        bool, typer.Option("--sequence", help="An LSTM and a transformer, on text.")
+        bool, typer.Option("--sequence", help="Show an LSTM and a transformer that read text.")
     ] = False,
-    resolution: Annotated[int, typer.Option(min=5, help="Points an axis.")] = 31,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = 0,
+    resolution: Annotated[int, typer.Option(min=5, help="Number of points per axis.")] = 31,
+    seed: Annotated[int, typer.Option(help="Seed of the random directions.")] = 0,
 ) -> None:
     """Train two networks on real data, scan their loss surfaces, draw them: start here."""
     from landscope.cli.demo import demo as run_demo
 
-    made = run_demo(out, sequence=sequence, resolution=resolution, seed=seed, tell=report.say)
-    for title, shape in made.shapes.items():
-        report.say(f"\n{title}")
-        report.tell_shape(shape)
-    report.say("\nWritten:")
-    for file in made.files:
-        report.say(f"  {file}")
-    report.say(f"\nOpen {out / 'page.html'} in a browser and turn the surfaces with the mouse.")
+    results = run_demo(
+        out, sequence=sequence, resolution=resolution, seed=seed, announce=report.print_line
+    )
+    for title, shape in results.shapes.items():
+        report.print_line(f"\n{title}")
+        report.print_shape(shape)
+    report.print_line("\nWritten:")
+    for file in results.files:
+        report.print_line(f"  {file}")
+    report.print_line(
+        f"\nOpen {out / 'page.html'} in a browser and turn the surfaces with the mouse."
+    )
 
 
 def zoo() -> None:
@@ -46,7 +50,7 @@ def zoo() -> None:
         parameters, layers = entry.size()
         table.add_row(f"zoo:{entry.name}", str(layers), f"{parameters:,}", entry.data)
     Console().print(table)
-    report.say(
+    report.print_line(
         "\nThe digits networks train in seconds, the text networks in less than a minute:"
         " landscope scan zoo:digits_mlp --out runs/mlp\n"
         "The CIFAR-10 networks want your files: landscope scan zoo:resnet56"

@@ -1,13 +1,13 @@
-"""Commands that measure curvature: each calls public functions, writes JSON and pictures.
+"""The commands that measure curvature: ``curvature``, ``convexity`` and ``whole``.
 
-Whatever is heavy (torch, matplotlib) is imported inside the commands, so that ``--help`` is quick.
+Torch and matplotlib are imported inside the functions, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,24 +16,32 @@ from landscope.cli.options import (
     Address,
     Arguments,
     Checkpoint,
-    EngineName,
+    Directions,
     Gpus,
     Matrix,
-    Normalize,
+    NormalizeOption,
     Out,
     Seed,
     Select,
     Target,
+    Where,
     Workers,
 )
 from landscope.cli.scan_request import ScanRequest, parse_spans
 
-CURVATURE, WHOLE = "curvature.json", "whole.json"  # what the commands find, in their run's folder
+if TYPE_CHECKING:
+    from landscope.analysis.representative_planes import Representativeness
+    from landscope.curvature.eigensolver import Eigenpairs
+    from landscope.curvature.linear_operator import CurvatureOperator
+    from landscope.curvature.spectral_density import Spectrum
+    from landscope.curvature.trace_estimation import Trace
+    from landscope.engines.job import Engine
+    from landscope.objective.objective import Objective
+
+CURVATURE, WHOLE = "curvature.json", "whole.json"  # the numbers of a run
 _RECORDED = (  # of a request for a map of convexity
     "target", "checkpoint", "spans", "directions", "normalize", "seed", "set", "select", "adaptive",
 )  # fmt: skip
-
-Engine = Annotated[EngineName, typer.Option(help="Who evaluates.")]
 
 
 def curvature(
@@ -41,20 +49,26 @@ def curvature(
     *,
     out: Out,
     checkpoint: Checkpoint = None,
-    count: Annotated[int, typer.Option(min=1, help="Eigenvalues, from both ends.")] = 6,
+    count: Annotated[
+        int, typer.Option(min=1, help="Number of eigenvalues, from both ends of the spectrum.")
+    ] = 6,
     kind: Annotated[
         Matrix, typer.Option(help="The Hessian, its Gauss-Newton part, or the empirical Fisher.")
     ] = "hessian",
     select: Select = None,
-    samples: Annotated[int | None, typer.Option(help="Draw so many samples of the data.")] = None,
-    vectors: Annotated[int, typer.Option(min=1, help="Random vectors for the spectrum.")] = 4,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of samples to draw from the data; all if not given.")
+    ] = None,
+    vectors: Annotated[
+        int, typer.Option(min=1, help="Number of random vectors for the spectrum.")
+    ] = 4,
     seed: Seed = 0,
     set_: Arguments = None,
 ) -> None:
     """Measure the Hessian at a model's minimum: eigenvalues, trace, spectrum, and draw them.
 
-    The eigenvectors are kept as directions: `landscope scan TARGET --directions RUN --out ...`
-    draws the plane of the sharpest way up and the steepest way down.
+    The eigenvectors are stored as directions: `landscope scan TARGET --directions RUN --out ...`
+    draws the plane of the steepest ascent and the steepest descent.
     """
     from landscope import curvature as measures
     from landscope import draw
@@ -62,48 +76,57 @@ def curvature(
     from landscope.curvature.matrices import MATRICES
     from landscope.objective.determinism import check_determinism
 
-    began = time.perf_counter()
-    objective = targets.objective(target, arguments=set_ or (), checkpoint=checkpoint)
+    start = time.perf_counter()
+    objective = targets.load_objective(target, arguments=set_ or (), checkpoint=checkpoint)
     check_determinism(objective.problem)
-    folder = run_folder.create_run(out)
+    run = run_folder.create_run(out)
     matrix = MATRICES[kind](
         objective, select=select or None, samples=samples, seed=seed, progress=True
-    )  # fmt: skip
+    )
     pairs = measures.eigenpairs(matrix, count, seed=seed)
-    total = measures.trace(matrix, seed=seed)
-    density = measures.spectrum(matrix, num_vectors=vectors, seed=seed)
-    run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, folder)
-    told = {
-        "target": target,
-        "kind": kind,
-        "parameters": matrix.shape[0],
-        "samples": matrix.samples,
-        "eigenvalues": pairs.value.tolist(),
-        "residuals": pairs.residual.tolist(),
-        "stderr": pairs.stderr.tolist() if samples else None,
-        "converged": pairs.converged,
-        "trace": total.value,
-        "trace_stderr": total.stderr,
-        "trace_converged": total.converged,
-        "products": matrix.products,
-        "route": matrix.route,
-        "product_error": matrix.relative_error,
-        "spectrum": {"nodes": density.nodes.tolist(), "weights": density.weights.tolist()},
-    }
-    run_folder.write_json(folder / CURVATURE, told)
-    asked = {
+    trace = measures.trace(matrix, seed=seed)
+    spectrum = measures.spectrum(matrix, num_vectors=vectors, seed=seed)
+    run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, run)
+    numbers = _summarize(matrix, pairs, trace, spectrum)
+    run_folder.write_json(run / CURVATURE, {"target": target, "kind": kind, **numbers})
+    request = {
         "command": "curvature", "target": target, "checkpoint": checkpoint, "count": count,
         "kind": kind, "select": select, "samples": samples, "vectors": vectors, "seed": seed,
         "set": set_,
     }  # fmt: skip
-    run_folder.write_metadata(folder, asked, seconds=time.perf_counter() - began)
-    report.say(f"{target}: {kind} of {matrix.shape[0]:,} parameters, {matrix.route}")
-    for value, residual in zip(pairs.value.tolist(), pairs.residual.tolist(), strict=True):
-        report.say(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
-    report.say(f"  trace       {total.value:12.6g}  +- {total.stderr:.1g}")
-    report.say(f"  products    {matrix.products:>12,}")
-    axes = draw.spectrum(density)
-    report.tell_files([folder / CURVATURE, draw.save(axes, folder / "spectrum.png")])
+    run_folder.write_metadata(run, request, seconds=time.perf_counter() - start)
+    report.print_line(f"{target}: {kind} of {matrix.shape[0]:,} parameters, {matrix.route}")
+    _print_summary(numbers)
+    axes = draw.spectrum(spectrum)
+    report.print_files([run / CURVATURE, draw.save(axes, run / "spectrum.png")])
+
+
+def _summarize(
+    matrix: CurvatureOperator, pairs: Eigenpairs, trace: Trace, spectrum: Spectrum
+) -> dict[str, Any]:
+    """Return the numbers of curvature.json."""
+    return {
+        "parameters": matrix.shape[0],
+        "samples": matrix.samples,
+        "eigenvalues": pairs.value.tolist(),
+        "residuals": pairs.residual.tolist(),
+        "stderr": pairs.stderr.tolist() if matrix.samples else None,
+        "converged": pairs.converged,
+        "trace": trace.value,
+        "trace_stderr": trace.stderr,
+        "trace_converged": trace.converged,
+        "products": matrix.products,
+        "route": matrix.route,
+        "product_error": matrix.relative_error,
+        "spectrum": {"nodes": spectrum.nodes.tolist(), "weights": spectrum.weights.tolist()},
+    }
+
+
+def _print_summary(numbers: dict[str, Any]) -> None:
+    for value, residual in zip(numbers["eigenvalues"], numbers["residuals"], strict=True):
+        report.print_line(f"  eigenvalue  {value:12.6g}  residual {residual:.1g}")
+    report.print_line(f"  trace       {numbers['trace']:12.6g}  +- {numbers['trace_stderr']:.1g}")
+    report.print_line(f"  products    {numbers['products']:>12,}")
 
 
 def convexity(
@@ -113,26 +136,25 @@ def convexity(
     checkpoint: Checkpoint = None,
     x: Annotated[str, typer.Option(help="Axis x as first:last:points.")] = "-1:1:9",
     y: Annotated[str, typer.Option(help="Axis y as first:last:points.")] = "-1:1:9",
-    directions: Annotated[
-        Path | None, typer.Option(help="Use these: a run's folder or a 2018 .h5 file.")
-    ] = None,
-    normalize: Annotated[
-        Normalize, typer.Option(help="Scaling of random directions.")
-    ] = ScanRequest.normalize,
+    directions: Directions = None,
+    normalize: NormalizeOption = ScanRequest.normalize,
     select: Select = None,
-    tolerance: Annotated[float, typer.Option(help="Of each eigenvalue.")] = 0.01,
-    samples: Annotated[int | None, typer.Option(help="Of the data, for the Hessian only.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Relative error of each eigenvalue.")] = 0.01,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Number of samples to draw for the Hessian; all data if not given."),
+    ] = None,
     seed: Seed = 0,
     set_: Arguments = None,
-    engine: Engine = "local",
+    engine: Where = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
 ) -> None:
     """Map the convexity of a plane: |smallest / largest| eigenvalue of the Hessian at each point.
 
-    It is the map of the paper's Figure 7: 0 where the loss is convex. After Ctrl-C or a crash the
-    same command goes on where it stopped.
+    This is the map of the paper's Figure 7: it is 0 where the loss is convex. After Ctrl-C or a
+    crash, the same command continues where it stopped.
     """
     from landscope import curvature as measures
     from landscope import draw
@@ -153,16 +175,16 @@ def convexity(
         "command": "convexity", **request.record(*_RECORDED), "hessian_tolerance": tolerance,
         "samples": samples,
     }  # fmt: skip
-    with report.stoppable(out), show_bar(f"convexity {target}") as progress:
+    with report.exit_on_interrupt(out), show_bar(f"convexity {target}") as progress:
         land = run_scan(
             objective, slice_, request.make_sampler(), out, request=record, title=target,
             progress=progress, engine=options.make_engine(engine, workers, address, gpus),
             quantities=(quantity,),
         )  # fmt: skip
-    report.tell(land, out)
+    report.print_landscape(land, out)
     files = [draw.save(draw.convexity(land), Path(out) / "convexity.png")]
     files.append(draw.save(draw.convexity_figure(land), Path(out) / "convexity_beside.png"))
-    report.tell_files(files)
+    report.print_files(files)
 
 
 def whole(
@@ -171,69 +193,100 @@ def whole(
     out: Out,
     checkpoint: Checkpoint = None,
     initialization: Annotated[
-        Path | None, typer.Option(help="Weights that training began with, for the way from there.")
+        Path | None,
+        typer.Option(
+            help="Weights from before training, for the profile along the line from them."
+        ),
     ] = None,
-    planes: Annotated[int, typer.Option(min=2, help="Random planes.")] = 10,
-    radius: Annotated[float, typer.Option(help="How far, in lengths of random directions.")] = 1.0,
-    resolution: Annotated[int, typer.Option(min=5, help="Points of each profile.")] = 21,
+    planes: Annotated[int, typer.Option(min=2, help="Number of random planes.")] = 10,
+    radius: Annotated[
+        float,
+        typer.Option(help="Distance that profiles reach, in mean lengths of random directions."),
+    ] = 1.0,
+    resolution: Annotated[int, typer.Option(min=5, help="Number of points per profile.")] = 21,
     surfaces: Annotated[
-        int, typer.Option(help="Scan so many random planes whole, and draw them side by side.")
+        int, typer.Option(help="Number of random planes to scan and draw side by side.")
     ] = 0,
     seed: Seed = 0,
     set_: Arguments = None,
-    engine: Engine = "local",
+    engine: Where = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
 ) -> None:
-    """Ask whether a plane shows the whole surface: random planes beside what is there.
+    """Measure how much of the whole surface a plane shows: random planes against the Hessian.
 
-    The loss along many random directions, along the sharpest and the most negative direction and
-    from the initialization; curvature that planes see beside that which exists; a verdict in words
-    and numbers. After Ctrl-C or a crash the same command goes on where it stopped.
+    Draws the loss along many random directions, along the directions of the largest and the
+    smallest eigenvalue, and from the initialization; compares the curvature that planes see with
+    the curvature that exists; gives a verdict in words and numbers. After Ctrl-C or a crash, the
+    same command continues where it stopped.
     """
     from landscope import draw
-    from landscope.analysis.ensembles import ensemble
     from landscope.analysis.representative_planes import representativeness
     from landscope.cli import run_folder, targets
     from landscope.progress import show_bar
 
-    began, arguments = time.perf_counter(), set_ or ()
-    objective = targets.objective(target, arguments=arguments, checkpoint=checkpoint)
-    start = targets.initialization(target, objective, arguments, checkpoint, initialization)
-    folder = run_folder.create_run(out)
-    with report.stoppable(out), show_bar(f"profiles {target}", "profiles") as progress:
-        found = representativeness(
-            objective, num_planes=planes, initialization=start, radius=radius,
-            resolution=resolution, engine=options.make_engine(engine, workers, address, gpus),
-            journal=folder / "profiles", seed=seed, progress=progress,
+    start, arguments = time.perf_counter(), set_ or ()
+    evaluator = options.make_engine(engine, workers, address, gpus)
+    objective = targets.load_objective(target, arguments=arguments, checkpoint=checkpoint)
+    initial = targets.find_initialization(target, objective, arguments, checkpoint, initialization)
+    run = run_folder.create_run(out)
+    with report.exit_on_interrupt(out), show_bar(f"profiles {target}", "profiles") as progress:
+        result = representativeness(
+            objective, num_planes=planes, initialization=initial, radius=radius,
+            resolution=resolution, engine=evaluator, journal=run / "profiles", seed=seed,
+            progress=progress,
         )  # fmt: skip
-    verdict = report.describe_representativeness(found)
-    report.say(verdict)
-    told = {
-        "target": target,
-        "verdict": verdict.splitlines(),
-        **found.numbers,
-        "distances": found.distances.tolist(),
-        "random": found.random.tolist(),
-        "sharpest": found.sharpest.tolist(),
-        "steepest": found.steepest.tolist(),
-        "initialization": None if found.initialization is None else found.initialization.tolist(),
-    }
-    run_folder.write_json(folder / WHOLE, told)
-    asked = {
+    _report_verdict(target, result, run)
+    request = {
         "command": "whole", "target": target, "checkpoint": checkpoint, "planes": planes,
         "initialization": initialization, "radius": radius, "resolution": resolution,
         "surfaces": surfaces, "seed": seed, "set": set_,
     }  # fmt: skip
-    run_folder.write_metadata(folder, asked, seconds=time.perf_counter() - began)
-    files = [folder / WHOLE, draw.save(draw.curvature_profiles(found), folder / "whole.png")]
-    if surfaces:
-        with report.stoppable(out), show_bar(f"surfaces {target}") as progress:
-            lands = ensemble(
-                objective, count=surfaces, seed=seed, progress=progress,
-                engine=options.make_engine(engine, workers, address, gpus),
-                journal=folder / "surfaces",
-            )  # fmt: skip
-        files.append(draw.save(draw.side_by_side_figure(lands), folder / "surfaces.png"))
-    report.tell_files(files)
+    run_folder.write_metadata(run, request, seconds=time.perf_counter() - start)
+    report.print_files([
+        run / WHOLE, draw.save(draw.curvature_profiles(result), run / "whole.png"),
+        *_draw_surfaces(target, objective, surfaces, engine=evaluator, run=run, seed=seed),
+    ])  # fmt: skip
+
+
+def _report_verdict(target: str, result: Representativeness, run: Path) -> None:
+    """Print the verdict on random planes, and write it to whole.json with its numbers."""
+    from landscope.cli import run_folder
+
+    verdict = report.describe_representativeness(result)
+    report.print_line(verdict)
+    profiles = {
+        name: None if values is None else values.tolist()
+        for name, values in (
+            ("distances", result.distances), ("random", result.random),
+            ("sharpest", result.sharpest), ("steepest", result.steepest),
+            ("initialization", result.initialization),
+        )
+    }  # fmt: skip
+    run_folder.write_json(
+        run / WHOLE,
+        {"target": target, "verdict": verdict.splitlines(), **result.numbers, **profiles},
+    )
+
+
+def _draw_surfaces(
+    target: str, objective: Objective, count: int, *, engine: Engine, run: Path, seed: int
+) -> list[Path]:
+    """Scan random planes and draw them side by side; return the file, none without planes."""
+    from landscope import draw
+    from landscope.analysis.ensembles import ensemble
+    from landscope.progress import show_bar
+
+    if not count:
+        return []
+    with report.exit_on_interrupt(run), show_bar(f"surfaces {target}") as progress:
+        lands = ensemble(
+            objective,
+            count=count,
+            engine=engine,
+            journal=run / "surfaces",
+            seed=seed,
+            progress=progress,
+        )
+    return [draw.save(draw.side_by_side_figure(lands), run / "surfaces.png")]

@@ -1,6 +1,6 @@
-"""Options: the words of the command line, and what they stand for.
+"""Options that several commands share, and the engine that they choose.
 
-Whatever is heavy (torch) is imported inside the functions, so that ``--help`` is quick.
+Torch is imported inside the functions, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -43,31 +43,40 @@ Run = Annotated[
 ]
 Quantity = Annotated[str | None, typer.Option(help="What to draw: loss, accuracy, test_loss, ...")]
 ScaleOption = Annotated[
-    Scale | None, typer.Option(help="Linear, or logarithmic; what suits the values if not given.")
+    Scale | None, typer.Option(help="Linear or logarithmic; chosen by the values if not given.")
 ]
 Arguments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Argument for TARGET's function."),
 ]
 
-Out = Annotated[Path, typer.Option(help="Folder of the run; what is begun in it goes on.")]
+Out = Annotated[Path, typer.Option(help="Folder of the run; a run that was started there resumes.")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="Weights to load first: .t7, .pt, .pth, .safetensors.")
 ]
-Seed = Annotated[int, typer.Option(help="Of all that is random.")]
+Directions = Annotated[
+    Path | None,
+    typer.Option(help="Take the directions from a run's folder or a .h5 file of the 2018 scripts."),
+]
+NormalizeOption = Annotated[Normalize, typer.Option(help="Scaling of random directions.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Select = Annotated[
     list[str] | None,
     typer.Option(
-        help="Parameters to differentiate by: a name pattern such as 'layer3.*', again for more,"
-        " or 'dimension > 1'; all if not given."
+        help="Parameters to differentiate with respect to: a name pattern such as 'layer3.*', or"
+        " 'dimension > 1'; repeat it for more patterns; all parameters if not given."
     ),
+]
+Where = Annotated[
+    EngineName,
+    typer.Option("--engine", help="Where points are evaluated: on this machine or on a cluster."),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Points evaluated at the same time; measured if not given."),
+    typer.Option(help="Number of points evaluated at the same time; measured if not given."),
 ]
-Address = Annotated[str | None, typer.Option(help="Of a Ray cluster, with --engine ray.")]
-Gpus = Annotated[float, typer.Option(help="GPUs a worker, with --engine ray.")]
+Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster, with --engine ray.")]
+Gpus = Annotated[float, typer.Option(help="GPUs per worker, with --engine ray.")]
 
 
 def make_engine(name: EngineName, workers: int | None, address: str | None, gpus: float) -> Engine:

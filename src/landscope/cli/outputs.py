@@ -17,32 +17,26 @@ from landscope.cli.options import PictureFormat, Quantity, Run, Runs, Scale, Sca
 def plot(
     runs_: Runs,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for pictures; that of the (first) run if not given.")
+        Path | None,
+        typer.Option(help="Folder for the pictures; that of the (first) run if not given."),
     ] = None,
     quantity: Quantity = None,
     scale: ScaleOption = None,
-    kind: Annotated[PictureFormat, typer.Option("--format", help="Of the files.")] = "png",
+    kind: Annotated[PictureFormat, typer.Option("--format", help="Format of the files.")] = "png",
 ) -> None:
     """Draw runs: every picture that fits, and several runs side by side on one color scale."""
-    from landscope import draw
-    from landscope.cli import run_folder
-    from landscope.cli.pictures import draw_pictures
+    from landscope.cli import path_folder, run_folder
+    from landscope.cli.pictures import draw_path_pictures, draw_pictures, draw_side_by_side
 
     lands = [run_folder.open_run(run) for run in runs_]
-    folder = out or _home(runs_[0])
+    folder = out or _folder_of(runs_[0])
     if len(lands) == 1:
         files = draw_pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
-        files += trajectory.pictures(lands[0], runs_[0], folder, scale=scale, kind=kind)
+        paths = path_folder.read_paths(runs_[0])
+        files += draw_path_pictures(lands[0], paths, folder, scale=scale, kind=kind)
     else:
-        kinds = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
-        files = [
-            draw.save(
-                draw.side_by_side_figure(lands, kind=name, quantity=quantity, scale=scale),
-                folder / f"side_by_side_{name}.{kind}",
-            )
-            for name in kinds
-        ]
-    report.tell_files(files)
+        files = draw_side_by_side(lands, folder, quantity=quantity, scale=scale, kind=kind)
+    report.print_files(files)
 
 
 def page(
@@ -51,46 +45,51 @@ def page(
         Path | None, typer.Option(help="The .html file; page.html in the (first) run if not given.")
     ] = None,
     quantity: Quantity = None,
-    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
 ) -> None:
     """Make one interactive HTML file of one or several runs; it works offline."""
     from landscope import draw
-    from landscope.cli import run_folder
+    from landscope.cli import path_folder, run_folder
 
     lands = [run_folder.open_run(run) for run in runs_]
-    place = out or _home(runs_[0]) / "page.html"
-    walked = [trajectory.paths_of(run) or None for run in runs_]
-    paths = walked if any(walked) else None
-    report.tell_files([draw.page(lands, place, quantity=quantity, title=title, paths=paths)])
+    file = out or _folder_of(runs_[0]) / "page.html"
+    paths = [path_folder.read_paths(run) or None for run in runs_]
+    report.print_files(
+        [
+            draw.page(
+                lands, file, quantity=quantity, title=title, paths=paths if any(paths) else None
+            )
+        ]
+    )
 
 
 def info(run: Run) -> None:
-    """Tell what a run holds: its grid, its values, its shape, where it comes from."""
+    """Show what a run holds: its grid, its values, its shape, its origin."""
     from landscope.cli import run_folder
 
-    measured = [run / name for name in (measure.CURVATURE, measure.WHOLE, trajectory.TRACED)]
-    measured = [path for path in measured if path.is_file()]
-    if not measured or (run / run_folder.LANDSCAPE).is_file():
-        report.tell(run_folder.open_run(run), run)
-    for path in measured:
-        report.tell_numbers(path)
-    asked = run_folder.read_metadata(run)
+    names = (measure.CURVATURE, measure.WHOLE, trajectory.TRAJECTORY)
+    measurements = [run / name for name in names if (run / name).is_file()]
+    if not measurements or (run / run_folder.LANDSCAPE).is_file():
+        report.print_landscape(run_folder.open_run(run), run)
+    for path in measurements:
+        report.print_measurements(path)
+    metadata = run_folder.read_metadata(run)
     for name in ("finished", "machine", "threads"):
-        if name in asked:
-            report.say(f"  {name:<10}  {asked[name]}")
+        if name in metadata:
+            report.print_line(f"  {name:<10}  {metadata[name]}")
 
 
 def export(
     run: Run,
     *,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Ends in .vtp .vts .h5 .nc .zarr .csv")
+        Path, typer.Argument(metavar="FILE", help="File that ends in .vtp .vts .h5 .nc .zarr .csv")
     ],
     quantity: Quantity = None,
-    scale: Annotated[Scale, typer.Option(help="Of heights in .vtp and .vts.")] = "linear",
-    clip: Annotated[float | None, typer.Option(help="Greatest value in .vtp and .vts.")] = None,
+    scale: Annotated[Scale, typer.Option(help="Scale of the heights in .vtp and .vts.")] = "linear",
+    clip: Annotated[float | None, typer.Option(help="Largest value in .vtp and .vts.")] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Refine a .vtp to so many points an axis, by splines.")
+        int | None, typer.Option(help="Number of points per axis to which splines refine a .vtp.")
     ] = None,
 ) -> None:
     """Write a run for another tool: ParaView, the 2018 scripts, xarray, a spreadsheet."""
@@ -104,29 +103,32 @@ def export(
         reference_h5.write_surface(land, file)
     else:
         land.save(file)
-    report.tell_files([file])
+    report.print_files([file])
 
 
 def import_(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A surface file of 2018 (.h5), or .nc .zarr .csv."),
+        typer.Argument(
+            metavar="FILE",
+            help="Surface file of the 2018 scripts (.h5), or a .nc, .zarr or .csv file.",
+        ),
     ],
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder to make.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder to create.")],
     batches: Annotated[
         int | None,
-        typer.Option(help="Over which a 2018 script summed its eigenvalues: to divide by."),
+        typer.Option(help="Number of batches over which a 2018 script summed its eigenvalues."),
     ] = None,
 ) -> None:
-    """Make a run from a file of the 2018 scripts, or from any file of landscope."""
+    """Create a run from a file of the 2018 scripts, or from any file of landscope."""
     from landscope.cli import run_folder
 
     land = run_folder.open_run(file, batches=batches)
     folder = run_folder.create_run(run)
     land.save(folder / run_folder.LANDSCAPE)
     run_folder.write_metadata(folder, {"command": "import", "file": file}, seconds=land.seconds)
-    report.tell(land, run)
+    report.print_landscape(land, run)
 
 
-def _home(run: Path) -> Path:
+def _folder_of(run: Path) -> Path:
     return run if run.is_dir() and run.suffix != ".zarr" else run.parent

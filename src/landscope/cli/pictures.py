@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from landscope.analysis.training_path import TrainingPath
 from landscope.landscape import Landscape
 
 
@@ -58,6 +59,69 @@ def draw_pictures(
 
 def _positive(land: Landscape) -> bool:
     return bool((land.data[land.quantity] > 0).any())
+
+
+def draw_side_by_side(
+    lands: Sequence[Landscape],
+    folder: Path,
+    *,
+    quantity: str | None = None,
+    scale: str | None = None,
+    kind: str = "png",
+) -> list[Path]:
+    """Draw lines in one picture, or planes side by side on one color scale; return the files.
+
+    Args:
+        lands: the landscapes.
+        folder: the folder for the pictures.
+        quantity: the quantity; the loss if not given.
+        scale: "log" or "linear"; chosen by the values if not given.
+        kind: "png", "pdf" or "svg".
+
+    Raises:
+        DrawError: when they do not fit together, or cannot be drawn on this scale.
+    """
+    from landscope import draw
+
+    names = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
+    return [
+        draw.save(
+            draw.side_by_side_figure(lands, kind=name, quantity=quantity, scale=scale),
+            folder / f"side_by_side_{name}.{kind}",
+        )
+        for name in names
+    ]
+
+
+def draw_path_pictures(
+    land: Landscape,
+    paths: Sequence[TrainingPath],
+    folder: Path,
+    *,
+    scale: str | None = None,
+    kind: str = "png",
+) -> list[Path]:
+    """Draw paths of training over their plane; return the files, none if there are no paths.
+
+    Args:
+        land: the landscape of the plane.
+        paths: the paths on it.
+        folder: the folder for the pictures.
+        scale: "log" or "linear"; chosen by the values if not given.
+        kind: "png", "pdf" or "svg".
+
+    Raises:
+        DrawError: when they cannot be drawn on this scale.
+    """
+    from landscope import draw
+
+    if not paths:
+        return []
+    return [
+        draw.save(draw.path(land, paths, scale=scale), folder / f"path.{kind}"),
+        draw.save(draw.path_errors_figure(paths), folder / f"path_errors.{kind}"),
+        draw.save(draw.path_surface(land, paths, scale=scale), folder / f"path_surface.{kind}"),
+    ]
 
 
 def _has_positive(land: Landscape) -> bool:

@@ -1,6 +1,6 @@
-"""Report: what the command line tells, line by line.
+"""Report: what the command line prints.
 
-Whatever is heavy (torch, numpy) is imported inside the functions, so that ``--help`` is quick.
+Torch and numpy are imported inside the functions, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -14,48 +14,107 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from landscope.analysis.representative_planes import Representativeness
     from landscope.analysis.shape_statistics import Shape
     from landscope.landscape import Landscape
 
-_INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
+_INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
-def tell(land: Landscape, run: Path) -> None:
-    """Tell what a landscape holds: its grid, its values, its shape, where it comes from."""
-    import numpy as np
-
+def print_landscape(land: Landscape, run: Path) -> None:
+    """Print the grid of a landscape, its values, its shape, its origin and the time it took."""
     axes = ", ".join(
         f"{dim} from {axis[0]:g} to {axis[-1]:g} in {len(axis)}"
-        for dim, axis in list(zip(land.dims, land.axes, strict=True))[::-1]
+        for dim, axis in reversed(list(zip(land.dims, land.axes, strict=True)))
     )
-    say(f"{run}: {axes}")
+    print_line(f"{run}: {axes}")
     for name, variable in land.data.items():
-        values = np.asarray(variable.values, dtype=np.float64)
-        finite = values[np.isfinite(values)]
-        spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
-        units = str(variable.attrs.get("units", ""))
-        units = "" if units in ("", "1") else f" {units}"
-        holes = values.size - finite.size
-        say(
-            f"  {name!s:<14}  {spread}{units}"
-            + (f", {holes} hole{'s' * (holes > 1)}" if holes else "")
-        )
+        print_line(f"  {name!s:<14}  {_describe_values(variable)}")
     if len(land.dims) < 3:
         from landscope.analysis.shape_statistics import shape
 
-        tell_shape(shape(land))
+        print_shape(shape(land))
     for name in ("model", "loss", "penalty", "precision", "cost", "notes", "made_with", "file"):
         if land.data.attrs.get(name, "none") not in ("", "none"):
-            say(f"  {name:<14}  {land.data.attrs[name]}")
-    _tell_seconds(land, run)
+            print_line(f"  {name:<14}  {land.data.attrs[name]}")
+    if land.seconds:
+        print_line(f"  {'time':<14}  {_describe_time(land.seconds, run)}")
 
 
-def tell_shape(shape: Shape) -> None:
-    """Tell how deep a basin is, and how much of the slice is not convex."""
+def _describe_values(variable: xr.DataArray) -> str:
+    import numpy as np
+
+    values = np.asarray(variable.values, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
+    units = str(variable.attrs.get("units", ""))
+    units = "" if units in ("", "1") else f" {units}"
+    holes = values.size - finite.size
+    return f"{spread}{units}" + (f", {holes} hole{'s' * (holes > 1)}" if holes else "")
+
+
+def _describe_time(seconds: float, run: Path) -> str:
+    """Return how long the workers were busy, and how long a plain loop takes if that is known."""
+    from landscope.cli import run_folder
+    from landscope.scanning.cost import duration
+
+    naive = run_folder.read_metadata(run).get("naive_seconds") if run.is_dir() else None
+    plain_loop = f"; the plain loop: about {duration(naive)}" if naive else ""
+    return f"{duration(seconds)}{plain_loop}"
+
+
+def print_shape(shape: Shape) -> None:
+    """Print how deep a basin is, and how much of the slice is not convex."""
     at = ", ".join(f"{c:g}" for c in shape.at)
-    say(f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)")
-    say(f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards")
+    print_line(
+        f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)"
+    )
+    print_line(
+        f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards"
+    )
+
+
+def print_measurements(path: Path) -> None:
+    """Print the numbers and texts of a JSON file; of its lists, the verdict and eigenvalues."""
+    print_line(str(path))
+    for name, value in json.loads(path.read_text()).items():
+        if isinstance(value, int | float | str):
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            print_line(f"  {name:<30}  {text}")
+        elif name in ("verdict", "eigenvalues"):
+            for line in value:
+                is_number = isinstance(line, float)
+                print_line(f"  {name:<30}  {line:.6g}" if is_number else f"  {line}")
+
+
+def print_files(files: list[Path]) -> None:
+    """Print which files were written."""
+    for file in files:
+        print_line(f"  wrote {file}")
+
+
+def print_line(text: str) -> None:
+    """Print a line to standard output."""
+    typer.echo(text)
+
+
+def print_warning(text: str) -> None:
+    """Print a line to standard error, with the name of the program."""
+    typer.echo(f"landscope: {text}", err=True)
+
+
+@contextlib.contextmanager
+def exit_on_interrupt(run: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a sentence and an exit status; computed values stay in the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_warning(
+            f"stopped; everything computed so far is in {run}: the same command goes on from there."
+        )
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def describe_representativeness(result: Representativeness) -> str:
@@ -135,56 +194,3 @@ def _ratio(large: float, small: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"
-
-
-def tell_numbers(path: Path) -> None:
-    """Tell the single numbers and texts of a JSON file."""
-    told = json.loads(path.read_text())
-    say(str(path))
-    for name, value in told.items():
-        if isinstance(value, int | float | str):
-            text = f"{value:.6g}" if isinstance(value, float) else str(value)
-            say(f"  {name:<30}  {text}")
-        elif name in ("verdict", "eigenvalues"):
-            for line in value:
-                say(f"  {name:<30}  {line:.6g}" if isinstance(line, float) else f"  {line}")
-
-
-def tell_files(files: list[Path]) -> None:
-    """Tell which files were written."""
-    for file in files:
-        say(f"  wrote {file}")
-
-
-@contextlib.contextmanager
-def stoppable(run: Path) -> Iterator[None]:
-    """Turn Ctrl-C into a sentence and an exit status: what was computed is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain(f"stopped; what was computed is in {run}: the same command goes on from there.")
-        raise typer.Exit(_INTERRUPTED) from None
-
-
-def say(text: str) -> None:
-    """Write a line."""
-    typer.echo(text)
-
-
-def complain(text: str) -> None:
-    """Write a line of the program's own to standard error."""
-    typer.echo(f"landscope: {text}", err=True)
-
-
-def _tell_seconds(land: Landscape, run: Path) -> None:
-    """Tell how long the workers were busy, and how long a plain loop would have been."""
-    from landscope.cli import run_folder
-    from landscope.scanning.cost import duration
-
-    if not land.seconds:
-        return
-    naive = run_folder.read_metadata(run).get("naive_seconds") if run.is_dir() else None
-    told = duration(land.seconds)
-    if naive:
-        told += f"; the plain loop: about {duration(naive)}"
-    say(f"  {'time':<14}  {told}")

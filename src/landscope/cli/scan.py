@@ -1,4 +1,4 @@
-"""The commands that evaluate a slice: ``scan``, and ``cost``, which says what a scan will take.
+"""The commands ``scan``, which evaluates a slice, and ``cost``, which estimates what a scan takes.
 
 Torch and matplotlib are imported inside the commands, so that ``--help`` is quick.
 """
@@ -15,13 +15,14 @@ from landscope.cli.options import (
     Address,
     Arguments,
     Checkpoint,
-    EngineName,
+    Directions,
     Gpus,
     Ignore,
     Moved,
-    Normalize,
+    NormalizeOption,
     Out,
     Target,
+    Where,
     Workers,
 )
 from landscope.cli.scan_request import ScanRequest, parse_spans
@@ -33,38 +34,39 @@ def scan(
     out: Out,
     checkpoint: Checkpoint = None,
     x: Annotated[
-        str | None, typer.Option(help="Axis x as first:last:points; alone, it makes a line.")
+        str | None, typer.Option(help="Axis x as first:last:points; a line if it is the only axis.")
     ] = None,
     y: Annotated[str | None, typer.Option(help="Axis y as first:last:points.")] = None,
-    z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
+    z: Annotated[
+        str | None, typer.Option(help="Axis z as first:last:points, for a volume.")
+    ] = None,
     toward: Annotated[
         list[Path] | None,
-        typer.Option(help="Checkpoint of another model: x = 1 there; again for y = 1."),
+        typer.Option(help="Checkpoint of another model, which lies at x = 1; repeat it for y = 1."),
     ] = None,
-    directions: Annotated[
-        Path | None, typer.Option(help="Use these: a run's folder or a 2018 .h5 file.")
-    ] = None,
-    same: Annotated[bool, typer.Option("--same", help="Use direction x for y as well.")] = False,
-    normalize: Annotated[
-        Normalize, typer.Option(help="Scaling of random directions.")
-    ] = ScanRequest.normalize,
+    directions: Directions = None,
+    same: Annotated[bool, typer.Option("--same", help="Use direction x for all axes.")] = False,
+    normalize: NormalizeOption = ScanRequest.normalize,
     ignore: Annotated[
-        Ignore, typer.Option(help="Held still by random directions.")
+        Ignore, typer.Option(help="Parameters that random directions leave unchanged.")
     ] = ScanRequest.ignore,
     orthogonal: Annotated[
         bool, typer.Option(help="Make random directions orthogonal, filter by filter.")
     ] = ScanRequest.orthogonal,
     select: Annotated[
         list[str] | None,
-        typer.Option(help="Move these only: a name pattern such as '*lora*', again for more."),
+        typer.Option(
+            help="Move only these parameters: a name pattern such as '*lora*'; repeat it for more."
+        ),
     ] = None,
     over: Annotated[
         Moved | None,
         typer.Option(
-            help="Move parameters, or batch-norm statistics as well (states; so with --toward)."
+            help="Move parameters, or batch-norm statistics as well (states, the default with"
+            " --toward)."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random directions.")] = ScanRequest.seed,
+    seed: Annotated[int, typer.Option(help="Seed of the random directions.")] = ScanRequest.seed,
     set_: Arguments = None,
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Evaluate about a tenth of the points.")
@@ -74,29 +76,35 @@ def scan(
     ] = ScanRequest.tolerance,
     samples: Annotated[
         int | None,
-        typer.Option(help="Draw so many samples (600, say); all are evaluated at 36 points only."),
+        typer.Option(
+            help="Number of samples to draw (such as 600); all data is used at 36 points only."
+        ),
     ] = None,
     average: Annotated[
         float | None,
-        typer.Option(help="Average the loss over so large a neighborhood too (0.1, say)."),
+        typer.Option(help="Also average the loss over a neighborhood of this size (such as 0.1)."),
     ] = None,
     error_bars: Annotated[
-        bool, typer.Option("--error-bars", help="Standard errors of the loss, over the samples.")
+        bool,
+        typer.Option("--error-bars", help="Measure standard errors of the loss over the samples."),
     ] = False,
     budget: Annotated[
-        str | None, typer.Option(help="Time for all of it, such as 60s, 5m, 2h: the best picture.")
+        str | None,
+        typer.Option(
+            help="Time for the whole scan, such as 60s, 5m or 2h; it sets points and samples."
+        ),
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Who evaluates.")] = "local",
+    engine: Where = "local",
     workers: Workers = None,
     address: Address = None,
     gpus: Gpus = 0,
-    title: Annotated[str | None, typer.Option(help="Title for pictures.")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the pictures.")] = None,
 ) -> None:
     """Evaluate a model's loss over a line, a plane or a volume, and draw it.
 
-    Without --x and --y it is the plane of the paper, -1:1:51 along both; --x auto --y auto finds
-    how far the picture must reach to show the basin and its walls. Everything that is computed is
-    kept at once: after Ctrl-C or a crash the same command goes on where it stopped.
+    Without --x and --y, the slice is the plane of the paper, -1:1:51 along both axes. --x auto
+    --y auto searches for the range that shows the basin and its walls. Every value is stored as
+    soon as it is computed: after Ctrl-C or a crash, the same command continues where it stopped.
     """
     from landscope.cli.pictures import draw_pictures
     from landscope.cli.recorded_scan import run_scan
@@ -112,16 +120,16 @@ def scan(
     )  # fmt: skip
     objective = request.make_objective()
     slice_ = make_slice(request, objective)
-    with report.stoppable(out), show_bar(f"scan {target}") as progress:
+    with report.exit_on_interrupt(out), show_bar(f"scan {target}") as progress:
         land = run_scan(
             objective, slice_, request.make_sampler(), out,
             request={"command": "scan", **request.record()}, title=title or target,
             progress=progress, engine=options.make_engine(engine, workers, address, gpus),
             budget=budget, samples=request.make_samples(), quantities=request.make_quantities(),
         )  # fmt: skip
-    report.tell(land, out)
+    report.print_landscape(land, out)
     if len(land.dims) < 3:
-        report.tell_files(draw_pictures(land, out))
+        report.print_files(draw_pictures(land, out))
 
 
 def cost(
@@ -130,12 +138,14 @@ def cost(
     checkpoint: Checkpoint = None,
     x: Annotated[str | None, typer.Option(help="Axis x as first:last:points.")] = None,
     y: Annotated[str | None, typer.Option(help="Axis y as first:last:points.")] = None,
-    z: Annotated[str | None, typer.Option(help="Axis z, for a volume.")] = None,
+    z: Annotated[
+        str | None, typer.Option(help="Axis z as first:last:points, for a volume.")
+    ] = None,
     adaptive: Annotated[bool, typer.Option("--adaptive", help="As for scan.")] = False,
     samples: Annotated[int | None, typer.Option(help="As for scan.")] = None,
     set_: Arguments = None,
 ) -> None:
-    """Tell what a scan will cost in time, memory and operations, before it starts."""
+    """Estimate the time, memory and operations of a scan before it starts."""
     from landscope.cli.slice_options import make_slice
     from landscope.scanning.cost import estimate
 
@@ -145,5 +155,5 @@ def cost(
     )  # fmt: skip
     objective = request.make_objective()
     slice_, sampler = make_slice(request, objective), request.make_sampler()
-    report.say(f"{target}, {' x '.join(str(points) for *_, points in request.spans)} points")
-    report.say(str(estimate(objective, slice_, sampler, samples=request.make_samples())))
+    report.print_line(f"{target}, {' x '.join(str(points) for *_, points in request.spans)} points")
+    report.print_line(str(estimate(objective, slice_, sampler, samples=request.make_samples())))

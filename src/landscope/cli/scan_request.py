@@ -79,7 +79,9 @@ class ScanRequest:
         """
         from landscope.cli import targets
 
-        return targets.objective(self.target, arguments=self.arguments, checkpoint=self.checkpoint)
+        return targets.load_objective(
+            self.target, arguments=self.arguments, checkpoint=self.checkpoint
+        )
 
     def make_sampler(self) -> Sampler:
         """Return the sampler that chooses the points.

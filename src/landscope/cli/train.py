@@ -1,6 +1,6 @@
-"""The command that trains: from words to a network, and the folder of the path that it took.
+"""The command that trains a network and records the path that it takes.
 
-Whatever is heavy (torch) is imported inside the functions, so that ``--help`` is quick.
+Torch is imported inside the functions, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -26,33 +26,38 @@ if TYPE_CHECKING:
     from landscope.training.optimizers import Course
 
 _EPOCHS_2018 = 300  # of the CIFAR-10 networks
-_ROWS = 8  # epochs that are told at the end
+_ROWS = 8  # epochs in the table at the end
 
 
 Optimizer = Literal["sgd", "adam", "adamw", "sam"]
 Rate = Annotated[
     float | None,
-    typer.Option(help="Before it falls; 0.1, or 0.001 for adam and adamw, if not given."),
+    typer.Option(
+        help="Learning rate at the start; 0.1, or 0.001 for adam and adamw, if not given."
+    ),
 ]
 Decay = Annotated[
     float | None, typer.Option(help="Weight decay; 5e-4, or 0.01 for adamw, if not given.")
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Walks through the data; 30, or 300 on CIFAR-10, if not given.")
+    int | None, typer.Option(help="Number of epochs; 30, or 300 on CIFAR-10, if not given.")
 ]
 Drops = Annotated[
     str | None,
     typer.Option(
-        help="Epochs after which the learning rate falls, such as 15,22; at 50%, 75% and 92% of"
-        " them if not given; none for never."
+        help="Epochs after which the learning rate falls, such as 15,22, or none; at 50%, 75% and"
+        " 92% of the epochs if not given."
     ),
 ]
 Record = Annotated[
-    Path | None, typer.Option(help="Folder for checkpoints; training goes on in it.")
+    Path | None, typer.Option(help="Folder for checkpoints; training resumes there.")
 ]
-Every = Annotated[str, typer.Option(help="A checkpoint an epoch, or one in so many steps.")]
+Every = Annotated[
+    str, typer.Option(help="Interval between checkpoints: epoch, or a number of steps.")
+]
 Keep = Annotated[
-    int | None, typer.Option(help="At most so many checkpoints (200, say); all if not given.")
+    int | None,
+    typer.Option(help="Largest number of checkpoints to keep (such as 200); all if not given."),
 ]
 
 
@@ -66,75 +71,81 @@ def train(
     optimizer: Annotated[
         Optimizer | None,
         typer.Option(
-            help="sam is sharpness-aware: two gradients a step; if not given, sgd, and adamw for"
-            " text."
+            help="Optimizer; sam is sharpness-aware, with two gradients per step; sgd, or adamw for"
+            " text, if not given."
         ),
     ] = None,
     learning_rate: Rate = None,
-    momentum: Annotated[float, typer.Option(help="Of sgd and sam.")] = 0.9,
-    nesterov: Annotated[bool, typer.Option(help="Whether that momentum looks ahead.")] = True,
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd and sam.")] = 0.9,
+    nesterov: Annotated[bool, typer.Option(help="Use Nesterov momentum.")] = True,
     weight_decay: Decay = None,
-    rho: Annotated[float, typer.Option(help="How far sam climbs.")] = 0.05,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 128,
+    rho: Annotated[float, typer.Option(help="Radius of the neighborhood of sam.")] = 0.05,
+    batch_size: Annotated[int, typer.Option(help="Number of samples per step.")] = 128,
     epochs: Epochs = None,
     drops: Drops = None,
-    factor: Annotated[float, typer.Option(help="By which the learning rate falls.")] = 0.1,
-    warmup: Annotated[int, typer.Option(help="Epochs in which it rises from 0 first.")] = 0,
+    factor: Annotated[float, typer.Option(help="Factor by which the learning rate falls.")] = 0.1,
+    warmup: Annotated[
+        int, typer.Option(help="Number of epochs in which the learning rate rises from 0.")
+    ] = 0,
     label_noise: Annotated[
-        float, typer.Option(help="Share of the training labels replaced by random ones.")
+        float, typer.Option(help="Share of the training labels that are replaced by random ones.")
     ] = 0.0,
     augment: Annotated[
         bool | None,
-        typer.Option(help="Shift and mirror images; on CIFAR-10 if not given."),
+        typer.Option(help="Shift and mirror the images; done for CIFAR-10 if not given."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of weights, order, noise and all else that is drawn.")
+        int, typer.Option(help="Seed of the weights, the order of the data and the label noise.")
     ] = 0,
     every: Every = "epoch",
     keep: Keep = None,
     checkpoint: Checkpoint = None,
     set_: Arguments = None,
 ) -> None:
-    """Train a network, and keep the path that it takes: what the 2018 training script did.
+    """Train a network and record the path that it takes, like the 2018 training script.
 
-    A network of the zoo begins with random weights (or --checkpoint); a target of your own begins
-    with those that its function gives. After Ctrl-C or a crash the same command goes on after the
-    last whole epoch.
+    A network of the zoo starts from random weights (or --checkpoint); your own target starts from
+    the weights that its function returns. After Ctrl-C or a crash, the same command continues after
+    the last complete epoch.
     """
     from landscope.progress import show_bar
     from landscope.training import augmentation, loop
     from landscope.training.optimizers import Course
 
-    _check_kept(record, out)
-    chosen: dict[str, Any] = {
-        "learning_rate": learning_rate, "weight_decay": weight_decay, "drops": _drops(drops),
-        "epochs": _epochs(target, epochs),
-    }  # fmt: skip
-    course = Course(
-        _optimizer(target, optimizer), momentum=momentum, nesterov=nesterov, rho=rho,
-        batch_size=batch_size, factor=factor, warmup=warmup, seed=seed,
-        **{name: value for name, value in chosen.items() if value is not None},
+    _check_outputs(record, out)
+    options = _drop_none(
+        learning_rate=learning_rate, weight_decay=weight_decay, drops=_parse_drops(drops),
+        epochs=_choose_epochs(target, epochs),
     )  # fmt: skip
-    given = _arguments(target, set_ or (), seed)
-    objective = _objective(target, given, checkpoint, seed)
+    course = Course(
+        _choose_optimizer(target, optimizer), momentum=momentum, nesterov=nesterov, rho=rho,
+        batch_size=batch_size, factor=factor, warmup=warmup, seed=seed, **options,
+    )  # fmt: skip
+    arguments = _parse_arguments(target, set_ or (), seed)
+    objective = _load_objective(target, arguments, checkpoint, seed)
     objective = augmentation.corrupt_labels(objective, label_noise, seed=seed)
-    asked = {
-        "command": "train", "target": target, "set": given, "label_noise": label_noise,
+    request = {
+        "command": "train", "target": target, "set": arguments, "label_noise": label_noise,
         "checkpoint": checkpoint,
     }  # fmt: skip
-    going_on = contextlib.nullcontext() if record is None else report.stoppable(record)
-    with going_on, show_bar(f"train {target}", "steps", values=True) as progress:
+    resumable = contextlib.nullcontext() if record is None else report.exit_on_interrupt(record)
+    with resumable, show_bar(f"train {target}", "steps", values=True) as progress:
         trained = loop.train(
-            objective, course, record=record, every=_every(every), keep=keep, asked=asked,
-            augment=_augmentation(target, given, augment), progress=progress,
+            objective, course, record=record, every=_parse_every(every), keep=keep, asked=request,
+            augment=_choose_augmentation(target, arguments, augment), progress=progress,
         )  # fmt: skip
-    _tell(target, course, trained)
+    _print_history(target, course, trained)
     if out is not None:
-        _write(trained, out)
-    _tell_next(target, given, record, out)
+        _write_weights(trained, out)
+    _print_next_command(target, arguments, record, out)
 
 
-def _check_kept(record: Path | None, out: Path | None) -> None:
+def _drop_none(**values: Any) -> dict[str, Any]:
+    """Return the values that are given; the others have their defaults elsewhere."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_outputs(record: Path | None, out: Path | None) -> None:
     if record is None and out is None:
         raise TrainingError(
             "nothing would be kept: add --record FOLDER for the path, or --out FILE.safetensors for"
@@ -143,17 +154,19 @@ def _check_kept(record: Path | None, out: Path | None) -> None:
     if out is not None and out.suffix != ".safetensors":
         raise TrainingError(f"--out {out}; expected a file that ends in .safetensors.")
     if out is not None and not out.parent.is_dir():
-        raise TrainingError(f"--out {out}: the folder {out.parent} does not exist: make it first.")
+        raise TrainingError(
+            f"--out {out}: the folder {out.parent} does not exist: create it first."
+        )
 
 
-def _drops(text: str | None) -> tuple[int, ...] | None:
+def _parse_drops(text: str | None) -> tuple[int, ...] | None:
     try:
         return None if text is None else tuple(map(int, text.split(","))) if text != "none" else ()
     except ValueError:
         raise TrainingError(f"--drops {text}; expected epochs such as 15,22,27, or none.") from None
 
 
-def _every(text: str) -> Literal["epoch"] | int:
+def _parse_every(text: str) -> Literal["epoch"] | int:
     if text == "epoch":
         return "epoch"
     try:
@@ -163,12 +176,12 @@ def _every(text: str) -> Literal["epoch"] | int:
 
 
 def _zoo_name(target: str) -> str:
-    """Return NAME of zoo:NAME; nothing of another target."""
+    """Return NAME of zoo:NAME; an empty text for another target."""
     place, _, name = target.rpartition(":")
     return name if place == "zoo" else ""
 
 
-def _optimizer(target: str, chosen: Optimizer | None) -> str:
+def _choose_optimizer(target: str, chosen: Optimizer | None) -> str:
     from landscope.zoo import text_networks
 
     if chosen is not None:
@@ -176,23 +189,23 @@ def _optimizer(target: str, chosen: Optimizer | None) -> str:
     return "adamw" if _zoo_name(target) in text_networks.NETWORKS else "sgd"
 
 
-def _epochs(target: str, chosen: int | None) -> int | None:
+def _choose_epochs(target: str, chosen: int | None) -> int | None:
     from landscope.zoo import cifar_networks
 
     is_cifar = _zoo_name(target) in cifar_networks.NETWORKS
     return _EPOCHS_2018 if chosen is None and is_cifar else chosen
 
 
-def _arguments(target: str, texts: Sequence[str], seed: int) -> dict[str, str]:
-    """Return the arguments of the target by name; the zoo draws splits with the same seed."""
-    given = {name: value for name, _, value in (text.partition("=") for text in texts)}
-    return {"seed": str(seed), **given} if _zoo_name(target) else given
+def _parse_arguments(target: str, texts: Sequence[str], seed: int) -> dict[str, str]:
+    """Return the target's arguments by name; networks of the zoo split data by the same seed."""
+    arguments = {name: value for name, _, value in (text.partition("=") for text in texts)}
+    return {"seed": str(seed), **arguments} if _zoo_name(target) else arguments
 
 
-def _objective(
-    target: str, given: Mapping[str, str], checkpoint: Path | None, seed: int
+def _load_objective(
+    target: str, arguments: Mapping[str, str], checkpoint: Path | None, seed: int
 ) -> Objective:
-    """Return what to train: all training data of a network of the zoo, and its test data."""
+    """Return the objective to train; that of the zoo has all training data, and test data."""
     from landscope import zoo
     from landscope.cli import targets
     from landscope.objective.objective import Objective
@@ -200,25 +213,26 @@ def _objective(
 
     name = _zoo_name(target)
     if name not in zoo.CATALOG:
-        return targets.objective(target, arguments=_texts(given), checkpoint=checkpoint)
+        return targets.load_objective(target, arguments=_format(arguments), checkpoint=checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        start = checkpoint or _random_weights(name, seed, Path(folder) / "start.safetensors")
-        arguments = _texts({"test": "True", **given})
-        made = targets.objective(target, arguments=arguments, checkpoint=start)
+        start = checkpoint or _write_random_weights(name, seed, Path(folder) / "start.safetensors")
+        texts = _format({"test": "True", **arguments})
+        objective = targets.load_objective(target, arguments=texts, checkpoint=start)
     if name not in text_networks.NETWORKS:
-        return made
-    return Objective(  # a surface of it is made of some of the text
-        made.model, made.problem.loss, text_networks.load_data(name), metrics=made.problem.metrics,
+        return objective
+    problem = objective.problem  # its data is a part of the text, which is enough for a surface
+    return Objective(
+        problem.model, problem.loss, text_networks.load_data(name), metrics=problem.metrics,
         test_data=text_networks.load_data(name, train=False),
     )  # fmt: skip
 
 
-def _texts(given: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in given.items()]
+def _format(arguments: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in arguments.items()]
 
 
-def _random_weights(name: str, seed: int, file: Path) -> Path:
-    """Write the weights that training of a network of the zoo begins with."""
+def _write_random_weights(name: str, seed: int, file: Path) -> Path:
+    """Write the weights from which a network of the zoo starts; return the file."""
     import torch
     from safetensors.torch import save_model
 
@@ -231,8 +245,8 @@ def _random_weights(name: str, seed: int, file: Path) -> Path:
     return file
 
 
-def _augmentation(
-    target: str, given: Mapping[str, str], chosen: bool | None
+def _choose_augmentation(
+    target: str, arguments: Mapping[str, str], chosen: bool | None
 ) -> Callable[[Tensor], Tensor] | None:
     from landscope.training import augmentation
     from landscope.zoo import cifar_data, cifar_networks
@@ -245,19 +259,21 @@ def _augmentation(
             )
         return None
     black = [-m / s for m, s in zip(cifar_data.MEAN, cifar_data.STD, strict=True)]
-    is_raw = given.get("normalize", "True") in ("False", "0")
+    is_raw = arguments.get("normalize", "True") in ("False", "0")
     fill = (0.0, 0.0, 0.0) if is_raw else tuple(black)
     return None if chosen is False else functools.partial(augmentation.crop_and_flip, fill=fill)
 
 
-def _tell(target: str, course: Course, trained: Trained) -> None:
-    """Tell where training began, and the last epochs."""
+def _print_history(target: str, course: Course, trained: Trained) -> None:
+    """Print where training started, and the last epochs."""
     from rich.console import Console
     from rich.table import Table
 
     from landscope.scanning.cost import duration
 
-    report.say(f"{target}: {course.optimizer}, {course.epochs} epochs, {duration(trained.seconds)}")
+    report.print_line(
+        f"{target}: {course.optimizer}, {course.epochs} epochs, {duration(trained.seconds)}"
+    )
     first, last = trained.history[:1], trained.history[1:][-_ROWS:]
     names = [name for name in first[0] if name not in ("epoch", "step", "learning_rate")]
     table = Table("epoch", "learning rate", *names, box=None, pad_edge=False)
@@ -267,7 +283,7 @@ def _tell(target: str, course: Course, trained: Trained) -> None:
     Console().print(table)
 
 
-def _write(trained: Trained, file: Path) -> None:
+def _write_weights(trained: Trained, file: Path) -> None:
     from safetensors.torch import save_model
 
     from landscope.files import write_atomically
@@ -276,16 +292,18 @@ def _write(trained: Trained, file: Path) -> None:
         save_model(trained.model, str(part))
 
 
-def _tell_next(
-    target: str, given: Mapping[str, str], record: Path | None, out: Path | None
+def _print_next_command(
+    target: str, arguments: Mapping[str, str], record: Path | None, out: Path | None
 ) -> None:
     if out is not None:
-        report.tell_files([out])
+        report.print_files([out])
     if record is not None:
-        report.say(f"\nThe path that it took: landscope trajectory {record} --out {record}-path")
+        report.print_line(
+            f"\nThe path that it took: landscope trajectory {record} --out {record}-path"
+        )
     elif out is not None:
-        words = "".join(f" --set {text}" for text in _texts(given))
-        report.say(
-            f"\nThe surface: landscope scan {target}{words} --checkpoint {out} --out"
+        options = "".join(f" --set {text}" for text in _format(arguments))
+        report.print_line(
+            f"\nThe surface: landscope scan {target}{options} --checkpoint {out} --out"
             f" {out.with_suffix('')}"
         )
