@@ -1,4 +1,4 @@
-"""Problems for workers in other processes, which import them from here or get them by value."""
+"""Jobs for workers in other processes, which import this module or receive it by value."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def steepness(objective: ls.Objective, params: Params) -> dict[str, float]:
     return {"steepness": float(torch.cat([g.reshape(-1) for g in gradient.values()]).norm())}
 
 
-def found(
-    engine: Engine, given: Job, points: Sequence[Point] = POINTS, *, per_sample: bool = False
+def evaluate(
+    engine: Engine, job: Job, points: Sequence[Point] = POINTS, *, per_sample: bool = False
 ) -> dict[int, Result]:
-    with engine.open(given) as pool:
+    with engine.open(job) as pool:
         return {r.point: r for rs in pool.run(points, per_sample=per_sample) for r in rs}
 
 
-def gathered(pool: WorkerPool, points: Sequence[Point], known: list[int]) -> None:
-    """Run points and note which come out, until something fails."""
+def note_points(pool: WorkerPool, points: Sequence[Point], known: list[int]) -> None:
+    """Run points and append the indices of the results to a list, until an error ends the run."""
     for results in pool.run(points):
         known += [result.point for result in results]
 
 
-def check_equal(one: dict[int, Result], other: dict[int, Result]) -> None:
-    """Assert that two runs gave the same, to the bit."""
-    assert sorted(one) == sorted(other)
-    for index, result in one.items():
-        assert result.values == other[index].values
-        if result.per_sample is not None or other[index].per_sample is not None:
-            assert torch.equal(result.per_sample, other[index].per_sample)
+def check_equal(results: dict[int, Result], expected: dict[int, Result]) -> None:
+    """Assert that two runs gave the same values bit for bit."""
+    assert sorted(results) == sorted(expected)
+    for index, result in results.items():
+        assert result.values == expected[index].values
+        if result.per_sample is not None or expected[index].per_sample is not None:
+            assert torch.equal(result.per_sample, expected[index].per_sample)
 
 
 class Slow:
-    """A squared error that takes its time, and writes down who computes it."""
+    """A squared error that takes some time, and notes the process that computes it."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder, self.seconds = folder, seconds
@@ -80,17 +80,17 @@ class Fragile:
         return (outputs[:, 0] - targets).square()
 
 
-class Stillborn:
-    """An actor of Ray's that does not live to begin."""
+class DyingWorker:
+    """An actor that dies before it can begin."""
 
-    def receive(self, parcel: Payload) -> None:
+    def receive(self, payload: Payload) -> None:
         os._exit(1)
 
 
-class Odd:
-    """An actor of Ray's that fails, rather than die."""
+class FailingWorker:
+    """An actor that raises an error before it can begin."""
 
-    def receive(self, parcel: Payload) -> None:
+    def receive(self, payload: Payload) -> None:
         raise ZeroDivisionError("odd")
 
 

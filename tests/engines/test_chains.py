@@ -1,4 +1,4 @@
-"""Chains: from which point each one starts, and that a value does not depend on who asks for it.
+"""Chains: where each point starts, and that its value does not depend on the worker.
 
 The order is checked against its definition, written down here with divisibility in the place of
 bits; values against those of a plain recursion along it, and against themselves: whoever evaluates
@@ -38,7 +38,7 @@ SHAPES = st.lists(st.integers(1, 70), min_size=1, max_size=3).map(tuple)
 
 @dataclass(frozen=True)
 class Trail(Chained):
-    """A number in which every point of the way leaves its mark, in order."""
+    """A number that depends on every point of the chain and on their order."""
 
     def follow(
         self, objective: Objective, params: Params, state: Any
@@ -49,7 +49,7 @@ class Trail(Chained):
 
 
 class Counting(Chained):
-    """Notes from which state it is asked to start, which is the index of the point before."""
+    """Notes the state from which each point starts: the coordinate of its predecessor."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[float, Any]] = []
@@ -185,7 +185,7 @@ def test_without_a_neighbor_it_starts_cold() -> None:
     plane = cases.plane(objective)
     job = Job(objective, plane, (Trail(),), points=2)
     points = [(0, (-1.0, 0.5)), (5, (0.25, 0.5))]
-    for index, found in distant.found(distant.SERIAL, job, points).items():
+    for index, found in distant.evaluate(distant.SERIAL, job, points).items():
         here = plane.at(dict(points)[index])
         assert found.values["trail"] == norm(here)
 
@@ -196,7 +196,7 @@ GRID = ls.Grid((5, 6), ((-1, 1), (-0.8, 0.9)))
 QUANTITIES = (Trail(), ls.curvature.hessian_extremes())
 
 
-def scanned(journal: Path, **options: Any) -> dict[int, dict[str, float]]:
+def scan_points(journal: Path, **options: Any) -> dict[int, dict[str, float]]:
     """Return the values at every point that was evaluated."""
     objective = cases.mlp(rows=12).objective()
     options = {"engine": distant.SERIAL, "sampler": GRID, **options}
@@ -207,7 +207,7 @@ def scanned(journal: Path, **options: Any) -> dict[int, dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, float]]:
-    found = scanned(tmp_path_factory.mktemp("serial") / "j")
+    found = scan_points(tmp_path_factory.mktemp("serial") / "j")
     assert len(found) == 30
     assert set(found[0]) >= {"loss", "trail", "hessian_min", "hessian_max", "hessian_products"}
     return found
@@ -240,17 +240,17 @@ def test_a_scan_that_is_interrupted_and_resumed_finds_the_same_bits(
 
     for count in (4, 13, 22):  # each in the middle of a chain
         with pytest.raises(EnoughError):
-            scanned(tmp_path / "j", progress=stop_at(count))
+            scan_points(tmp_path / "j", progress=stop_at(count))
         with ls.Journal(tmp_path / "j") as kept:
             assert len(kept.values()) == count
-    assert scanned(tmp_path / "j") == serial
+    assert scan_points(tmp_path / "j") == serial
 
 
 def test_two_threads_find_the_same_bits(
     serial: dict[int, dict[str, float]], tmp_path: Path
 ) -> None:
     engine = Local(plan=Plan(workers=2, threads=1))
-    assert scanned(tmp_path / "j", engine=engine) == serial
+    assert scan_points(tmp_path / "j", engine=engine) == serial
 
 
 def test_two_processes_find_the_same_bits(
@@ -258,7 +258,7 @@ def test_two_processes_find_the_same_bits(
 ) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         engine = ls.engines.Executor(pool, threads=1, chunk=5)
-        assert scanned(tmp_path / "j", engine=engine) == serial
+        assert scan_points(tmp_path / "j", engine=engine) == serial
 
 
 def test_a_sampler_that_asks_in_another_order_finds_the_same_bits(
@@ -280,11 +280,11 @@ def test_a_sampler_that_asks_in_another_order_finds_the_same_bits(
         def expected_points(self, shape: Any) -> int:
             return 30
 
-    assert scanned(tmp_path / "j", sampler=Backwards()) == serial
+    assert scan_points(tmp_path / "j", sampler=Backwards()) == serial
 
 
 def test_an_adaptive_sampler_finds_the_same_bits(tmp_path: Path) -> None:
-    some = scanned(tmp_path / "a", sampler=ls.Adaptive(resolution=(11, 11), tolerance=0.3))
-    whole = scanned(tmp_path / "b", sampler=ls.Grid((11, 11)), engine=distant.SERIAL)
+    some = scan_points(tmp_path / "a", sampler=ls.Adaptive(resolution=(11, 11), tolerance=0.3))
+    whole = scan_points(tmp_path / "b", sampler=ls.Grid((11, 11)), engine=distant.SERIAL)
     assert 20 <= len(some) < len(whole) == 121
     assert {k: whole[k] for k in some} == some

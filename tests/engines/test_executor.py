@@ -36,21 +36,21 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 def test_values_equal_serial_ones_to_the_bit(pool: ProcessPoolExecutor) -> None:
-    serial = distant.found(distant.SERIAL, distant.job())
+    serial = distant.evaluate(distant.SERIAL, distant.job())
     assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
-    distant.check_equal(distant.found(Executor(pool), distant.job()), serial)
+    distant.check_equal(distant.evaluate(Executor(pool), distant.job()), serial)
 
 
 def test_one_worker_gives_what_two_give(pool: ProcessPoolExecutor) -> None:
-    one = distant.found(Executor(pool, workers=1, threads=1, chunk=5), distant.job())
-    distant.check_equal(distant.found(Executor(pool, workers=2, threads=1), distant.job()), one)
+    one = distant.evaluate(Executor(pool, workers=1, threads=1, chunk=5), distant.job())
+    distant.check_equal(distant.evaluate(Executor(pool, workers=2, threads=1), distant.job()), one)
 
 
 def test_single_terms_come_back(pool: ProcessPoolExecutor) -> None:
     points = distant.POINTS[:9]
-    serial = distant.found(distant.SERIAL, distant.job(), points, per_sample=True)
+    serial = distant.evaluate(distant.SERIAL, distant.job(), points, per_sample=True)
     assert serial[0].per_sample.shape == (2, 19)
-    again = distant.found(Executor(pool), distant.job(), points, per_sample=True)
+    again = distant.evaluate(Executor(pool), distant.job(), points, per_sample=True)
     distant.check_equal(again, serial)
 
 
@@ -73,7 +73,7 @@ def test_a_plan_that_is_given_or_kept_is_followed(pool: ProcessPoolExecutor) -> 
     expected = Plan(workers=1, threads=1, rows=5, forward="fused")
     remembered = replace(distant.job(), plan=plan.dumps())
     for engine, job in (Executor(pool, plan=plan), distant.job()), (Executor(pool), remembered):
-        distant.found(engine, job)
+        distant.evaluate(engine, job)
         with engine.open(job) as worker_pool:
             assert Plan.loads(worker_pool.plan) == expected
 
@@ -104,7 +104,7 @@ def test_a_loss_that_fails_in_a_worker_is_a_sentence_with_the_point(
     known: list[int] = []
     with Executor(pool, chunk=6).open(job) as worker_pool:
         with pytest.raises(EngineError, match=r"at the point \(5\.0,\).* ZeroDivisionError") as got:
-            distant.gathered(worker_pool, distant.along(6), known)
+            distant.note_points(worker_pool, distant.along(6), known)
         assert sorted(known) == [0, 1, 2, 3, 4], "what was found before is given"
     assert "distant.py" in got.value.__notes__[0]
 
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_breaks_the_pool_and_is_a_sentence(tmp_path: Path) ->
             engine.open(job) as worker_pool,
             pytest.raises(EngineError, match=r"died, and with it the whole pool"),
         ):
-            distant.gathered(worker_pool, distant.along(50), known)
+            distant.note_points(worker_pool, distant.along(50), known)
         assert known == [0, 1, 2, 3, 4], "what was found before is given"
         with pytest.raises(EngineError, match=r"died, and with it"), engine.open(job):
             pass
@@ -142,9 +142,9 @@ def test_a_worker_that_dies_breaks_the_pool_and_is_a_sentence(tmp_path: Path) ->
 def test_threads_of_a_forked_process_are_a_sentence_and_no_endless_wait() -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         with pytest.raises(EngineError, match=r"forks .*get_context\('spawn'\)"):
-            distant.found(Executor(pool, threads=2), distant.job())
-        once = distant.found(Executor(pool, threads=1), distant.job(), distant.POINTS[:3])
-    serial = distant.found(distant.SERIAL, distant.job(), distant.POINTS[:3])
+            distant.evaluate(Executor(pool, threads=2), distant.job())
+        once = distant.evaluate(Executor(pool, threads=1), distant.job(), distant.POINTS[:3])
+    serial = distant.evaluate(distant.SERIAL, distant.job(), distant.POINTS[:3])
     distant.check_equal(once, serial)
 
 
@@ -162,7 +162,7 @@ def test_a_worker_without_the_gpu_that_it_needs_is_a_sentence(
 def test_nothing_of_the_user_is_changed(pool: ProcessPoolExecutor) -> None:
     job = distant.job()
     before = cases.remembered(job.objective.model)
-    distant.found(Executor(pool), job, distant.POINTS[:5])
+    distant.evaluate(Executor(pool), job, distant.POINTS[:5])
     assert cases.remembered(job.objective.model) == before
 
 

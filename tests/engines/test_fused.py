@@ -1,4 +1,4 @@
-"""The fused pass: the values of the model, in fewer steps, and nothing of the model's changed."""
+"""The fused pass: the values of the model, in fewer steps, and the model stays as it was."""
 
 from __future__ import annotations
 

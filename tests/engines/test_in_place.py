@@ -1,4 +1,4 @@
-"""Models whose own weights are moved and put back.
+"""Models whose own weights are moved and restored.
 
 The witnesses: the plain scan, which copies everything; the weights as they were, bit for bit; and
 the resident size of fresh processes.
@@ -132,7 +132,7 @@ def test_weights_come_back_when_an_exception_flies(
 def test_no_thread_moves_weights_after_an_interrupt(
     model: Model, monkeypatch: pytest.MonkeyPatch, presses: int
 ) -> None:
-    """The user presses Ctrl-C while threads move pieces, and again while they are put back."""
+    """The user presses Ctrl-C while threads move pieces, and again while they are restored."""
     left = list(range(presses))
     add, read = seeded_directions.SeededBasis.add, in_place._Backup.read
 

@@ -1,4 +1,4 @@
-"""The local engine: workers in threads, memory, errors; what it takes it gives back."""
+"""The local engine: workers in threads, memory, errors; it restores all that it borrows."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def _points(count: int) -> list[tuple[int, tuple[float, float]]]:
     return [(k, (0.05 * k, -0.03 * k)) for k in range(count)]
 
 
-def _found(objective: ls.Objective, plan: Plan, count: int = 12, **run: Any) -> dict[int, Any]:
+def _evaluate(objective: ls.Objective, plan: Plan, count: int = 12, **run: Any) -> dict[int, Any]:
     with Local(plan=plan).open(_job(objective)) as pool:
         return {r.point: r for results in pool.run(_points(count), **run) for r in results}
 
 
 def test_two_workers_find_what_one_finds() -> None:
     objective = cases.CASES[0]().objective()
-    one, two = (_found(objective, Plan(workers=w, threads=1)) for w in (1, 2))
+    one, two = (_evaluate(objective, Plan(workers=w, threads=1)) for w in (1, 2))
     assert {k: r.values for k, r in one.items()} == {k: r.values for k, r in two.items()}
     assert all(r.seconds > 0 for r in two.values())
 
 
-def test_a_team_runs_several_times() -> None:
+def test_a_pool_runs_several_times() -> None:
     objective = cases.CASES[0]().objective()
     with Local(plan=TWO).open(_job(objective)) as pool:
         rounds = [[r.values for rs in pool.run(_points(4)) for r in rs] for _ in range(3)]
@@ -52,7 +52,7 @@ def test_a_team_runs_several_times() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_terms_are_those_of_the_objective(workers: int) -> None:
     objective = cases.CASES[0]().objective()
-    result = _found(objective, Plan(workers=workers, threads=1), 1, per_sample=True)[0]
+    result = _evaluate(objective, Plan(workers=workers, threads=1), 1, per_sample=True)[0]
     values, counts = result.per_sample
     expected = objective.terms()
     assert counts.tolist() == [1.0] * len(expected)
@@ -85,31 +85,31 @@ def test_a_run_that_is_left_early_leaves_no_thread_behind() -> None:
 
 
 def test_points_are_taken_as_workers_become_free() -> None:
-    taken: list[int] = []
+    indices: list[int] = []
 
     def points() -> Any:
         for k in range(10**6):
-            taken.append(k)
+            indices.append(k)
             yield k, (0.0, 0.0)
 
     with Local(plan=TWO).open(_job(cases.CASES[0]().objective())) as pool:
         running = pool.run(points())
         next(running)
         running.close()
-    assert len(taken) < 1000
+    assert len(indices) < 1000
 
 
 def test_threads_are_as_before() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        _found(cases.CASES[0]().objective(), Plan(workers=3, threads=1))
+        _evaluate(cases.CASES[0]().objective(), Plan(workers=3, threads=1))
         assert torch.get_num_threads() == 2
-        held: list[int] = []
-        thread = threading.Thread(target=lambda: held.append(torch.get_num_threads()))
+        counts: list[int] = []
+        thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
         thread.start()
         thread.join()
-        assert held == [2]
+        assert counts == [2]
     finally:
         torch.set_num_threads(before)
 
@@ -119,11 +119,11 @@ def test_several_devices_have_a_worker_each() -> None:
     with Local(plan=Plan(threads=1), devices=("cpu", "cpu")).open(_job(objective)) as pool:
         assert pool.size == 2
         found = {r.point: r.values for rs in pool.run(_points(6)) for r in rs}
-    assert found == {k: r.values for k, r in _found(objective, Plan(threads=1), 6).items()}
+    assert found == {k: r.values for k, r in _evaluate(objective, Plan(threads=1), 6).items()}
 
 
 class Greedy(nn.Module):
-    """A model that finds memory for a few rows only."""
+    """A model that has memory for a few rows only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ def test_memory_that_suffices_for_no_row_is_an_error() -> None:
     data = torch.randn(4, 5), torch.zeros(4, dtype=torch.int64)
     objective = ls.Objective(Hopeless(), nn.CrossEntropyLoss(), data)
     with pytest.raises(RuntimeError, match="no"):
-        _found(objective, Plan(), 1)
+        _evaluate(objective, Plan(), 1)
 
 
 def test_less_than_one_worker_is_refused() -> None:
@@ -213,7 +213,7 @@ def _young() -> Iterator[None]:
 def test_memory_is_the_parameters_twice_and_does_not_grow_with_the_resolution(
     workers: int,
 ) -> None:
-    """Peak of tensors alive beside the user's: one copy a worker, and a batch's activations."""
+    """Peak of the tensors that are not the user's: a copy and a batch of activations per worker."""
     wide = 600
     model = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, 3))
     data = torch.randn(20, wide), torch.zeros(20, dtype=torch.int64)
@@ -246,7 +246,7 @@ def _bytes() -> int:
 
 def test_the_users_model_is_not_copied_for_a_worker() -> None:
     objective = cases.CASES[0]().objective()
-    twin = objective.problem.clone()
-    own = {n: p.data_ptr() for n, p in objective.model.named_parameters()}
-    assert {n: p.data_ptr() for n, p in twin.model.named_parameters()} == own
-    assert twin.model is not objective.model
+    clone = objective.problem.clone()
+    addresses = {n: p.data_ptr() for n, p in objective.model.named_parameters()}
+    assert {n: p.data_ptr() for n, p in clone.model.named_parameters()} == addresses
+    assert clone.model is not objective.model

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster() -> Iterator[None]:
-    """Ray, started once: the engine takes the connection that is there."""
+    """Start Ray once: the engine uses the existing connection."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         handler = signal.getsignal(signal.SIGTERM)
@@ -51,7 +51,7 @@ def _cluster() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Ran:
-    """A pool of two that did its work and ended, looked at on the way."""
+    """What was observed of a pool of two workers, which is closed now."""
 
     found: dict[int, Result]
     size: int
@@ -71,7 +71,7 @@ def ran(_cluster: None) -> Ran:
 
 
 def _comes_to(cpus: float) -> bool:
-    """Whether so many CPUs are free, a little later: Ray counts now and then."""
+    """Whether a number of CPUs becomes free; Ray updates its counts now and then."""
     for _ in range(200):
         if ray.available_resources().get("CPU", 0.0) == cpus:
             return True
@@ -82,17 +82,17 @@ def _comes_to(cpus: float) -> bool:
 def test_values_and_terms_equal_serial_ones_to_the_bit_and_nothing_of_the_user_is_changed(
     ran: Ran,
 ) -> None:
-    serial = distant.found(distant.SERIAL, distant.job(), POINTS, per_sample=True)
+    serial = distant.evaluate(distant.SERIAL, distant.job(), POINTS, per_sample=True)
     assert set(serial[0].values) == {"loss", "accuracy", "steepness"}
     assert serial[0].per_sample.shape == (2, 19)
     distant.check_equal(ran.found, serial)
     distant.check_equal(
-        distant.found(Ray(workers=1), distant.job(), POINTS, per_sample=True), serial
+        distant.evaluate(Ray(workers=1), distant.job(), POINTS, per_sample=True), serial
     )
     assert ran.after == ran.before
 
 
-def test_actors_end_with_the_team_and_the_connection_stays(ran: Ran) -> None:
+def test_actors_end_with_the_pool_and_the_connection_stays(ran: Ran) -> None:
     assert ran.size == 2
     assert ran.busy
     assert _comes_to(3.0)
@@ -100,7 +100,7 @@ def test_actors_end_with_the_team_and_the_connection_stays(ran: Ran) -> None:
 
 
 def test_a_killed_worker_costs_only_its_points_in_flight(tmp_path: Path) -> None:
-    """The scan of the house, with its journal, against the same scan left alone."""
+    """A scan with a journal gives the values of an undisturbed one."""
     folder = tmp_path / "workers"
     folder.mkdir()
     objective, quick = (
@@ -136,7 +136,7 @@ def test_a_point_that_kills_every_worker_is_named() -> None:
         Ray(workers=1).open(job) as pool,
         pytest.raises(EngineError, match=r"3 workers died.* the point \(5\.0,\)"),
     ):
-        distant.gathered(pool, distant.along(6), known)
+        distant.note_points(pool, distant.along(6), known)
     assert known == [0, 1, 2, 3, 4]
 
 
@@ -156,7 +156,7 @@ def test_a_function_of_a_script_travels_by_value() -> None:
     exec(code + "def scale():\n    return 2.0\n", vars(module))
     sys.modules[module.__name__] = module
     try:
-        found = distant.found(Ray(workers=1), distant.line_job(module.loss), distant.along(3))
+        found = distant.evaluate(Ray(workers=1), distant.line_job(module.loss), distant.along(3))
     finally:
         del sys.modules[module.__name__]
     assert [found[k].values["loss"] for k in range(3)] == [0.0, 2.0, 4.0]
@@ -165,7 +165,7 @@ def test_a_function_of_a_script_travels_by_value() -> None:
 def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is taken away before workers look for it, which is what another machine sees."""
+    """The file is removed before workers look for it, as if they were on another machine."""
     engine = importlib.import_module("landscope.engines.ray")
     ray_pool = importlib.import_module("landscope.engines.ray_pool")
     contents: list[Payload] = []
@@ -180,14 +180,14 @@ def test_a_machine_that_does_not_see_the_file_gets_it_through_ray(
     original = ray_pool.np.memmap
     monkeypatch.setattr(engine, "pack", hidden)
     job = distant.job()
-    found = distant.found(Ray(workers=2, folder=tmp_path / "far"), job, distant.POINTS[:5])
-    distant.check_equal(found, distant.found(distant.SERIAL, distant.job(), distant.POINTS[:5]))
+    found = distant.evaluate(Ray(workers=2, folder=tmp_path / "far"), job, distant.POINTS[:5])
+    distant.check_equal(found, distant.evaluate(distant.SERIAL, distant.job(), distant.POINTS[:5]))
     assert contents[0].in_folder().is_here, "each machine has the file now"
 
 
 def test_more_workers_than_there_is_room_for_join_later() -> None:
-    found = distant.found(Ray(workers=5), distant.job())
-    distant.check_equal(found, distant.found(distant.SERIAL, distant.job()))
+    found = distant.evaluate(Ray(workers=5), distant.job())
+    distant.check_equal(found, distant.evaluate(distant.SERIAL, distant.job()))
 
 
 def test_asking_for_what_is_not_there_is_a_sentence() -> None:
@@ -212,8 +212,8 @@ def test_workers_that_there_is_never_room_for_are_a_sentence(
 @pytest.mark.parametrize(
     ("actor", "sentence"),
     [
-        (distant.Stillborn, r"3 workers died before they could begin"),
-        (distant.Odd, r"a worker failed with ZeroDivisionError: odd"),
+        (distant.DyingWorker, r"3 workers died before they could begin"),
+        (distant.FailingWorker, r"a worker failed with ZeroDivisionError: odd"),
     ],
 )
 def test_workers_that_cannot_begin_are_a_sentence(

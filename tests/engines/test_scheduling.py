@@ -1,4 +1,4 @@
-"""Which points go where: checked against what anyone can count."""
+"""Scheduling: which points a worker gets, checked by counting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels to workers must arrive as it was: tensors are compared bit by bit and by address."""
+"""Jobs arrive at workers unchanged: tensors are compared bit for bit and by their addresses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests import cases
 
 
 def job(objective: ls.Objective | None = None) -> Job:
-    made = cases.batch_norm_cnn().objective() if objective is None else objective
-    return Job(made, cases.plane(made))
+    objective = cases.batch_norm_cnn().objective() if objective is None else objective
+    return Job(objective, cases.plane(objective))
 
 
-def shipped(given: Job, folder: Path) -> Job:
+def send(given: Job, folder: Path) -> Job:
     return unpack(pack(given, folder=folder))
 
 
@@ -33,14 +33,14 @@ def shipped(given: Job, folder: Path) -> Job:
 def test_an_objective_arrives_as_the_same_question(case: object, tmp_path: Path) -> None:
     assert callable(case)
     objective = case().objective(metrics={"accuracy": ls.losses.accuracy})
-    arrived = shipped(job(objective), tmp_path)
+    arrived = send(job(objective), tmp_path)
     assert arrived.objective.problem.fingerprints() == objective.problem.fingerprints()
     assert arrived.objective.evaluate() == objective.evaluate()
 
 
 def test_a_slice_arrives_bit_for_bit(tmp_path: Path) -> None:
     given = job()
-    arrived = shipped(given, tmp_path)
+    arrived = send(given, tmp_path)
     for role, params in given.slice.parts.items():
         found = arrived.slice.parts[role]
         assert list(found) == list(params)
@@ -52,7 +52,7 @@ def test_a_slice_arrives_bit_for_bit(tmp_path: Path) -> None:
 
 
 class Laid(nn.Module):
-    """Tensors that lie in memory in different ways."""
+    """Tensors with different memory layouts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ def test_writing_to_what_arrived_does_not_change_the_file(tmp_path: Path) -> Non
 
 
 def test_a_worker_with_another_device_gets_model_data_and_slice_there(tmp_path: Path) -> None:
-    """On the device "meta", which has shapes and no values: no GPU is needed to look."""
+    """On the device "meta", which has shapes and no values: the test needs no GPU."""
     meta = torch.device("meta")
     arrived = unpack(pack(job(), folder=tmp_path), device=meta)
     assert arrived.objective.device == meta
@@ -159,7 +159,7 @@ def test_data_that_are_kept_travel_as_the_first_walk_found_them(tmp_path: Path) 
     loader = torch.utils.data.DataLoader(Noisy(), batch_size=4)
     objective = ls.Objective(cases.mlp().model, nn.CrossEntropyLoss(), loader)
     expected = objective.loss()
-    arrived = shipped(job(objective), tmp_path).objective
+    arrived = send(job(objective), tmp_path).objective
     assert arrived.loss() == expected
     assert arrived.problem.sources == {"": ()}, "the data set itself stays"
 
@@ -169,7 +169,7 @@ def test_data_that_are_streamed_travel_as_the_loader(tmp_path: Path) -> None:
     data = torch.utils.data.TensorDataset(case.inputs, case.targets)
     loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
     objective = ls.Objective(case.model, nn.CrossEntropyLoss(), loader, cache=False)
-    arrived = shipped(job(objective), tmp_path).objective
+    arrived = send(job(objective), tmp_path).objective
     assert all(b.streamed for b in arrived.problem.batches.values())
     assert arrived.loss() == objective.loss()
 
@@ -191,27 +191,27 @@ def test_an_objective_that_cannot_be_pickled_is_a_sentence(tmp_path: Path) -> No
         pack(job(objective), folder=tmp_path)
 
 
-def made() -> ls.Objective:
+def build() -> ls.Objective:
     return cases.mlp().objective()
 
 
-def made_otherwise() -> ls.Objective:
+def build_other() -> ls.Objective:
     return cases.mlp(rows=22).objective()
 
 
 def test_a_function_can_build_the_objective_in_the_worker(tmp_path: Path) -> None:
-    arrived = unpack(pack(job(made()), folder=tmp_path, make=made))
-    assert arrived.objective.problem.fingerprints() == made().problem.fingerprints()
+    arrived = unpack(pack(job(build()), folder=tmp_path, make=build))
+    assert arrived.objective.problem.fingerprints() == build().problem.fingerprints()
 
 
 def test_a_function_that_builds_another_objective_is_found_out(tmp_path: Path) -> None:
-    payload = pack(job(made()), folder=tmp_path, make=made_otherwise)
+    payload = pack(job(build()), folder=tmp_path, make=build_other)
     with pytest.raises(EngineError, match=r"another objective in a worker: data differ"):
         unpack(payload)
 
 
 def test_a_function_that_builds_no_objective_is_a_sentence(tmp_path: Path) -> None:
-    payload = pack(job(made()), folder=tmp_path, make=dict)  # type: ignore[arg-type]
+    payload = pack(job(build()), folder=tmp_path, make=dict)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match=r"make= returned a dict"):
         unpack(payload)
 
@@ -224,7 +224,7 @@ def test_a_file_that_is_not_seen_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_pickle_that_is_not_ours_is_not_loaded(tmp_path: Path) -> None:
-    one, other = pack(job(), folder=tmp_path), pack(job(made()), folder=tmp_path)
+    one, other = pack(job(), folder=tmp_path), pack(job(build()), folder=tmp_path)
     swapped = Payload(one.path, other.digest, one.size)
     with pytest.raises(EngineError, match=r"is not the file that was written"):
         unpack(swapped)

@@ -1,4 +1,4 @@
-"""Plans: chosen by measurement, checked against the plain pass, remembered."""
+"""Plans: chosen by measurement, checked against the plain pass, and stored."""
 
 from __future__ import annotations
 
@@ -45,13 +45,6 @@ def _values(job: Job, engine: Local, points: Sequence[Point]) -> list[dict[str, 
     with engine.open(job) as pool:
         found = {r.point: r.values for results in pool.run(points) for r in results}
     return [found[k] for k, _ in points]
-
-
-def test_a_plan_is_text_and_comes_back() -> None:
-    plan = Plan(workers=2, threads=1, rows=450, forward="fused", layout="channels_last")
-    assert Plan.loads(plan.dumps()) == plan
-    assert str(plan) == "2 workers, 1 threads each, batches of 450, fused, channels_last"
-    assert str(Plan()) == "1 worker, batches as given"
 
 
 def test_a_measured_plan_gives_the_values_of_the_plain_pass() -> None:
@@ -175,7 +168,7 @@ def test_a_model_that_draws_random_numbers_has_one_worker() -> None:
 def test_a_loss_that_holds_the_users_model_is_not_shared_among_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tuning, "_RATIO_IF_LIKELY", 1e9)  # whatever is right is taken
+    monkeypatch.setattr(tuning, "_RATIO_IF_LIKELY", 1e9)  # any right plan is accepted
     model = nn.Linear(12, 3)
 
     def terms(given: nn.Module, batch: Any) -> Tensor:
@@ -211,7 +204,7 @@ def test_workers_that_disturb_each_other_are_refused_with_a_sentence() -> None:
 
 
 class Walking:
-    """Batches that can be walked again, but not twice at the same time."""
+    """Batches that can be iterated again, but not twice at the same time."""
 
     def __init__(self) -> None:
         rows = torch.randn(600, 12, generator=seeded(0))
@@ -230,7 +223,7 @@ class Walking:
 
 
 class Stream:
-    """Hands out one shared walk."""
+    """Returns one shared iterator."""
 
     def __init__(self) -> None:
         self.walk = Walking()
@@ -242,15 +235,15 @@ class Stream:
 def test_data_that_are_streamed_are_not_walked_by_two_threads_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An iterable of the user's may hold the place where a walk stands: it is not even tried."""
+    """An iterable of the user may store its position: threads are not even tried."""
     tried: list[int] = []
-    opened = local._open_pool
+    open_pool = local._open_pool
 
-    def spied(job: Job, objectives: Any, plan: Plan, data: Any) -> Any:
+    def spy(job: Job, objectives: Any, plan: Plan, data: Any) -> Any:
         tried.append(plan.workers)
-        return opened(job, objectives, plan, data)
+        return open_pool(job, objectives, plan, data)
 
-    monkeypatch.setattr(local, "_open_pool", spied)
+    monkeypatch.setattr(local, "_open_pool", spy)
     for cache, most in ((False, 1), (True, torch.get_num_threads())):
         tried.clear()
         monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / str(cache)))

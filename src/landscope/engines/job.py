@@ -30,8 +30,8 @@ class Result:
         point: The flat index of the point.
         values: The loss, the metrics and the quantities by name.
         seconds: The time that the worker took.
-        per_sample: If they were asked for, the contributions of the samples to the loss and their
-            weights, shape (2, samples), float64.
+        per_sample: The contributions of the samples to the loss and their weights, shape
+            (2, samples), float64; None unless ``run(per_sample=True)``.
     """
 
     point: int

@@ -1,7 +1,8 @@
 """The messages between a driver and its remote workers: jobs, results and failures.
 
-Replies consist of plain numbers, texts and arrays. So they can be unpickled whatever the user's
-objective raises, and no memory is shared with a process that may be killed.
+Replies consist of plain numbers, texts and arrays. So they can be unpickled, even if the user's
+objective raises an error of an unknown type, and they share no memory with a process that may be
+killed.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ class RemoteJob:
         payload: The file with the objective, the slice and the quantities.
         plan: The plan to follow, as text; "" before it is chosen.
         threads: The number of torch threads.
-        device: "cuda" if the worker must use a GPU, whatever the driver has; "" for the device of
-            the driver.
+        device: "cuda" if the worker must use a GPU; "" for the device of the driver.
     """
 
     payload: Payload
