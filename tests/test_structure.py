@@ -42,8 +42,8 @@ KNOWN_CIRCULAR: set[str] = set()
 KNOWN_LONG_MODULES: set[str] = set()
 KNOWN_LONG_BODIES: set[str] = set()
 
-PARTICIPLES_AT_MOST = 31
-FOUND_AT_MOST = 14
+PARTICIPLES_AT_MOST = 7
+FOUND_AT_MOST = 0
 # Participles that do not end in "ed". Those that are also infinitives (cut, read, run) may stay.
 IRREGULAR = (
     "been", "begun", "bent", "bitten", "blown", "born", "borne", "bought", "bound", "bred",
