@@ -211,7 +211,7 @@ def test_something_must_be_kept_in_a_place_that_can_be_written(
     command: Command, tmp_path: Path
 ) -> None:
     answer = command("train", MLP)
-    assert (answer.code, "nothing would be kept: add --record" in answer.err) == (1, True)
+    assert (answer.code, "nothing would be saved: add --record" in answer.err) == (1, True)
     (tmp_path / "file").touch()
     answer = command("train", MLP, *SHORT, "--record", tmp_path / "file")
     assert (answer.code, "file cannot be written to" in answer.err) == (1, True)

@@ -441,7 +441,7 @@ def test_a_run_without_paths_is_drawn_without_them(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_damaged_checkpoint_is_told_and_passed_over(
+def test_a_damaged_checkpoint_gets_a_warning_and_is_skipped(
     command: Command, target: str, tmp_path: Path
 ) -> None:
     train(tmp_path / "sgd")
@@ -451,7 +451,7 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(
         "trajectory", tmp_path / "sgd", "--target", target, "--out", tmp_path / "run", *GRID
     )
     assert answer.code == 0, answer.err
-    assert "passed over: " in answer.err
+    assert "skipped: " in answer.err
     assert "sgd: 6 checkpoints" in answer.out
 
 

@@ -38,10 +38,10 @@ class Exhibit:
     """The networks of a demo.
 
     Args:
-        networks: the name in the zoo -> the title of each network.
-        data: the training data, in words.
-        title: the title of the page.
-        convexity: the number of points per axis of the maps of convexity; 0 for no maps.
+        networks: The name in the zoo -> the title of each network.
+        data: The training data, in words.
+        title: The title of the page.
+        convexity: The number of points per axis of the maps of convexity; 0 for no maps.
     """
 
     networks: Mapping[str, str]
@@ -74,10 +74,10 @@ class Demo:
     """The results of a demo.
 
     Args:
-        landscapes: title -> plane.
-        shapes: title -> the numbers of the plane.
-        files: pictures and the page.
-        convexities: title -> map of convexity; empty for a demo without maps.
+        landscapes: Title -> plane.
+        shapes: Title -> the numbers of the plane.
+        files: Pictures and the page.
+        convexities: Title -> map of convexity; empty for a demo without maps.
     """
 
     landscapes: dict[str, Landscape]
@@ -97,12 +97,12 @@ def demo(
     """Train two networks on real data, scan a plane and a line of each, and draw them.
 
     Args:
-        out: the folder, with a folder in it for each scan; scans that were started there resume.
-        sequence: whether to show an LSTM and a transformer, with maps of the convexity of their
+        out: The folder, with a folder in it for each scan; scans that were started there resume.
+        sequence: Whether to show an LSTM and a transformer, with maps of the convexity of their
             loss, instead of two networks that read images.
-        resolution: the number of points per axis of the planes.
-        seed: the seed of the directions.
-        announce: a function that is called with a sentence at each step; progress bars are shown
+        resolution: The number of points per axis of the planes.
+        seed: The seed of the directions.
+        announce: A function that is called with a sentence at each step; progress bars are shown
             then as well. None for a silent demo.
 
     Cost: about a minute on two cores; about three with ``sequence``.
@@ -111,7 +111,7 @@ def demo(
     lands: dict[str, dict[str, Landscape]] = {"plane": {}, "line": {}, "convexity": {}}
     for name, title in exhibit.networks.items():
         if announce:
-            announce(f"{title}: training on {exhibit.data} (kept for the next time)")
+            announce(f"{title}: training on {exhibit.data} (cached for the next time)")
         request = {"command": "demo", "network": name, "seed": seed, "resolution": resolution}
         for scan in _plan_scans(exhibit, name, resolution, seed):
             label = f"{title}, convexity" if scan.quantities else title

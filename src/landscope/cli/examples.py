@@ -53,6 +53,6 @@ def zoo() -> None:
     report.print_line(
         "\nThe digits networks train in seconds, the text networks in less than a minute:"
         " landscope scan zoo:digits_mlp --out runs/mlp\n"
-        "The CIFAR-10 networks want your files: landscope scan zoo:resnet56"
+        "The CIFAR-10 networks need your data files: landscope scan zoo:resnet56"
         " --set data=cifar-10-python.tar.gz --checkpoint model_300.t7 --out runs/resnet56"
     )

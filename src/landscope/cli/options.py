@@ -83,7 +83,7 @@ def make_engine(name: EngineName, workers: int | None, address: str | None, gpus
     """Return the engine that evaluates the points.
 
     Raises:
-        EngineError: when options of a cluster are given for this machine, or an option is out of
+        EngineError: When options of a cluster are given for this machine, or an option is out of
             range.
     """
     if name == "ray":

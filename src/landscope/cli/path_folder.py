@@ -22,7 +22,7 @@ def read_paths(run: Path) -> list[TrainingPath]:
     """Return the paths of a run of ``landscope trajectory``; none for other runs.
 
     Raises:
-        FormatError: when one of them is damaged.
+        FormatError: When one of them is damaged.
     """
     paths = [TrainingPath.load(file) for file in _list_files(run)]
     return sorted(paths, key=lambda path: int(path.data.attrs.get("number", 0)))
@@ -34,7 +34,7 @@ def project_trajectories(
     """Return the trajectories projected on a plane: read from the run, or computed and written.
 
     Raises:
-        JournalError: when the run has a surface with other paths, which stay there.
+        JournalError: When the run has a surface with other paths, which stay there.
     """
     keys = [
         fingerprint.of_text(
@@ -47,7 +47,9 @@ def project_trajectories(
         if key not in stored:
             path = path_projection.project(trajectory, plane, objective, progress=True)
             path.data.attrs.update(question=key, number=number)
-            name = re.sub(r"[^A-Za-z0-9._-]+", "_", trajectory.name)  # may be that of another one
+            name = re.sub(
+                r"[^A-Za-z0-9._-]+", "_", trajectory.name
+            )  # two trajectories may share it
             path.save(run / PATHS / f"{number}-{name}.nc")
             stored[key] = path
     return [stored[key] for key in keys]
@@ -63,9 +65,9 @@ def _read_matching(run: Path, keys: Sequence[str]) -> dict[str, TrainingPath]:
             stored[key] = path
         elif (run / JOURNAL).exists():
             raise JournalError(
-                f"{run} holds the path of another question ({path.name}: of other checkpoints, on"
-                " another plane, or with other losses). Nothing was mixed in: ask the same"
-                " question, or choose another --out."
+                f"{run} holds the path of another question ({path.name}: with different"
+                " checkpoints, plane or losses). Nothing was mixed in: ask the same question, or"
+                " choose another --out."
             )
         else:  # from a command that was stopped before its surface was begun
             file.unlink()

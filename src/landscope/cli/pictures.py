@@ -22,14 +22,14 @@ def draw_pictures(
     """Draw every picture that fits a line or a plane; return the files.
 
     Args:
-        land: the landscape.
-        folder: the folder for the pictures.
-        quantity: the quantity of a plane; its loss if not given.
+        land: The landscape.
+        folder: The folder for the pictures.
+        quantity: The quantity of a plane; its loss if not given.
         scale: "log" or "linear"; chosen by the values if not given.
         kind: "png", "pdf" or "svg".
 
     Raises:
-        DrawError: when the quantity is unknown, or cannot be drawn on this scale.
+        DrawError: When the quantity is unknown, or cannot be drawn on this scale.
     """
     from landscope import draw
 
@@ -72,14 +72,14 @@ def draw_side_by_side(
     """Draw lines in one picture, or planes side by side on one color scale; return the files.
 
     Args:
-        lands: the landscapes.
-        folder: the folder for the pictures.
-        quantity: the quantity; the loss if not given.
+        lands: The landscapes.
+        folder: The folder for the pictures.
+        quantity: The quantity; the loss if not given.
         scale: "log" or "linear"; chosen by the values if not given.
         kind: "png", "pdf" or "svg".
 
     Raises:
-        DrawError: when they do not fit together, or cannot be drawn on this scale.
+        DrawError: When they do not fit together, or cannot be drawn on this scale.
     """
     from landscope import draw
 
@@ -104,14 +104,14 @@ def draw_path_pictures(
     """Draw paths of training over their plane; return the files, none if there are no paths.
 
     Args:
-        land: the landscape of the plane.
-        paths: the paths on it.
-        folder: the folder for the pictures.
+        land: The landscape of the plane.
+        paths: The paths on it.
+        folder: The folder for the pictures.
         scale: "log" or "linear"; chosen by the values if not given.
         kind: "png", "pdf" or "svg".
 
     Raises:
-        DrawError: when they cannot be drawn on this scale.
+        DrawError: When they cannot be drawn on this scale.
     """
     from landscope import draw
 

@@ -49,20 +49,20 @@ def run_scan(
     """Return the landscape of a scan that is recorded in a folder, where it also resumes.
 
     Args:
-        objective: as in ``ls.scan``.
-        slice: as in ``ls.scan``.
-        sampler: as in ``ls.scan``.
-        folder: the folder of the run, which is created if it does not exist.
-        request: the command and its options, for run.json.
-        title: the title of the landscape, for pictures.
-        progress: as in ``ls.scan``.
-        engine: as in ``ls.scan``.
-        budget: as in ``ls.scan``.
-        samples: as in ``ls.scan``.
-        quantities: as in ``ls.scan``.
+        objective: As in ``ls.scan``.
+        slice: As in ``ls.scan``.
+        sampler: As in ``ls.scan``.
+        folder: The folder of the run, which is created if it does not exist.
+        request: The command and its options, for run.json.
+        title: The title of the landscape, for pictures.
+        progress: As in ``ls.scan``.
+        engine: As in ``ls.scan``.
+        budget: As in ``ls.scan``.
+        samples: As in ``ls.scan``.
+        quantities: As in ``ls.scan``.
 
     Raises:
-        JournalError: when the folder cannot be written to, or holds another scan.
+        JournalError: When the folder cannot be written to, or holds another scan.
     """
     run = create_run(folder)
     if callable(progress) and (budget is not None or not isinstance(sampler, Grid)):

@@ -26,10 +26,10 @@ class RecordedTraining:
     """The loss that a network was trained on.
 
     Args:
-        target: as in ``targets.load_objective``.
+        target: As in ``targets.load_objective``.
         arguments: ``name=value`` texts for the target's function.
-        label_noise: the share of random labels; None if ``landscope train`` did not train it.
-        seed: the seed of the random labels.
+        label_noise: The share of random labels; None if ``landscope train`` did not train it.
+        seed: The seed of the random labels.
     """
 
     target: str
@@ -66,13 +66,13 @@ def find_training(
     A warning names folders that were trained on another loss.
 
     Args:
-        folders: folders of checkpoints.
-        target: the target that was named; None for the recorded one.
+        folders: Folders of checkpoints.
+        target: The target on the command line; None for the recorded one.
         arguments: ``name=value`` texts, which follow the recorded ones.
 
     Raises:
-        TargetError: when no target is named or recorded.
-        FormatError: when a record is damaged.
+        TargetError: When no target is named or recorded.
+        FormatError: When a record is damaged.
     """
     first, *others = (_read_record(folder) for folder in folders)
     if target is not None and target != first.get("target"):

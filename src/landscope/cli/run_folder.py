@@ -38,7 +38,7 @@ def create_run(folder: str | os.PathLike[str]) -> Path:
     """Return a writable folder, which is created if it does not exist.
 
     Raises:
-        JournalError: when the folder cannot be created or written to.
+        JournalError: When the folder cannot be created or written to.
     """
     path = Path(folder)
     try:
@@ -57,12 +57,12 @@ def open_run(path: str | os.PathLike[str], *, batches: int | None = None) -> Lan
     """Return the landscape of a run, or of any file that holds one (.h5 of 2018 as well).
 
     Args:
-        path: the folder of the run, or the file.
-        batches: the number of batches over which a 2018 script summed its eigenvalues; see
+        path: The folder of the run, or the file.
+        batches: The number of batches over which a 2018 script summed its eigenvalues; see
             ``read_surface``.
 
     Raises:
-        FormatError: when there is no landscape, or it is damaged.
+        FormatError: When there is no landscape, or it is damaged.
     """
     path = Path(path)
     if path.suffix == ".h5":
@@ -93,10 +93,10 @@ def write_metadata(
     """Write run.json.
 
     Args:
-        folder: the folder of the run.
-        request: the command and its options.
-        seconds: the time that the workers took.
-        naive_seconds: the time that a plain loop over the whole grid would take.
+        folder: The folder of the run.
+        request: The command and its options.
+        seconds: The time that the workers took.
+        naive_seconds: The time that a plain loop over the whole grid would take.
     """
     metadata = {
         "asked": dict(request),
@@ -116,7 +116,7 @@ def read_metadata(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the contents of run.json; an empty dict for a folder without one.
 
     Raises:
-        FormatError: when the file is damaged.
+        FormatError: When the file is damaged.
     """
     path = Path(folder) / METADATA
     try:
@@ -176,7 +176,7 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
     Directions that were stored as a seed are drawn again around ``params``.
 
     Raises:
-        FormatError: when the run has no directions, or they belong to another model.
+        FormatError: When the run has no directions, or they belong to another model.
     """
     from safetensors import safe_open
 

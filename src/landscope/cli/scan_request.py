@@ -30,24 +30,24 @@ class ScanRequest:
     Args:
         target: ``file.py:function``, ``package.module:function`` or ``zoo:NAME``.
         spans: (first, last, points) of each axis; the ends are None where they are searched for.
-        checkpoint: weights to load into the model first.
-        toward: checkpoints of other models: coordinate 1 of the first axes lies there.
-        directions: a run's folder or a direction file of the 2018 scripts.
-        same: whether all axes use the direction of x.
-        normalize: the scaling of random directions.
-        ignore: the parameters that random directions leave unchanged.
-        orthogonal: whether random directions are orthogonal, filter by filter.
-        select: name patterns of the parameters that random directions move; all if empty.
-        over: what moves; None for parameters, and for states (batch-norm statistics as well) with
+        checkpoint: Weights to load into the model first.
+        toward: Checkpoints of other models: coordinate 1 of the first axes lies there.
+        directions: A run's folder or a direction file of the 2018 scripts.
+        same: Whether all axes use the direction of x.
+        normalize: The scaling of random directions.
+        ignore: The parameters that random directions leave unchanged.
+        orthogonal: Whether random directions are orthogonal, filter by filter.
+        select: Name patterns of the parameters that random directions move; all if empty.
+        over: What moves; None for parameters, and for states (batch-norm statistics as well) with
             ``toward``, because another solution is incomplete without its statistics.
-        seed: the seed of random directions.
+        seed: The seed of random directions.
         arguments: ``name=value`` texts for the target's function.
-        adaptive: whether only the points that matter are evaluated.
-        tolerance: the error of ln(loss) that an adaptive scan aims at.
-        samples: the number of samples to draw; None for all data.
-        budget: the time for the scan, such as "5m".
-        average: the radius of the neighborhood to average the loss over as well.
-        error_bars: whether to measure standard errors of the loss.
+        adaptive: Whether only the points that matter are evaluated.
+        tolerance: The error of ln(loss) that an adaptive scan aims at.
+        samples: The number of samples to draw; None for all data.
+        budget: The time for the scan, such as "5m".
+        average: The radius of the neighborhood to average the loss over as well.
+        error_bars: Whether to measure standard errors of the loss.
     """
 
     target: str
@@ -141,7 +141,7 @@ def parse_spans(*texts: str | None) -> tuple[Span, ...]:
         texts: ``first:last:points`` or ``auto:points`` for x, y and z; None where not given.
 
     Raises:
-        SamplerError: when an axis is left out before another, or a text is not a span.
+        SamplerError: When an axis is left out before another, or a text is not a span.
     """
     given = [text for text in texts if text is not None]
     if not given:

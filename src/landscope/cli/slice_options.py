@@ -28,8 +28,8 @@ def make_slice(request: ScanRequest, objective: Objective) -> Affine:
     """Return the Line, Plane or Volume of a request, with an axis for each of its spans.
 
     Raises:
-        SliceError: when more directions are given than there are axes.
-        FormatError: when a file does not fit the model.
+        SliceError: When more directions are given than there are axes.
+        FormatError: When a file does not fit the model.
     """
     count = len(request.spans)
     moved = request.over or ("states" if request.toward else "parameters")

@@ -34,11 +34,11 @@ def load_objective(
             Objective, or ``zoo:NAME``.
         arguments: ``name=value`` texts for the function; a value that is no Python literal is
             passed as text.
-        checkpoint: the weights to load into the model.
+        checkpoint: The weights to load into the model.
 
     Raises:
-        TargetError: when the target does not exist, or returns no Objective.
-        FormatError: when the checkpoint does not fit the model.
+        TargetError: When the target does not exist, or returns no Objective.
+        FormatError: When the checkpoint does not fit the model.
     """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
@@ -68,14 +68,14 @@ def find_initialization(
     """Return the parameters from before training; None if they are unknown.
 
     Args:
-        target: as for :func:`load_objective`.
-        objective: the objective of the target.
-        arguments: as for :func:`load_objective`.
-        checkpoint: as for :func:`load_objective`.
-        path: a checkpoint of the initial weights.
+        target: As for :func:`load_objective`.
+        objective: The objective of the target.
+        arguments: As for :func:`load_objective`.
+        checkpoint: As for :func:`load_objective`.
+        path: A checkpoint of the initial weights.
 
     Raises:
-        FormatError: when the checkpoint does not fit the model.
+        FormatError: When the checkpoint does not fit the model.
     """
     if path is not None:
         copy = objective.problem.clone()

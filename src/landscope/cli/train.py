@@ -148,8 +148,8 @@ def _drop_none(**values: Any) -> dict[str, Any]:
 def _check_outputs(record: Path | None, out: Path | None) -> None:
     if record is None and out is None:
         raise TrainingError(
-            "nothing would be kept: add --record FOLDER for the path, or --out FILE.safetensors for"
-            " the trained weights alone."
+            "nothing would be saved: add --record FOLDER for the path, or --out FILE.safetensors"
+            " for the trained weights alone."
         )
     if out is not None and out.suffix != ".safetensors":
         raise TrainingError(f"--out {out}; expected a file that ends in .safetensors.")
@@ -299,7 +299,7 @@ def _print_next_command(
         report.print_files([out])
     if record is not None:
         report.print_line(
-            f"\nThe path that it took: landscope trajectory {record} --out {record}-path"
+            f"\nThe path of the training: landscope trajectory {record} --out {record}-path"
         )
     elif out is not None:
         options = "".join(f" --set {text}" for text in _format(arguments))

@@ -134,7 +134,7 @@ def _open_trajectories(folders: Sequence[Path]) -> list[Trajectory]:
     names = _shorten_names(folders)
     trajectories = [Trajectory.open(f, name) for f, name in zip(folders, names, strict=True)]
     for note in [note for trajectory in trajectories for note in trajectory.notes]:
-        report.print_warning(f"passed over: {note}")
+        report.print_warning(f"skipped: {note}")
     return trajectories
 
 
