@@ -1,4 +1,4 @@
-"""Synthetic landscapes with known numbers, on which all renderers are tried.
+"""Synthetic landscapes with known numbers, which all renderers draw.
 
 They are fixtures because pytest's importlib mode lets no test module import its neighbor.
 """
@@ -22,7 +22,7 @@ from landscope.landscape import Landscape
 NOTES = {"x": "direction x (filter-normalized)", "y": "direction y (filter-normalized)"}
 
 
-def plane_of(
+def make_plane(
     values: npt.ArrayLike,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
@@ -37,15 +37,15 @@ def plane_of(
         {"x": x, "y": y},
         {"title": title, "seed": 0} if title else {"seed": 0},
     )
-    return _labeled(data)
+    return _add_labels(data)
 
 
-def line_of(x: npt.ArrayLike, *, title: str = "", **fields: npt.ArrayLike) -> Landscape:
+def make_line(x: npt.ArrayLike, *, title: str = "", **fields: npt.ArrayLike) -> Landscape:
     arrays = {n: (("x",), np.asarray(f, dtype=np.float64)) for n, f in fields.items()}
-    return _labeled(xr.Dataset(arrays, {"x": x}, {"title": title} if title else {}))
+    return _add_labels(xr.Dataset(arrays, {"x": x}, {"title": title} if title else {}))
 
 
-def _labeled(data: xr.Dataset) -> Landscape:
+def _add_labels(data: xr.Dataset) -> Landscape:
     for name, variable in data.variables.items():
         if name in NOTES:
             variable.attrs["long_name"] = NOTES[str(name)]
@@ -54,23 +54,23 @@ def _labeled(data: xr.Dataset) -> Landscape:
     return Landscape(data)
 
 
-def bowl_of(*, points: int = 41, depth: float = 1e-2, title: str = "ResNet-56") -> Landscape:
+def make_bowl(*, points: int = 41, depth: float = 1e-2, title: str = "ResNet-56") -> Landscape:
     """A smooth bowl: depth at the center, about 1e3 in the corners; with an accuracy."""
     x = np.linspace(-1, 1, points)
     r2 = x[None, :] ** 2 + (1.3 * x[:, None] - 0.2 * x[None, :]) ** 2
     loss = depth * 10 ** (5 * (r2 / r2.max()) ** 0.7)
-    return plane_of(loss, x, x, title=title, accuracy=100 / (1 + loss**0.6))
+    return make_plane(loss, x, x, title=title, accuracy=100 / (1 + loss**0.6))
 
 
 @pytest.fixture
 def bowl() -> Landscape:
-    return bowl_of()
+    return make_bowl()
 
 
 @pytest.fixture
 def shallow() -> Landscape:
-    """A bowl like ``bowl`` whose floor lies at 1 instead of 0.01."""
-    return bowl_of(depth=1.0, title="shallow")
+    """A bowl like ``bowl`` whose lowest value is 1 instead of 0.01."""
+    return make_bowl(depth=1.0, title="shallow")
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ def rugged() -> Landscape:
     u, v = np.meshgrid(x, x)
     hills = np.sin(9 * u + 3 * v) * np.cos(7 * v - 2 * u) + 0.6 * np.sin(17 * u * v + 5 * v)
     loss = 10 ** (2.2 * (u**2 + v**2) + 0.55 * hills - 0.5)
-    return plane_of(loss, x, x, title="ResNet-56 without skips", accuracy=100 / (1 + loss))
+    return make_plane(loss, x, x, title="ResNet-56 without skips", accuracy=100 / (1 + loss))
 
 
 @pytest.fixture
 def holed() -> Landscape:
     """A bowl of 21 x 21 with three NaN, two infinite and one minus infinite cell."""
-    land = bowl_of(points=21, title="with holes")
+    land = make_bowl(points=21, title="with holes")
     loss = land.data["loss"].values
     loss[3, 4] = loss[3, 5] = loss[16, 12] = np.nan
     loss[0, 0] = loss[20, 20] = np.inf
@@ -98,35 +98,35 @@ def holed() -> Landscape:
 def signed() -> Landscape:
     """A saddle with negative values, positive values and zero at the center."""
     x = np.linspace(-1, 1, 31)
-    return plane_of(3 * x[None, :] ** 2 - 2 * x[:, None] ** 2, x, x, title="saddle")
+    return make_plane(3 * x[None, :] ** 2 - 2 * x[:, None] ** 2, x, x, title="saddle")
 
 
 @pytest.fixture
 def rectangular() -> Landscape:
     """7 columns over [-1, 2] and 4 rows over [0.5, 1.5]: the center is outside."""
     x, y = np.linspace(-1, 2, 7), np.linspace(0.5, 1.5, 4)
-    return plane_of(10.0 * np.arange(4)[:, None] + np.arange(7) + 1, x, y, title="rectangular")
+    return make_plane(10.0 * np.arange(4)[:, None] + np.arange(7) + 1, x, y, title="rectangular")
 
 
 @pytest.fixture
 def constant() -> Landscape:
     x = np.linspace(-1, 1, 5)
-    return plane_of(np.full((5, 5), 0.7), x, x)
+    return make_plane(np.full((5, 5), 0.7), x, x)
 
 
 @pytest.fixture
 def huge() -> Landscape:
     """A diverging network: from 1 to 1e200."""
     x = np.linspace(-1, 1, 11)
-    return plane_of(10 ** (200 * np.abs(x[None, :] * x[:, None])), x, x)
+    return make_plane(10 ** (200 * np.abs(x[None, :] * x[:, None])), x, x)
 
 
-def training_of(shift: float, title: str) -> Landscape:
+def make_training_line(shift: float, title: str) -> Landscape:
     """A line as in the 2018 paper: from one network at 0 to another at 1."""
     x = np.linspace(-0.5, 1.5, 81)
     loss = 3 * x**2 * (x - 1 - shift) ** 2 + 0.02
     wide = 1.4 * loss + 0.25 + 0.1 * np.sin(6 * x + shift)
-    return line_of(
+    return make_line(
         x,
         title=title,
         train_loss=loss,
@@ -138,22 +138,22 @@ def training_of(shift: float, title: str) -> Landscape:
 
 @pytest.fixture
 def broken_line() -> Landscape:
-    """A line with NaN, infinity, a lonely point, and a value of zero."""
+    """A line with NaN, infinity, an isolated point, and a value of zero."""
     x = np.linspace(-1, 1, 21)
     loss = 10 ** (4 * x**2 - 2)
     loss[[3, 5, 14]] = np.nan
     loss[0] = np.inf
-    return line_of(x, loss=loss, title="broken line")
+    return make_line(x, loss=loss, title="broken line")
 
 
 @pytest.fixture
 def training() -> Landscape:
-    return training_of(0.0, "small batch, large batch")
+    return make_training_line(0.0, "small batch, large batch")
 
 
 @pytest.fixture
 def shifted() -> Landscape:
-    return training_of(0.4, "another run")
+    return make_training_line(0.4, "another run")
 
 
 @pytest.fixture
@@ -165,8 +165,8 @@ def volume() -> Landscape:
 
 
 @dataclass
-class Walked:
-    """A path over a plane, as ``ls.paths.project`` returns it."""
+class FakePath:
+    """A path over a plane with the members of the paths that ``ls.paths.project`` returns."""
 
     data: xr.Dataset
     name: str = ""
@@ -181,9 +181,9 @@ def hill(x: npt.ArrayLike, y: npt.ArrayLike, z: npt.ArrayLike = 0.0) -> npt.NDAr
     return np.asarray(0.01 + x**2 / 2 + 2 * y**2 + z**2)
 
 
-def descent_of(
+def make_descent(
     name: str, *, start: tuple[float, float, float] = (-3.0, 1.6, 1.2), momentum: float = 0.0
-) -> Walked:
+) -> FakePath:
     """Gradient descent on ``hill``: 21 checkpoints; the learning rate falls at the 11th."""
     point, speed, places = np.array(start), np.zeros(3), []
     rates = np.array([0.1] * 10 + [0.02] * 11)
@@ -204,44 +204,44 @@ def descent_of(
         "learning_rate": rates,
     }
     data = xr.Dataset({n: ("checkpoint", v) for n, v in columns.items()}, attrs={"title": name})
-    return Walked(data, name)
+    return FakePath(data, name)
 
 
 @pytest.fixture
 def ground() -> Landscape:
-    """``hill`` over the plane z = 0, which holds the paths below."""
+    """``hill`` over the plane z = 0 that contains the paths below."""
     x, y = np.linspace(-4, 2, 31), np.linspace(-1.5, 2.5, 21)
-    land = plane_of(hill(*np.meshgrid(x, y)), x, y, title="descent")
+    land = make_plane(hill(*np.meshgrid(x, y)), x, y, title="descent")
     for k, dim in enumerate("xy", 1):
         land.data[dim].attrs["long_name"] = f"principal component {k} (60.5% of the variation)"
     return land
 
 
 @pytest.fixture
-def descent() -> Walked:
-    return descent_of("SGD")
+def descent() -> FakePath:
+    return make_descent("SGD")
 
 
 @pytest.fixture
-def heavy() -> Walked:
+def heavy() -> FakePath:
     """Another path over ``ground``, from the same start."""
-    return descent_of("momentum", momentum=0.7)
+    return make_descent("momentum", momentum=0.7)
 
 
 @pytest.fixture
-def changed() -> Callable[..., Walked]:
+def changed() -> Callable[..., FakePath]:
     """A path with other columns, or without those that are None."""
 
-    def change(path: Walked, **columns: npt.ArrayLike | None) -> Walked:
+    def change(path: FakePath, **columns: npt.ArrayLike | None) -> FakePath:
         data = path.data.drop_vars([n for n, v in columns.items() if v is None and n in path.data])
         new = {n: ("checkpoint", np.asarray(v)) for n, v in columns.items() if v is not None}
-        return Walked(data.assign(new), path.name)
+        return FakePath(data.assign(new), path.name)
 
     return change
 
 
 @pytest.fixture
-def trained() -> tuple[Landscape, Walked]:
+def trained() -> tuple[Landscape, FakePath]:
     """Logistic regression on the digits by batches: a real path on the plane of its components.
 
     Principal components by NumPy's SVD; the loss in NumPy.
@@ -285,7 +285,7 @@ def trained() -> tuple[Landscape, Walked]:
         "learning_rate": rates,
     }
     data = xr.Dataset({n: ("checkpoint", np.asarray(v)) for n, v in columns.items()})
-    return plane_of(field, x, y, title="logistic regression"), Walked(data, "SGD")
+    return make_plane(field, x, y, title="logistic regression"), FakePath(data, "SGD")
 
 
 @pytest.fixture(

@@ -17,7 +17,7 @@ from landscope.landscape import Landscape
 Rasterize = Callable[..., Any]
 
 
-def line_at(factor: float, points: int = 9) -> Landscape:
+def make_parabola(factor: float, points: int = 9) -> Landscape:
     x = np.linspace(-1, 1, points)
     data = xr.Dataset({"loss": ("x", 1 + factor * x**2), "accuracy": ("x", 100 - x**2)}, {"x": x})
     data["accuracy"].attrs["units"] = "%"
@@ -26,7 +26,7 @@ def line_at(factor: float, points: int = 9) -> Landscape:
 
 @pytest.fixture
 def ensemble() -> list[Landscape]:
-    return [line_at(factor) for factor in (1.0, 2.0, 3.0, 4.0, 10.0)]
+    return [make_parabola(factor) for factor in (1.0, 2.0, 3.0, 4.0, 10.0)]
 
 
 def heights(ax: Axes, label: str) -> np.ndarray:
@@ -34,7 +34,7 @@ def heights(ax: Axes, label: str) -> np.ndarray:
     return np.concatenate([np.asarray(path.vertices) for path in band.get_paths()])
 
 
-def test_an_ensemble_is_its_lines_their_mean_their_quartiles_and_their_extremes(
+def test_an_ensemble_has_lines_mean_quartiles_and_extremes(
     ensemble: list[Landscape], rasterize: Rasterize
 ) -> None:
     ax = draw.loss_band(ensemble)
@@ -42,7 +42,7 @@ def test_an_ensemble_is_its_lines_their_mean_their_quartiles_and_their_extremes(
     for line, land in zip(ax.lines, ensemble, strict=False):
         np.testing.assert_array_equal(np.asarray(line.get_ydata()), land.data["loss"].values)
     (mean,) = [line for line in ax.lines if line.get_label() == "their mean"]
-    np.testing.assert_allclose(np.asarray(mean.get_ydata()), line_at(4.0).data["loss"].values)
+    np.testing.assert_allclose(np.asarray(mean.get_ydata()), make_parabola(4.0).data["loss"].values)
     assert heights(ax, "middle half of them")[:, 1].max() == pytest.approx(1 + 4)
     assert heights(ax, "smallest to largest")[:, 1].max() == pytest.approx(1 + 10)
     right = heights(ax, "middle half of them")
@@ -58,7 +58,7 @@ def test_an_ensemble_is_its_lines_their_mean_their_quartiles_and_their_extremes(
     ]
 
 
-def test_a_hole_of_one_line_is_a_gap_of_what_is_said_of_all(
+def test_a_hole_of_one_line_is_a_gap_in_mean_and_bands(
     ensemble: list[Landscape], rasterize: Rasterize
 ) -> None:
     ensemble[1].data["loss"].values[2] = np.nan
@@ -81,10 +81,13 @@ def test_a_percentage_and_a_scale_can_be_chosen(ensemble: list[Landscape]) -> No
     assert draw.loss_band(ensemble, scale="log").get_yscale() == "log"
 
 
-def test_wrong_calls_get_a_sentence(ensemble: list[Landscape], bowl: Landscape) -> None:
+def test_wrong_calls_are_explained(ensemble: list[Landscape], bowl: Landscape) -> None:
     with pytest.raises(DrawError, match="two landscapes or more, and 1 was given"):
         draw.loss_band(ensemble[:1])
-    for other in (line_at(1.0, points=7), Landscape(line_at(1.0).data.assign_coords(x=range(9)))):
+    for other in (
+        make_parabola(1.0, points=7),
+        Landscape(make_parabola(1.0).data.assign_coords(x=range(9))),
+    ):
         with pytest.raises(DrawError, match=r"different coordinates: scan all of them with the"):
             draw.loss_band([*ensemble, other])
     with pytest.raises(DrawError, match="different coordinates"):

@@ -26,7 +26,7 @@ def bending(rectangular: Landscape) -> Landscape:
     return Landscape(rectangular.data.assign(convexity=(("y", "x"), share)))
 
 
-def mesh_of(ax: Axes) -> QuadMesh:
+def find_mesh(ax: Axes) -> QuadMesh:
     (mesh,) = [drawn for drawn in ax.collections if isinstance(drawn, QuadMesh)]
     return mesh
 
@@ -41,7 +41,7 @@ def test_the_map_shows_each_value_on_a_scale_from_0_to_1(
 ) -> None:
     ax = draw.convexity(bending)
     assert np.ptp(rasterize(ax)) > 0
-    mesh = mesh_of(ax)
+    mesh = find_mesh(ax)
     np.testing.assert_array_equal(np.asarray(mesh.get_array()), bending.data["convexity"].values)
     assert mesh.get_clim() == (0.0, 1.0)
     bar = ax.get_figure(root=True).axes[-1]  # type: ignore[union-attr]
@@ -52,21 +52,21 @@ def test_the_map_shows_each_value_on_a_scale_from_0_to_1(
     assert not legend(ax)
 
 
-def test_more_than_1_has_a_color_of_its_own_and_is_counted(
+def test_values_above_1_have_a_separate_color_and_are_counted(
     bending: Landscape, rasterize: Rasterize
 ) -> None:
     values = bending.data["convexity"].values
     values[0, 0], values[1, 2], values[3, 3] = 1.5, 3.25, np.nan
     ax = draw.convexity(bending)
     rasterize(ax)
-    mesh = mesh_of(ax)
+    mesh = find_mesh(ax)
     scale = mesh.get_cmap()
     assert to_hex(mesh.to_rgba([3.25])[0]) == "#d55e00"  # type: ignore[arg-type]
     assert all(tuple(color) != to_rgba("#d55e00") for color in scale(np.linspace(0, 1, 256)))
     assert legend(ax)[-2:] == ["1 not finite", "above 1: 2, up to 3.25"]
 
 
-def test_the_loss_stands_beside_its_convexity_on_the_same_axes(
+def test_the_loss_is_next_to_its_convexity_with_the_same_ranges(
     bending: Landscape, rasterize: Rasterize
 ) -> None:
     figure = draw.convexity_figure(bending)
@@ -79,7 +79,7 @@ def test_the_loss_stands_beside_its_convexity_on_the_same_axes(
     assert figure.get_suptitle() == "rectangular"
 
 
-def test_a_landscape_without_convexity_is_told_how_to_get_it(
+def test_a_landscape_without_convexity_is_refused_with_the_remedy(
     bowl: Landscape, training: Landscape
 ) -> None:
     for land in (bowl, training):
@@ -90,7 +90,7 @@ def test_a_landscape_without_convexity_is_told_how_to_get_it(
                 drawing(land)
 
 
-def test_several_maps_stand_under_their_losses_on_one_scale(bending: Landscape) -> None:
+def test_several_maps_are_below_their_losses_on_one_scale(bending: Landscape) -> None:
     steep = Landscape(bending.data.assign(convexity=3 * bending.data["convexity"]))
     figure = draw.convexity_figure([bending, steep], labels=["skip", "no skip"])
     maps = [m for ax in figure.axes for m in ax.collections if isinstance(m, QuadMesh)]

@@ -1,4 +1,4 @@
-"""Labels and legends: the very boxes that matplotlib drew, against lines, frame and paths."""
+"""Labels and legends: the boxes that matplotlib drew against lines, frame and paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_part_of_a_contour_line_has_one_label_at_most(rugged: Landscape) ->
     assert len(own) == len(set(own)) > 10
 
 
-def test_labels_of_contour_lines_keep_away_from_paths_and_from_the_frame(
+def test_labels_of_contour_lines_are_away_from_paths_and_frame(
     ground: Landscape, descent: Any, heavy: Any, rasterize: Callable[..., Any]
 ) -> None:
     ax = draw.path(ground, [descent, heavy])
@@ -37,15 +37,15 @@ def test_labels_of_contour_lines_keep_away_from_paths_and_from_the_frame(
     share = np.linspace(0, 1, 30)[:, None, None]
     for path in (descent, heavy):
         at = ax.transData.transform(np.c_[path["x"], path["y"]])
-        way = ((1 - share) * at[:-1] + share * at[1:]).reshape(-1, 2)
+        points = ((1 - share) * at[:-1] + share * at[1:]).reshape(-1, 2)
         for label in labels:
             middle = np.asarray(ax.transData.transform(label.get_position()))
-            assert np.linalg.norm(way - middle, axis=1).min() > 0.15 * 100
+            assert np.linalg.norm(points - middle, axis=1).min() > 0.15 * 100
             assert np.minimum(middle - frame.min, frame.max - middle).min() > 0.15 * 100
 
 
 def test_long_numbers_have_more_room_than_short_ones() -> None:
-    """A path along y = 0 crosses lines whose labels stand upright: none reaches it."""
+    """A path along y = 0 crosses lines whose labels are vertical: none may overlap it."""
     figure = Figure(figsize=(6, 3), dpi=100)
     ax = figure.add_subplot()
     x, y = np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 201))
@@ -62,7 +62,7 @@ def test_long_numbers_have_more_room_than_short_ones() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 10])
-def test_long_names_leave_room_for_the_picture_and_are_all_read(
+def test_long_names_leave_room_for_the_picture_and_are_complete_in_the_legend(
     count: int, ground: Landscape, descent: Any, rasterize: Callable[..., Any]
 ) -> None:
     names = [f"runs/resnet56_noshort_sgd_lr=0.1_bs=128_wd=0.0005_seed={k}" for k in range(count)]
@@ -83,5 +83,5 @@ def test_long_names_leave_room_for_the_picture_and_are_all_read(
             assert box.y1 <= whole.y1
         left = picture.axes[0]
         assert left.get_window_extent().width > 0.25 * whole.width
-        told = {text.get_text().replace("\n", "") for text in legends[0].get_texts()}
-        assert set(names) <= told
+        shown = {text.get_text().replace("\n", "") for text in legends[0].get_texts()}
+        assert set(names) <= shown

@@ -9,13 +9,13 @@ from landscope.draw.levels import choose_round_numbers, count_digits, format_num
 
 
 def test_levels_on_a_log_scale_are_round_numbers_of_every_decade() -> None:
-    found = choose_round_numbers(0.01, 10, scale="log", count=10).tolist()
-    assert found == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+    numbers = choose_round_numbers(0.01, 10, scale="log", count=10).tolist()
+    assert numbers == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
 
 
-def test_levels_on_a_linear_scale_are_evenly_spaced_and_carry_no_rounding_dust() -> None:
-    found = choose_round_numbers(0.05, 0.55, scale="linear", count=5).tolist()
-    assert found == [0.1, 0.2, 0.3, 0.4, 0.5]
+def test_levels_on_a_linear_scale_are_evenly_spaced_without_rounding_errors() -> None:
+    numbers = choose_round_numbers(0.05, 0.55, scale="linear", count=5).tolist()
+    assert numbers == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 @pytest.mark.parametrize("count", [5, 7, 20])
@@ -33,15 +33,15 @@ def test_levels_on_a_linear_scale_are_evenly_spaced_and_carry_no_rounding_dust()
         (1e-320, 1.0, "linear"),
     ],
 )
-def test_levels_lie_within_the_range_in_rising_order_and_about_as_many_as_asked(
+def test_levels_rise_within_the_range_and_have_about_the_requested_number(
     low: float, high: float, scale: str, count: int
 ) -> None:
-    found = choose_round_numbers(low, high, scale=scale, count=count)
-    assert count / 2 <= len(found) <= count * 2 + 1
-    assert (np.diff(found) > 0).all()
-    dust = 1e-9 * (high - low) if scale == "linear" else 1e-8 * low
-    assert low - dust <= found[0]
-    assert found[-1] <= high + dust or found[-1] == pytest.approx(high)
+    numbers = choose_round_numbers(low, high, scale=scale, count=count)
+    assert count / 2 <= len(numbers) <= count * 2 + 1
+    assert (np.diff(numbers) > 0).all()
+    rounding = 1e-9 * (high - low) if scale == "linear" else 1e-8 * low
+    assert low - rounding <= numbers[0]
+    assert numbers[-1] <= high + rounding or numbers[-1] == pytest.approx(high)
 
 
 def test_a_range_below_the_smallest_number_still_has_a_level() -> None:
@@ -65,11 +65,11 @@ def test_a_range_below_the_smallest_number_still_has_a_level() -> None:
         (float("inf"), "inf"),
     ],
 )
-def test_a_number_is_written_as_short_as_it_can_be_read(value: float, text: str) -> None:
+def test_a_number_is_written_as_short_as_possible(value: float, text: str) -> None:
     assert format_number(value) == text
 
 
-def test_numbers_that_four_digits_cannot_tell_apart_get_more() -> None:
+def test_numbers_that_four_digits_do_not_distinguish_get_more() -> None:
     near = [2.30258, 2.30259, 2.3026]
     assert [format_number(value, count_digits(near)) for value in near] == [
         "2.30258",

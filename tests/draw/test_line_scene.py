@@ -34,7 +34,7 @@ def test_percentages_do_not_take_part_in_the_scale_of_a_line(training: Landscape
     assert not np.isnan(build_line_scene(training, scale="log").series[2].shown).any()
 
 
-def test_lines_beside_each_other_share_limits(training: Landscape, shifted: Landscape) -> None:
+def test_lines_in_one_figure_share_limits(training: Landscape, shifted: Landscape) -> None:
     scenes = [
         build_line_scene(land, shared_with=[training, shifted]) for land in (training, shifted)
     ]
@@ -42,7 +42,7 @@ def test_lines_beside_each_other_share_limits(training: Landscape, shifted: Land
     assert scenes[0].limits != build_line_scene(training).limits
 
 
-def test_holes_of_a_line_keep_their_place(broken_line: Landscape) -> None:
+def test_holes_of_a_line_are_at_their_coordinates(broken_line: Landscape) -> None:
     scene = build_line_scene(broken_line)
     np.testing.assert_allclose(scene.hole_positions, [-1.0, -0.7, -0.5, 0.4])
     assert scene.hole_note == "4 not finite"

@@ -1,4 +1,4 @@
-"""Lines: what matplotlib was given against the values, and the habits of the 2018 figures."""
+"""Lines: what matplotlib was given against the values, and the style of the 2018 figures."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Rasterize = Callable[..., Any]
 
 
 def curves(ax: Axes) -> list[Any]:
-    """What was drawn over more than two points, apart from marks."""
+    """The curves: all lines with more than two points, without marks."""
     return [line for line in ax.lines if len(line.get_xdata()) > 4 and line.get_marker() == "."]  # type: ignore[arg-type]
 
 
-def right_of(ax: Axes) -> Axes:
+def find_right_axes(ax: Axes) -> Axes:
     (other,) = [axes for axes in ax.figure.axes if axes is not ax]
     return other
 
@@ -43,9 +43,9 @@ def test_every_line_is_drawn_without_a_warning_and_unchanged(
     xr.testing.assert_identical(any_line.data, before)
 
 
-def test_losses_stand_on_the_left_and_percentages_on_the_right(training: Landscape) -> None:
+def test_losses_are_on_the_left_and_percentages_on_the_right(training: Landscape) -> None:
     ax = draw.line(training)
-    right = right_of(ax)
+    right = find_right_axes(ax)
     for side, names in (
         (ax, ("train_loss", "test_loss")),
         (right, ("train_accuracy", "test_accuracy")),
@@ -83,7 +83,7 @@ def test_a_log_axis_has_round_numbers_in_plain_digits(
     assert {"0.01", "1", "100"} <= {label.get_text() for label in ax.get_yticklabels()}
 
 
-def test_missing_values_are_gaps_with_a_cross_and_a_lonely_point_is_seen(
+def test_missing_values_are_gaps_with_a_cross_and_an_isolated_point_is_visible(
     broken_line: Landscape,
 ) -> None:
     ax = draw.line(broken_line)
@@ -96,9 +96,7 @@ def test_missing_values_are_gaps_with_a_cross_and_a_lonely_point_is_seen(
     assert legend(ax) == ["loss", "4 not finite"]
 
 
-def test_repeats_lie_over_each_other_in_thin_lines_of_one_color(
-    training: Landscape, shifted: Landscape
-) -> None:
+def test_repeats_are_thin_lines_of_one_color(training: Landscape, shifted: Landscape) -> None:
     ax = draw.line([training, shifted], quantity="train_loss")
     first, second = curves(ax)
     assert first.get_color() == second.get_color()
@@ -111,7 +109,7 @@ def test_labeled_landscapes_have_a_color_each(training: Landscape, shifted: Land
     ax = draw.line([training, shifted], labels=["SGD", "Adam"])
     sgd, sgd_test, adam, _ = curves(ax)
     assert sgd.get_color() == sgd_test.get_color() != adam.get_color()
-    styles = {line.get_linestyle() for line in (*curves(ax), *curves(right_of(ax)))}
+    styles = {line.get_linestyle() for line in (*curves(ax), *curves(find_right_axes(ax)))}
     assert len(styles) == 4
     assert legend(ax)[:2] == ["SGD", "Adam"]
     assert ax.get_title() == ""
@@ -133,7 +131,7 @@ def test_very_large_values_are_drawn(rasterize: Rasterize) -> None:
     assert np.ptp(rasterize(draw.line(land))) > 0
 
 
-def test_wrong_calls_get_a_sentence(training: Landscape, bowl: Landscape) -> None:
+def test_wrong_calls_are_explained(training: Landscape, bowl: Landscape) -> None:
     with pytest.raises(DrawError, match=r"labels=\['a'\] does not name 2 landscape"):
         draw.line([training, training], labels=["a"])
     with pytest.raises(DrawError, match="No landscape was given"):
@@ -142,7 +140,7 @@ def test_wrong_calls_get_a_sentence(training: Landscape, bowl: Landscape) -> Non
         draw.line(bowl)
 
 
-def test_a_curve_with_a_standard_error_has_a_band_of_95_percent_that_the_picture_holds(
+def test_a_curve_with_a_standard_error_has_a_visible_band_of_95_percent(
     training: Landscape, rasterize: Rasterize
 ) -> None:
     training.data["train_loss_stderr"] = training.data["train_loss"] * 0 + 0.5
@@ -158,7 +156,7 @@ def test_a_curve_with_a_standard_error_has_a_band_of_95_percent_that_the_picture
     assert "± 1.96 standard errors (95%)" in legend(ax)
 
 
-def test_a_band_that_reaches_below_zero_leaves_a_log_picture_at_its_foot(
+def test_a_band_below_zero_leaves_a_log_picture_at_its_bottom(
     training: Landscape, rasterize: Rasterize
 ) -> None:
     loss = training.data["train_loss"]

@@ -22,8 +22,8 @@ RANDOM = "5 random directions"
 ENDS, ERRORS = torch.tensor([-0.25, 4.0], dtype=torch.float64), torch.zeros(2)
 
 
-def whole_of(*, floor: float = 1.0, at: float | None = None) -> Representativeness:
-    """Five random parabolas, sharp ones, and maybe a way from an initialization."""
+def make_result(*, floor: float = 1.0, at: float | None = None) -> Representativeness:
+    """Five random parabolas, two extreme ones, and optionally one to an initialization."""
     x = np.linspace(-1, 1, 11)
     return Representativeness(
         distances=x,
@@ -47,7 +47,7 @@ def curve(ax: Axes, label: str) -> Any:
 
 
 def edges(ax: Axes, label: str) -> tuple[float, float]:
-    """The lowest and the highest place of a band."""
+    """The lowest and the highest value of a band."""
     (band,) = [band for band in ax.collections if band.get_label() == label]
     heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
     return float(heights.min()), float(heights.max())
@@ -60,43 +60,43 @@ def legend(where: Any) -> list[str]:
 def test_random_directions_are_drawn_each_with_their_mean_quartiles_and_extremes(
     rasterize: Rasterize,
 ) -> None:
-    whole = whole_of()
-    ax = draw.curvature_profiles(whole)
+    result = make_result()
+    ax = draw.curvature_profiles(result)
     assert np.ptp(rasterize(ax)) > 0
-    np.testing.assert_array_equal(curve(ax, RANDOM).get_ydata(), whole.random[0])
+    np.testing.assert_array_equal(curve(ax, RANDOM).get_ydata(), result.random[0])
     for k, line in enumerate(ax.lines[:5]):
-        np.testing.assert_array_equal(np.asarray(line.get_ydata()), whole.random[k])
-    np.testing.assert_allclose(curve(ax, "their mean").get_ydata(), 1 + 3 * whole.distances**2)
+        np.testing.assert_array_equal(np.asarray(line.get_ydata()), result.random[k])
+    np.testing.assert_allclose(curve(ax, "their mean").get_ydata(), 1 + 3 * result.distances**2)
     assert edges(ax, "middle half of them") == (1.0, 5.0)
     assert edges(ax, "smallest to largest") == (1.0, 6.0)
 
 
-def test_what_random_directions_do_not_show_is_named_with_its_curvature() -> None:
-    whole = whole_of(at=-0.5)
-    ax = draw.curvature_profiles(whole)
+def test_extreme_directions_are_named_with_their_curvatures() -> None:
+    result = make_result(at=-0.5)
+    ax = draw.curvature_profiles(result)
     for label, profile in (
-        ("sharpest direction (curvature 4)", whole.sharpest),
-        ("direction of the smallest eigenvalue (curvature \N{MINUS SIGN}0.25)", whole.steepest),
-        ("way from the initialization", whole.initialization),
+        ("sharpest direction (curvature 4)", result.sharpest),
+        ("direction of the smallest eigenvalue (curvature \N{MINUS SIGN}0.25)", result.steepest),
+        ("way from the initialization", result.initialization),
     ):
         assert curve(ax, label).get_label() == label
         np.testing.assert_array_equal(curve(ax, label).get_ydata(), profile)
-    named = [curve(ax, label) for label in ("sharpest", "direction of", "way from")]
-    assert len({(line.get_color(), line.get_linestyle()) for line in named}) == 3
-    assert {line.get_label() for line in named} <= set(legend(ax.get_legend()))
+    curves = [curve(ax, label) for label in ("sharpest", "direction of", "way from")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 3
+    assert {line.get_label() for line in curves} <= set(legend(ax.get_legend()))
     assert ax.get_xlabel() == "distance (in mean lengths of a random direction)"
     assert ax.get_ylabel() == "loss"
     assert ax.get_title() == "12,345 parameters"
 
 
-def test_the_initialization_is_marked_where_it_lies() -> None:
-    ax = draw.curvature_profiles(whole_of(at=-0.5))
+def test_the_initialization_is_marked_at_its_position() -> None:
+    ax = draw.curvature_profiles(make_result(at=-0.5))
     assert list(curve(ax, "the initialization").get_xdata()) == [-0.5, -0.5]
     assert not ax.texts
 
 
-def test_an_initialization_outside_the_picture_is_said_to_be_there(rasterize: Rasterize) -> None:
-    ax = draw.curvature_profiles(whole_of(at=-3.0))
+def test_an_initialization_outside_the_picture_is_named(rasterize: Rasterize) -> None:
+    ax = draw.curvature_profiles(make_result(at=-3.0))
     rasterize(ax)
     assert [text.get_text() for text in ax.texts] == [
         "\N{LEFTWARDS ARROW} initialization at \N{MINUS SIGN}3"
@@ -105,19 +105,19 @@ def test_an_initialization_outside_the_picture_is_said_to_be_there(rasterize: Ra
     assert "the initialization" not in legend(ax.get_legend())
 
 
-def test_the_scale_is_log_where_the_loss_grows_twentyfold_and_as_asked_for_else() -> None:
-    assert draw.curvature_profiles(whole_of()).get_yscale() == "linear"
-    assert draw.curvature_profiles(whole_of(floor=0.01)).get_yscale() == "log"
-    assert draw.curvature_profiles(whole_of(floor=0.01), scale="linear").get_yscale() == "linear"
+def test_the_scale_is_log_where_the_loss_grows_twentyfold_unless_another_is_given() -> None:
+    assert draw.curvature_profiles(make_result()).get_yscale() == "linear"
+    assert draw.curvature_profiles(make_result(floor=0.01)).get_yscale() == "log"
+    assert draw.curvature_profiles(make_result(floor=0.01), scale="linear").get_yscale() == "linear"
     with pytest.raises(DrawError, match="scale='cubic' is not known"):
-        draw.curvature_profiles(whole_of(), scale="cubic")
+        draw.curvature_profiles(make_result(), scale="cubic")
 
 
 def test_missing_values_are_gaps_of_mean_and_bands_with_a_cross(rasterize: Rasterize) -> None:
-    whole = whole_of()
-    whole.random[2, 0] = np.inf
-    whole.sharpest[10] = np.nan
-    ax = draw.curvature_profiles(whole)
+    result = make_result()
+    result.random[2, 0] = np.inf
+    result.sharpest[10] = np.nan
+    ax = draw.curvature_profiles(result)
     rasterize(ax)
     mean = curve(ax, "their mean").get_ydata()
     assert list(np.flatnonzero(np.isnan(mean))) == [0]
@@ -127,11 +127,11 @@ def test_missing_values_are_gaps_of_mean_and_bands_with_a_cross(rasterize: Raste
     assert legend(ax.get_legend())[-1] == "2 not finite"
 
 
-def test_several_minima_stand_side_by_side_on_one_scale_with_one_legend(
+def test_several_minima_are_side_by_side_on_one_scale_with_one_legend(
     rasterize: Rasterize,
 ) -> None:
     figure = draw.representativeness_figure(
-        [whole_of(), whole_of(floor=0.01, at=-0.5)], labels=["a", "b"]
+        [make_result(), make_result(floor=0.01, at=-0.5)], labels=["a", "b"]
     )
     rasterize(figure)
     first, second = figure.axes
@@ -151,15 +151,15 @@ def test_several_minima_stand_side_by_side_on_one_scale_with_one_legend(
     ]
 
 
-def test_minima_seen_along_different_numbers_of_directions_have_one_entry_for_them() -> None:
-    fewer = replace(whole_of(), random=whole_of().random[:4])
-    figure = draw.representativeness_figure([whole_of(), fewer])
+def test_minima_with_different_numbers_of_directions_have_one_entry_for_them() -> None:
+    fewer = replace(make_result(), random=make_result().random[:4])
+    figure = draw.representativeness_figure([make_result(), fewer])
     assert legend(figure.legends[0])[0] == "random directions"
     assert figure.axes[0].get_title().startswith("12,345 parameters")
 
 
-def test_wrong_calls_get_a_sentence() -> None:
+def test_wrong_calls_are_explained() -> None:
     with pytest.raises(DrawError, match=r"No result of ls\.representativeness was given"):
         draw.representativeness_figure([])
     with pytest.raises(DrawError, match="does not name 1 of the minima"):
-        draw.representativeness_figure([whole_of()], labels=["a", "b"])
+        draw.representativeness_figure([make_result()], labels=["a", "b"])

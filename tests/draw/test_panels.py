@@ -21,7 +21,7 @@ def titles(figure: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["filled", "contour", "heatmap", "surface"])
-def test_planes_of_every_kind_stand_side_by_side_with_one_color_bar(
+def test_planes_of_every_kind_are_side_by_side_with_one_color_bar(
     kind: str, bowl: Landscape, holed: Landscape, constant: Landscape, rasterize: Rasterize
 ) -> None:
     figure = draw.side_by_side_figure([bowl, holed, constant], kind=kind, labels=["a", "b", "c"])
@@ -45,7 +45,7 @@ def test_surfaces_have_one_height_axis(bowl: Landscape, shallow: Landscape) -> N
     assert first.get_zlim() == second.get_zlim()  # type: ignore[attr-defined]
 
 
-def test_lines_stand_side_by_side_on_one_range(
+def test_lines_are_side_by_side_on_one_range(
     training: Landscape, shifted: Landscape, rasterize: Rasterize
 ) -> None:
     figure = draw.side_by_side_figure([training, shifted], kind="line")
@@ -65,7 +65,7 @@ def test_four_panels_make_a_square_and_five_make_two_rows(bowl: Landscape) -> No
     assert (rows, columns) == ([2, 2], [2, 3])
 
 
-def test_a_landscape_of_holes_only_is_drawn_beside_others(
+def test_a_landscape_of_holes_only_is_drawn_next_to_others(
     bowl: Landscape, signed: Landscape, rasterize: Rasterize
 ) -> None:
     signed.data["loss"].values[:] = np.nan
@@ -74,7 +74,7 @@ def test_a_landscape_of_holes_only_is_drawn_beside_others(
         rasterize(figure)
 
 
-def test_wrong_calls_get_a_sentence(bowl: Landscape, training: Landscape) -> None:
+def test_wrong_calls_are_explained(bowl: Landscape, training: Landscape) -> None:
     with pytest.raises(DrawError, match="kind='pie' is not known; expected 'line' or one of"):
         draw.side_by_side_figure([bowl], kind="pie")
     with pytest.raises(DrawError, match="No landscape was given"):

@@ -44,10 +44,10 @@ def test_a_path_is_drawn_up_to_the_time_of_the_frame(ground: Landscape, descent:
     assert figure.span == (0.0, 20.0)
     x, y = descent["x"], descent["y"]
     moving, _ = move(figure, 4.25)
-    way = moving.line.get_xydata()
-    np.testing.assert_array_equal(way[:5], np.c_[x, y][:5])
-    np.testing.assert_allclose(way[5], [0.75 * x[4] + 0.25 * x[5], 0.75 * y[4] + 0.25 * y[5]])
-    np.testing.assert_array_equal(moving.head.get_xydata(), way[5:])
+    points = moving.line.get_xydata()
+    np.testing.assert_array_equal(points[:5], np.c_[x, y][:5])
+    np.testing.assert_allclose(points[5], [0.75 * x[4] + 0.25 * x[5], 0.75 * y[4] + 0.25 * y[5]])
+    np.testing.assert_array_equal(moving.head.get_xydata(), points[5:])
     moving, artists = move(figure, 20.0)
     np.testing.assert_array_equal(moving.line.get_xydata(), np.c_[x, y])
     assert moving.head not in artists
@@ -248,7 +248,7 @@ def test_without_ffmpeg_the_error_gives_the_pip_command(
     assert draw.animate(ground, descent, tmp_path / "w.gif", seconds=0.2).exists()
 
 
-def test_wrong_calls_get_a_sentence(
+def test_wrong_calls_are_explained(
     ground: Landscape, descent: Any, changed: Change, training: Landscape, tmp_path: Path
 ) -> None:
     gif = tmp_path / "w.gif"

@@ -1,7 +1,7 @@
 """Paths over planes: what matplotlib was given against the columns of the path.
 
-The path of the fixtures is gradient descent on a quadratic loss of three parameters, seen on the
-plane of two: its places, distances and losses are closed forms, computed in the fixture.
+The path of the fixtures is gradient descent on a quadratic loss of three parameters, projected
+onto the plane of two: its positions, distances and losses are closed forms in the fixture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from landscope import draw
 from landscope.draw.path_scene import PATH_COLORMAP, build_path_scenes
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
-from tests.draw.drawn import line, marks, texts
+from tests.draw.artists import find_artist, find_marks, read_legend
 
 KINDS = ["contour", "filled", "heatmap"]
 Change = Callable[..., Any]
@@ -42,7 +42,7 @@ def lab(colors: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_path_lies_where_its_coordinates_say_in_the_colors_of_its_epochs(
+def test_a_path_is_drawn_at_its_coordinates_in_the_colors_of_its_epochs(
     kind: str, ground: Landscape, descent: Any, rasterize: Callable[..., Any]
 ) -> None:
     before = descent.data.copy(deep=True)
@@ -51,11 +51,13 @@ def test_a_path_lies_where_its_coordinates_say_in_the_colors_of_its_epochs(
     places = np.stack([descent["x"], descent["y"]], axis=-1)
     np.testing.assert_array_equal(dots.get_offsets(), places)
     np.testing.assert_array_equal(dots.get_array(), np.arange(21.0))
-    way = line(ax, "path")
-    assert isinstance(way, LineCollection)
-    np.testing.assert_array_equal(way.get_segments(), np.stack([places[:-1], places[1:]], axis=1))
-    np.testing.assert_array_equal(way.get_array(), np.arange(20) + 0.5)
-    assert (way.get_cmap(), way.get_clim()) == (PATH_COLORMAP, (0.0, 20.0))
+    segments = find_artist(ax, "path")
+    assert isinstance(segments, LineCollection)
+    np.testing.assert_array_equal(
+        segments.get_segments(), np.stack([places[:-1], places[1:]], axis=1)
+    )
+    np.testing.assert_array_equal(segments.get_array(), np.arange(20) + 0.5)
+    assert (segments.get_cmap(), segments.get_clim()) == (PATH_COLORMAP, (0.0, 20.0))
     assert np.ptp(rasterize(ax)) > 0
     xr.testing.assert_identical(descent.data, before)
 
@@ -63,10 +65,10 @@ def test_a_path_lies_where_its_coordinates_say_in_the_colors_of_its_epochs(
 def test_start_end_and_drops_are_marked_and_named(ground: Landscape, descent: Any) -> None:
     ax = draw.path(ground, descent)
     x, y = descent["x"], descent["y"]
-    assert marks(ax, "o") == [[x[0], y[0]]]
-    assert marks(ax, "*") == [[x[20], y[20]]]
-    assert marks(ax, "v") == [[x[10], y[10]]]
-    assert texts(ax) == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+    assert find_marks(ax, "o") == [[x[0], y[0]]]
+    assert find_marks(ax, "*") == [[x[20], y[20]]]
+    assert find_marks(ax, "v") == [[x[10], y[10]]]
+    assert read_legend(ax) == ["start", "end", "learning rate falls: 0.1 → 0.02"]
 
 
 def test_axes_name_the_explained_variance_and_have_one_unit(
@@ -89,14 +91,14 @@ def test_several_paths_differ_by_color_and_line_style_and_are_named(
     ground: Landscape, descent: Any, heavy: Any
 ) -> None:
     ax = draw.path(ground, [descent, heavy], labels=["plain", "heavy ball"])
-    first, second = line(ax, "path"), line(ax, "path", 1)
+    first, second = find_artist(ax, "path"), find_artist(ax, "path", 1)
     np.testing.assert_array_equal(first.get_xydata(), np.c_[descent["x"], descent["y"]])
     np.testing.assert_array_equal(second.get_xydata(), np.c_[heavy["x"], heavy["y"]])
     assert first.get_color() != second.get_color()
     assert first.get_linestyle() == "-" != second.get_linestyle()
-    assert texts(ax)[:2] == ["plain", "heavy ball"]
-    assert texts(ax)[2:] == ["start", "end", "learning rate falls: 0.1 → 0.02"]
-    assert len(marks(ax, "*")) == len(marks(ax, "v")) == 2
+    assert read_legend(ax)[:2] == ["plain", "heavy ball"]
+    assert read_legend(ax)[2:] == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+    assert len(find_marks(ax, "*")) == len(find_marks(ax, "v")) == 2
     assert [bar.get_ylabel() for bar in ax.figure.axes[1:]] == ["loss"]
 
 
@@ -104,10 +106,10 @@ def test_other_drops_of_each_path_are_marked_without_their_numbers(
     ground: Landscape, descent: Any, heavy: Any, changed: Change
 ) -> None:
     other = changed(heavy, learning_rate=10 * heavy["learning_rate"])
-    assert "learning rate falls" in texts(draw.path(ground, [descent, other]))
+    assert "learning rate falls" in read_legend(draw.path(ground, [descent, other]))
 
 
-def test_the_rates_that_are_told_begin_where_the_first_drop_does(
+def test_the_rates_in_the_legend_begin_before_the_first_drop(
     ground: Landscape, descent: Any, changed: Change
 ) -> None:
     warm = np.r_[np.linspace(0, 0.1, 6), np.full(8, 0.1), np.full(7, 0.001)]
@@ -116,8 +118,8 @@ def test_the_rates_that_are_told_begin_where_the_first_drop_does(
         "learning rate falls: 0.1 → 0.02": np.r_[np.nan, descent["learning_rate"][1:]],
         "learning rate falls": np.repeat([0.1, 0.01, 0.1, 0.01], [5, 5, 5, 6]),  # and rises between
     }
-    for told, rate in rates.items():
-        assert told in texts(draw.path(ground, changed(descent, learning_rate=rate)))
+    for entry, rate in rates.items():
+        assert entry in read_legend(draw.path(ground, changed(descent, learning_rate=rate)))
 
 
 def test_paths_of_one_color_differ_by_their_dashes(descent: Any) -> None:
@@ -136,8 +138,8 @@ def test_the_colors_of_a_path_are_even_in_lightness_and_far_from_those_of_the_su
     assert apart.min() > 35
 
 
-def test_a_path_can_be_colored_by_what_is_known_of_it(ground: Landscape, descent: Any) -> None:
-    by_loss = line(draw.path(ground, descent, color="loss"), "path")
+def test_a_path_can_be_colored_by_any_known_column(ground: Landscape, descent: Any) -> None:
+    by_loss = find_artist(draw.path(ground, descent, color="loss"), "path")
     middle = np.sqrt(descent["loss"][1:] * descent["loss"][:-1])
     np.testing.assert_allclose(by_loss.get_array(), middle)  # a log scale, as 5 / 0.01 is wide
     rate = draw.path(ground, descent, color="learning_rate")
@@ -165,7 +167,7 @@ def test_a_path_that_leaves_the_grid_extends_the_axes_and_says_so(
     assert outside == 4
     for kind in KINDS:
         ax = draw.path(part, descent, kind=kind)
-        assert f"not scanned: {outside} of 21 checkpoints lie here" in texts(ax)
+        assert f"not scanned: {outside} of 21 checkpoints lie here" in read_legend(ax)
         assert ax.get_xlim()[0] < descent["x"].min()
         assert ax.get_xlim()[1] == pytest.approx(2.0, abs=0.11)
         (patch,) = [patch for patch in ax.patches if isinstance(patch, PathPatch)]
@@ -176,25 +178,25 @@ def test_a_path_that_leaves_the_grid_extends_the_axes_and_says_so(
     assert not draw.path(ground, descent).patches
 
 
-def test_checkpoints_without_a_place_are_gaps_and_are_counted(
+def test_checkpoints_without_coordinates_are_gaps_and_are_counted(
     ground: Landscape, descent: Any, changed: Change, rasterize: Callable[..., Any]
 ) -> None:
     x = descent["x"].copy()
     x[[0, 5]] = np.nan
     ax = draw.path(ground, changed(descent, x=x))
-    assert len(line(ax, "path").get_segments()) == 17
-    assert marks(ax, "o") == [[x[1], descent["y"][1]]]
-    assert "no finite coordinates: 2 of 21 checkpoints" in texts(ax)
+    assert len(find_artist(ax, "path").get_segments()) == 17
+    assert find_marks(ax, "o") == [[x[1], descent["y"][1]]]
+    assert "no finite coordinates: 2 of 21 checkpoints" in read_legend(ax)
     assert np.ptp(rasterize(ax)) > 0
 
 
-def test_the_center_is_not_crossed_where_a_path_ends(
+def test_the_center_has_no_cross_where_a_path_ends(
     ground: Landscape, descent: Any, changed: Change
 ) -> None:
-    assert marks(draw.path(ground, descent), "+") == [[0.0, 0.0]]
+    assert find_marks(draw.path(ground, descent), "+") == [[0.0, 0.0]]
     x, y = descent["x"].copy(), descent["y"].copy()
     x[-1] = y[-1] = 0.0
-    assert marks(draw.path(ground, changed(descent, x=x, y=y)), "+") == []
+    assert find_marks(draw.path(ground, changed(descent, x=x, y=y)), "+") == []
 
 
 def test_a_path_of_one_checkpoint_is_drawn(
@@ -202,7 +204,7 @@ def test_a_path_of_one_checkpoint_is_drawn(
 ) -> None:
     descent.data = descent.data.isel(checkpoint=[0])
     ax = draw.path(ground, descent)
-    assert marks(ax, "o") == marks(ax, "*") == [[-3.0, 1.6]]
+    assert find_marks(ax, "o") == find_marks(ax, "*") == [[-3.0, 1.6]]
     for picture in (ax, draw.path_errors_figure(descent), draw.path_surface(ground, descent)):
         assert np.ptp(rasterize(picture)) > 0
 
@@ -214,18 +216,18 @@ def test_a_path_is_drawn_into_the_axes_that_are_given(ground: Landscape, descent
 
 def test_holes_and_marks_share_one_legend(ground: Landscape, descent: Any) -> None:
     ground.data["loss"].values[0, 0] = np.nan
-    names = texts(draw.path(ground, descent))
+    names = read_legend(draw.path(ground, descent))
     assert {"center (0, 0)", "1 not finite", "start", "end"} <= set(names)
 
 
 def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy: Any) -> None:
     plane, upper, *_ = draw.path_figure(ground, [descent, heavy]).axes
-    assert texts(plane)[:2] == ["SGD", "momentum"]
-    assert texts(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
-    assert texts(draw.path_errors_figure([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
+    assert read_legend(plane)[:2] == ["SGD", "momentum"]
+    assert read_legend(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
+    assert read_legend(draw.path_errors_figure([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
 
 
-def test_what_is_no_path_or_no_landscape_is_refused(ground: Landscape, descent: Any) -> None:
+def test_other_types_than_paths_and_landscapes_are_refused(ground: Landscape, descent: Any) -> None:
     expected = "expected the result of ls.paths.project"
     paths: list[Any] = [None, ground, {"x": 1}, [descent, descent.data]]
     for odd in paths:
@@ -244,15 +246,15 @@ def test_both_panels_together_are_a_figure(
 ) -> None:
     figure = draw.path_figure(*trained, kind="filled")
     plane, upper, lower = figure.axes[:3]
-    assert len(line(plane, "path").get_segments()) == 19
-    np.testing.assert_array_equal(line(lower, "loss").get_ydata(), trained[1]["loss"])
+    assert len(find_artist(plane, "path").get_segments()) == 19
+    np.testing.assert_array_equal(find_artist(lower, "loss").get_ydata(), trained[1]["loss"])
     assert upper.get_xlim() == lower.get_xlim()
     assert np.ptp(rasterize(figure, dpi=50)) > 0
 
 
 def test_a_path_over_another_plane_is_refused(ground: Landscape, descent: Any) -> None:
     ground.data.attrs["fingerprints"] = '{"slice": "Plane a"}'
-    draw.path(ground, descent)  # it does not say over which plane it is
+    draw.path(ground, descent)  # without a fingerprint of its plane
     descent.data.attrs["slice"] = "Plane a"
     draw.path(ground, descent)
     descent.data.attrs["slice"] = "Plane b"
@@ -261,7 +263,7 @@ def test_a_path_over_another_plane_is_refused(ground: Landscape, descent: Any) -
             render(ground, descent)
 
 
-def test_wrong_calls_get_a_sentence(
+def test_wrong_calls_are_explained(
     ground: Landscape, descent: Any, changed: Change, training: Landscape, volume: Landscape
 ) -> None:
     nan = np.full(21, np.nan)

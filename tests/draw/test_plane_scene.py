@@ -1,4 +1,4 @@
-"""The numbers of a scene against numbers written by hand for landscapes that are known."""
+"""The numbers of the scenes of planes against numbers written by hand."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_the_scale_is_log_when_all_is_positive_and_the_largest_above_20_times_th
     assert build_plane_scene(plane([[np.nan, 1.0], [np.inf, 99.0]])).scale == "log"
 
 
-def test_percentages_are_linear_unless_asked_otherwise() -> None:
+def test_percentages_are_linear_unless_a_log_scale_is_given() -> None:
     land = plane([[0.1, 2.0], [3.0, 99.0]], units="%")
     assert build_plane_scene(land).scale == "linear"
     assert build_plane_scene(land, scale="log").scale == "log"
 
 
-def test_cells_without_a_height_are_masked_apart_from_the_raw_values(holed: Landscape) -> None:
+def test_cells_without_a_height_are_masked_in_a_second_array(holed: Landscape) -> None:
     raw = holed.data["loss"].values.copy()
     scene = build_plane_scene(holed)
     np.testing.assert_array_equal(scene.values, raw)
@@ -57,7 +57,7 @@ def test_limits_are_the_smallest_and_largest_value_shown(holed: Landscape) -> No
     assert build_plane_scene(holed).limits == (finite.min(), finite.max())
 
 
-def test_limits_are_shared_with_the_landscapes_beside() -> None:
+def test_limits_are_shared_with_the_landscapes_of_the_figure() -> None:
     low, high = plane([[1.0, 2.0], [3.0, 4.0]]), plane([[3.0, 50.0], [60.0, 90.0]])
     scenes = [build_plane_scene(land, shared_with=[low, high]) for land in (low, high)]
     assert [scene.limits for scene in scenes] == [(1.0, 90.0)] * 2
@@ -70,7 +70,7 @@ def test_a_constant_landscape_gets_limits_about_its_value(constant: Landscape) -
     assert low < 0.7 < high
 
 
-def test_about_twenty_levels_are_chosen_and_own_levels_are_kept(bowl: Landscape) -> None:
+def test_about_twenty_levels_are_chosen_unless_levels_are_given(bowl: Landscape) -> None:
     scene = build_plane_scene(bowl)
     assert 10 <= len(scene.levels) <= 40
     assert {0.1, 1.0, 10.0, 100.0} <= set(scene.levels)
@@ -124,7 +124,7 @@ def test_a_lone_row_is_as_high_as_its_cells_are_wide() -> None:
     np.testing.assert_allclose(build_plane_scene(land).edges[1], [2.75, 3.25])
 
 
-def test_each_value_stays_at_its_coordinate_in_whatever_order_it_is_stored() -> None:
+def test_each_value_stays_at_its_coordinate_in_any_order_of_storage() -> None:
     stored = xr.DataArray(
         [[5.0, 6.0], [3.0, 4.0], [1.0, 2.0]], {"x": [3.0, 2.0, 1.0], "y": [0.0, 1.0]}, ("x", "y")
     )
@@ -171,7 +171,7 @@ def test_a_scene_changes_nothing_in_the_landscape(any_plane: Landscape) -> None:
         ({"clip": 0.001}, "clip=0.001 lies below the lowest value 0.01"),
     ],
 )
-def test_a_choice_that_cannot_be_is_refused_with_a_sentence(
+def test_an_impossible_choice_is_explained(
     bowl: Landscape, choice: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(DrawError) as caught:
@@ -180,7 +180,7 @@ def test_a_choice_that_cannot_be_is_refused_with_a_sentence(
     assert str(caught.value).endswith(".")
 
 
-def test_a_log_scale_without_a_positive_value_names_the_way_out() -> None:
+def test_a_log_scale_without_a_positive_value_names_the_remedy() -> None:
     with pytest.raises(DrawError, match=r"no positive value.*use scale='linear'"):
         build_plane_scene(plane([[-1.0, -2.0], [0.0, -3.0]]), scale="log")
 
@@ -196,7 +196,7 @@ def test_values_too_large_for_any_picture_are_refused() -> None:
             build_plane_scene(plane([[1.0, 1e251], [1.0, 1.0]]), scale=scale)
 
 
-def test_another_dimension_is_refused_with_the_way_out(
+def test_another_dimension_is_refused_with_the_remedy(
     bowl: Landscape, training: Landscape, volume: Landscape
 ) -> None:
     with pytest.raises(DrawError, match=r"draw a line with ls\.draw\.line"):

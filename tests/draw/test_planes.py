@@ -1,4 +1,4 @@
-"""Flat pictures of planes: what matplotlib was given, and the very pixels, against the values."""
+"""Flat pictures of planes: what matplotlib was given, and the pixels, against the values."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Rasterize = Callable[..., npt.NDArray[Any]]
 RENDERERS = [draw.contour, draw.filled, draw.heatmap]
 
 
-def color_at(image: npt.NDArray[Any], ax: Axes, x: float, y: float) -> npt.NDArray[Any]:
+def read_color(image: npt.NDArray[Any], ax: Axes, x: float, y: float) -> npt.NDArray[Any]:
     """The color of the pixel at a coordinate of ``ax``, 0 to 255, [3]."""
     column, row = ax.transData.transform((x, y))
     return np.asarray(image[image.shape[0] - 1 - int(row), int(column), :3], dtype=int)
 
 
 def only(ax: Axes, kind: type) -> Any:
-    found = [child for child in ax.get_children() if isinstance(child, kind)]
-    assert len(found) == 1, found
-    return found[0]
+    artists = [child for child in ax.get_children() if isinstance(child, kind)]
+    assert len(artists) == 1, artists
+    return artists[0]
 
 
 def lone_row() -> Landscape:
@@ -55,7 +55,7 @@ def test_every_plane_is_drawn_without_a_warning_and_unchanged(
     xr.testing.assert_identical(any_plane.data, before)
 
 
-def test_cells_of_a_heatmap_lie_where_the_coordinates_say(rectangular: Landscape) -> None:
+def test_cells_of_a_heatmap_are_at_their_coordinates(rectangular: Landscape) -> None:
     ax = draw.heatmap(rectangular, scale="linear")
     corners = only(ax, QuadMesh).get_coordinates()
     centers = (corners[:-1, :-1] + corners[1:, 1:]) / 2
@@ -74,8 +74,8 @@ def test_the_pixel_at_a_coordinate_has_the_color_of_its_value(
         for i, x in enumerate(loss["x"].values):
             share = (float(loss[j, i]) - 1.0) / 36.0
             expected = np.round(np.asarray(colormaps["viridis"](share))[:3] * 255)
-            found = color_at(image, ax, x + 0.05, y + 0.03)
-            np.testing.assert_allclose(found, expected, atol=2)
+            color = read_color(image, ax, x + 0.05, y + 0.03)
+            np.testing.assert_allclose(color, expected, atol=2)
 
 
 @pytest.mark.parametrize("render", [draw.filled, draw.heatmap])
@@ -83,7 +83,7 @@ def test_holes_are_gray_and_their_neighbors_are_not(
     render: Callable[..., Axes], holed: Landscape, rasterize: Rasterize
 ) -> None:
     ax = render(holed)
-    at = partial(color_at, rasterize(ax, dpi=80), ax)
+    at = partial(read_color, rasterize(ax, dpi=80), ax)
     x, y = holed.data["x"].values, holed.data["y"].values
     for j, i in [(3, 4), (16, 12), (10, 17)]:
         assert np.ptp(at(x[i], y[j])) == 0
@@ -107,7 +107,7 @@ def test_contour_lines_cut_no_corner_through_a_hole(holed: Landscape) -> None:
         assert not inside.any()
 
 
-def test_contours_stand_at_the_levels_of_the_scene_in_its_colors(bowl: Landscape) -> None:
+def test_contours_are_at_the_levels_of_the_scene_in_its_colors(bowl: Landscape) -> None:
     scene, lines = build_plane_scene(bowl), only(draw.contour(bowl), ContourSet)
     low, high = scene.limits
     assert list(lines.levels) == [v for v in scene.levels if low < v < high]

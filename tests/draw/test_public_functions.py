@@ -1,4 +1,4 @@
-"""One grammar for all public functions: arguments in one order, and a type that the name tells."""
+"""One grammar for all public functions: the order of arguments, and the type of the result."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_arguments_have_one_order(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_tells_whether_axes_a_figure_or_a_file_is_returned(
+def test_the_name_says_whether_axes_a_figure_or_a_file_is_returned(
     name: str, arguments: dict[str, tuple[Any, ...]]
 ) -> None:
     kind = Path if name in WRITERS else Figure if name.endswith("_figure") else Axes
@@ -121,7 +121,9 @@ def test_one_landscape_is_drawn_as_a_list_of_one_is(
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_what_is_no_landscape_is_refused(name: str, training: Landscape, tmp_path: Path) -> None:
+def test_other_types_than_landscapes_are_refused(
+    name: str, training: Landscape, tmp_path: Path
+) -> None:
     rest = [tmp_path / "page.html"] if name == "page" else []
     for lands in (5, [training, "land"], training.data):
         with pytest.raises(DrawError, match=r"land is a \w+; expected a Landscape"):
@@ -131,6 +133,6 @@ def test_what_is_no_landscape_is_refused(name: str, training: Landscape, tmp_pat
 
 
 def test_no_module_has_the_name_of_a_public_function() -> None:
-    """An import of such a module would take the place of the function."""
+    """An import of such a module would replace the function."""
     folder = Path(str(landscope.__file__)).parent / "draw"
     assert not {path.stem for path in folder.glob("*.py")} & set(NAMES)

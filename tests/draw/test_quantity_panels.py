@@ -34,7 +34,7 @@ def averaged_line(averaged: Landscape) -> Landscape:
 
 
 @pytest.mark.parametrize("kind", ["filled", "contour", "heatmap", "surface"])
-def test_quantities_of_a_plane_stand_side_by_side_with_one_color_bar(
+def test_quantities_of_a_plane_are_side_by_side_with_one_color_bar(
     averaged: Landscape, kind: str, rasterize: Rasterize
 ) -> None:
     before = averaged.data.copy(deep=True)
@@ -57,7 +57,7 @@ def test_the_color_scale_is_that_of_all_of_them(averaged: Landscape) -> None:
     assert figure.axes[-1].get_ylabel() == "raw, mean (nat)"
 
 
-def test_quantities_of_a_line_lie_over_each_other_with_bands_of_their_errors(
+def test_quantities_of_a_line_share_axes_with_bands_of_their_errors(
     averaged_line: Landscape, rasterize: Rasterize
 ) -> None:
     figure = draw.quantities_figure(averaged_line, BOTH, scale="linear")
@@ -87,7 +87,7 @@ def test_curves_of_a_line_can_be_named(averaged_line: Landscape) -> None:
     assert ax.get_ylabel() == "raw, mean (nat)"
 
 
-def test_wrong_calls_get_a_sentence(averaged: Landscape) -> None:
+def test_wrong_calls_are_explained(averaged: Landscape) -> None:
     with pytest.raises(
         DrawError, match="quantities='loss' does not name several: give them in a list"
     ):

@@ -22,7 +22,7 @@ def test_the_same_picture_gives_the_same_bytes(
     assert b"<dc:date>" not in first.read_bytes()
 
 
-def test_a_png_has_the_size_and_resolution_asked_for(bowl: Landscape, tmp_path: Path) -> None:
+def test_a_png_has_the_requested_size_and_resolution(bowl: Landscape, tmp_path: Path) -> None:
     path = draw.save(draw.surface(bowl), tmp_path / "new" / "folder" / "s.png", dpi=50)
     with Image.open(path) as image:
         assert image.size == (360, 270)
@@ -36,7 +36,7 @@ def test_a_figure_and_its_axes_are_saved_alike(bowl: Landscape, tmp_path: Path) 
         assert a.size == b.size
 
 
-def test_a_pdf_holds_text_that_can_be_searched(bowl: Landscape, tmp_path: Path) -> None:
+def test_the_text_of_a_pdf_can_be_searched(bowl: Landscape, tmp_path: Path) -> None:
     path = draw.save(draw.contour(bowl), tmp_path / "c.pdf")
     assert b"/FontFile2" in path.read_bytes()
 
@@ -46,7 +46,7 @@ def test_another_ending_is_refused(bowl: Landscape, tmp_path: Path) -> None:
         draw.save(draw.heatmap(bowl), tmp_path / "a.gif")
 
 
-def test_a_place_that_cannot_be_written_is_named(bowl: Landscape, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(bowl: Landscape, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DrawError, match="cannot be written"):
         draw.save(draw.heatmap(bowl), tmp_path / "file" / "a.png")

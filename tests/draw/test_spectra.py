@@ -1,4 +1,4 @@
-"""Spectra: what matplotlib was given against spectra of known eigenvalues, summed up here."""
+"""Spectra: what matplotlib was given against densities of known eigenvalues."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from landscope.errors import DrawError
 Rasterize = Callable[..., Any]
 
 
-def spectrum_of(bulk: int, outliers: list[float], *, found: int | None = None) -> Spectrum:
-    """A peak of ``bulk`` eigenvalues at 0, and single ones, of which ``found`` are known."""
+def make_spectrum(bulk: int, outliers: list[float], *, singly: int | None = None) -> Spectrum:
+    """``bulk`` eigenvalues at 0, and outliers, of which the first ``singly`` are known singly."""
     values = np.sort(np.array([*np.zeros(bulk), *outliers]))
     width = float(np.ptp(values)) / 200
     grid = np.linspace(values[0] - 4 * width, values[-1] + 4 * width, 2001)
     humps = np.exp(-0.5 * ((grid[:, None] - values) / width) ** 2)
     density = humps.mean(axis=1) / (width * math.sqrt(2 * math.pi))
     weights = np.full(len(values), 1 / len(values))
-    singly = np.sort(outliers[:found])
+    known = np.sort(outliers[:singly])
     origin = np.zeros(len(values), dtype=int)
-    return Spectrum(values, weights, singly, grid, density, width, len(values), 60, origin)
+    return Spectrum(values, weights, known, grid, density, width, len(values), 60, origin)
 
 
 @pytest.fixture
 def network() -> Spectrum:
-    return spectrum_of(1000, [-0.2, 1.0, 1.5, 2.0, 10.0])
+    return make_spectrum(1000, [-0.2, 1.0, 1.5, 2.0, 10.0])
 
 
 def drawn(ax: Axes, what: str) -> list[Any]:
@@ -76,8 +76,8 @@ def test_the_ends_are_marked_with_their_values_and_outliers_have_a_tick_each(
     assert numbers(ax) == ["\N{MINUS SIGN}0.2", "10"]
 
 
-def test_an_end_that_was_not_found_singly_is_a_bound() -> None:
-    ax = draw.spectrum(spectrum_of(100, [1.0, 10.0, -0.2], found=2))
+def test_an_end_that_was_not_computed_singly_is_a_bound() -> None:
+    ax = draw.spectrum(make_spectrum(100, [1.0, 10.0, -0.2], singly=2))
     assert numbers(ax) == ["≤ \N{MINUS SIGN}0.2", "10"]
 
 
@@ -94,10 +94,10 @@ def test_the_hump_of_one_eigenvalue_reaches_the_dotted_line_and_ends_within_the_
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
-def test_all_that_is_above_the_foot_of_the_picture_lies_within_its_sides(
+def test_visible_densities_are_within_the_horizontal_range(
     scale: str, rasterize: Rasterize
 ) -> None:
-    spectrum = spectrum_of(5000, [1.0, 900.0])
+    spectrum = make_spectrum(5000, [1.0, 900.0])
     ax = draw.spectrum(spectrum, scale=scale)
     rasterize(ax)
     seen = spectrum.grid[spectrum.density >= ax.get_ylim()[0]]
@@ -106,20 +106,20 @@ def test_all_that_is_above_the_foot_of_the_picture_lies_within_its_sides(
     assert room[1] - room[0] > 0.1 * np.ptp(ax.transAxes.transform([[0, 0], [1, 1]])[:, 0])
 
 
-def test_the_axis_is_logarithmic_both_ways_when_most_is_near_0_beside_the_largest(
+def test_the_axis_is_logarithmic_on_both_sides_when_most_eigenvalues_are_near_0(
     rasterize: Rasterize,
 ) -> None:
-    ax = draw.spectrum(spectrum_of(500, [-300.0, -2.0, 1.0, 2.0, 3.0, 900.0]))
+    ax = draw.spectrum(make_spectrum(500, [-300.0, -2.0, 1.0, 2.0, 3.0, 900.0]))
     rasterize(ax)
     assert ax.get_xscale() == "asinh"
     marks = [text.get_text() for text in ax.get_xticklabels()]
     assert {"0", "100", "\N{MINUS SIGN}100"} <= set(marks)
-    assert draw.spectrum(spectrum_of(500, [-1.0, 1.0, 9.0])).get_xscale() == "linear"
+    assert draw.spectrum(make_spectrum(500, [-1.0, 1.0, 9.0])).get_xscale() == "linear"
 
 
-def test_a_scale_that_is_asked_for_is_taken(network: Spectrum) -> None:
+def test_a_given_scale_is_used(network: Spectrum) -> None:
     assert draw.spectrum(network, scale="log").get_xscale() == "asinh"
-    far = spectrum_of(500, [1.0, 2.0, 900.0])
+    far = make_spectrum(500, [1.0, 2.0, 900.0])
     assert draw.spectrum(far, scale="linear").get_xscale() == "linear"
 
 
@@ -128,7 +128,7 @@ def test_several_spectra_share_axes_with_a_color_and_a_row_of_ticks_each(
 ) -> None:
     ax = draw.spectrum(network, labels=["skips"])
     before = ax.get_xlim()
-    draw.spectrum(spectrum_of(3000, [-5.0, 1.0, 2.0, 20.0]), ax=ax, labels=["no skips"])
+    draw.spectrum(make_spectrum(3000, [-5.0, 1.0, 2.0, 20.0]), ax=ax, labels=["no skips"])
     rasterize(ax)
     first, second = drawn(ax, "density")
     assert first.get_color() != second.get_color()
@@ -145,13 +145,13 @@ def test_several_spectra_share_axes_with_a_color_and_a_row_of_ticks_each(
 def test_a_spectrum_without_outliers_and_one_of_a_single_eigenvalue_are_drawn(
     rasterize: Rasterize,
 ) -> None:
-    none = replace(spectrum_of(50, [-1.0, 4.0]), outliers=np.zeros(0))
+    none = replace(make_spectrum(50, [-1.0, 4.0]), outliers=np.zeros(0))
     for spectrum in (none, replace(none, nodes=np.array([2.0]), weights=np.ones(1), size=1)):
         rasterize(draw.spectrum(spectrum))
         rasterize(draw.spectrum(spectrum, scale="log"))
 
 
-def test_wrong_calls_get_a_sentence(network: Spectrum) -> None:
+def test_wrong_calls_are_explained(network: Spectrum) -> None:
     with pytest.raises(DrawError, match="scale='cubic' is not known; expected 'log' or 'linear'"):
         draw.spectrum(network, scale="cubic")
     with pytest.raises(DrawError, match="nowhere finite and positive"):

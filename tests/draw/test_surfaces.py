@@ -73,7 +73,7 @@ def test_the_vertical_axis_tells_values_not_logarithms(bowl: Landscape) -> None:
     assert ax.get_zlabel() == "loss"
 
 
-def test_a_clip_flattens_what_lies_above_and_says_so(bowl: Landscape) -> None:
+def test_a_clip_flattens_larger_heights_and_a_note_says_so(bowl: Landscape) -> None:
     ax: Any = draw.surface(bowl, clip=10.0)
     assert corners(ax)[..., 2].max() == pytest.approx(1.0)
     count = int((bowl.data["loss"].values > 10).sum())

@@ -753,7 +753,7 @@ def test_quantities_without_a_finite_value_are_left_out(tmp_path: Path) -> None:
     assert [quantity["name"] for quantity in content["quantities"]] == ["loss"]
 
 
-def test_wrong_calls_get_a_sentence(volume: Landscape, training: Landscape, tmp_path: Path) -> None:
+def test_wrong_calls_are_explained(volume: Landscape, training: Landscape, tmp_path: Path) -> None:
     bowl, path = small_bowl("a"), tmp_path / "p.html"
     with pytest.raises(DrawError, match=r"ends in '\.pdf'; a page is saved as \.html"):
         draw.page(bowl, tmp_path / "p.pdf")
@@ -775,7 +775,7 @@ def test_wrong_calls_get_a_sentence(volume: Landscape, training: Landscape, tmp_
     assert not path.exists()
 
 
-def test_wrong_paths_get_a_sentence(
+def test_wrong_paths_are_explained(
     ground: Landscape,
     training: Landscape,
     descent: Any,
