@@ -101,7 +101,7 @@ def test_functions_that_return_axes_draw_into_axes_that_are_given(
         assert getattr(draw, name)(*arguments[name], ax=ax) is ax
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", sorted(SEVERAL))
 def test_one_landscape_is_drawn_as_a_list_of_one_is(
     name: str,
     arguments: dict[str, tuple[Any, ...]],
@@ -120,7 +120,7 @@ def test_one_landscape_is_drawn_as_a_list_of_one_is(
         np.testing.assert_array_equal(rasterize(alone), rasterize(listed))
 
 
-@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("name", sorted(SEVERAL))
 def test_other_types_than_landscapes_are_refused(
     name: str, training: Landscape, tmp_path: Path
 ) -> None:
