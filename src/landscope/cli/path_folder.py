@@ -38,7 +38,7 @@ def project_trajectories(
     """
     keys = [
         fingerprint.of_text(
-            path_projection.fingerprint_slice(plane), objective.problem.fingerprints, number,
+            path_projection.fingerprint_slice(plane), objective.problem.fingerprints(), number,
             trajectory.name, *(checkpoint.identity for checkpoint in trajectory),
         ) for number, trajectory in enumerate(trajectories)
     ]  # fmt: skip
