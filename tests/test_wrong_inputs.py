@@ -346,9 +346,9 @@ def test_a_journal_of_another_question_is_never_mixed_in(
 ) -> None:
     words = ("scan", target, *SMALL, "--out", tmp_path / "run")
     assert command(*words).code == 0
-    _sentence(command(*words, "--seed", 1), "another question", "slice was", "another --out")
+    _sentence(command(*words, "--seed", 1), "another scan", "slice was", "another --out")
     answer = command("scan", target, "--x=-1:1:5", "--y=-1:1:3", "--out", tmp_path / "run")
-    _sentence(answer, "grid was", "nothing was mixed in".capitalize())
+    _sentence(answer, "grid was", "Nothing was written to it")
 
 
 def test_a_file_that_is_no_journal_is_left_alone(

@@ -324,7 +324,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
 
 
 def test_each_reader_says_what_a_file_of_another_reader_holds(objective: ls.Objective) -> None:
-    with pytest.raises(FormatError, match=r"no surface: it holds xdirection.*read_directions"):
+    with pytest.raises(FormatError, match=r"not a surface: it holds xdirection.*read_directions"):
         reference_h5.read_surface(DIRECTIONS)
     with pytest.raises(FormatError, match=r"no xdirection.*it holds dir_file"):
         reference_h5.read_directions(SQUARE, objective.center)

@@ -148,7 +148,7 @@ def test_directions_that_are_no_components_say_so(tmp_path: Path) -> None:
         reference_h5.read_explained(DIRECTIONS)
     one = Params({"w": torch.ones(2)})
     path = reference_h5.write_directions([one], tmp_path / "plain.h5")
-    with pytest.raises(FormatError, match="no principal components"):
+    with pytest.raises(FormatError, match="not principal components"):
         reference_h5.read_explained(path)
 
 

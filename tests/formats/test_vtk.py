@@ -260,7 +260,7 @@ FOUR = np.arange(4.0)
         (plane(HOLE * 0 + 1, x=FOUR, y=FOUR), "a.vtp", {"resolution": 1}, "at least 2"),
         (line(), "a.vtp", {}, r"a line has no surface for ParaView: export it as \.csv"),
         (line(), "a.vts", {}, r"a line has no surface for ParaView: export it as \.csv"),
-        (volume(), "a.vtp", {}, r"a volume is no surface.*choose the ending \.vts"),
+        (volume(), "a.vtp", {}, r"holds a surface, not a volume: choose the ending \.vts"),
         (volume(), "a.vts", {"resolution": 9}, "resolution=9 refines planes only"),
     ],
 )

@@ -324,7 +324,7 @@ def test_a_kept_subset_is_read_back_as_it_was() -> None:
 
 
 def test_bytes_of_something_else_are_refused_and_nothing_is_unpickled() -> None:
-    with pytest.raises(FormatError, match="these bytes hold no calibrated subset"):
+    with pytest.raises(FormatError, match="these bytes are not a calibrated subset"):
         loads(b"not an archive")
     file = io.BytesIO()
     np.savez(file, rows=np.array([{"a": 1}], dtype=object), numbers=np.zeros(3))

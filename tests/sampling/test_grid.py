@@ -75,7 +75,7 @@ def test_a_grid_asks_for_each_point_once_with_x_running_fastest() -> None:
         ((None,), "resolution=None; expected whole numbers"),
         ((3, (1.0, -1.0)), "runs from 1 to -1; the first coordinate must be below the last"),
         ((3, (1.0, 1.0)), "runs from 1 to 1; the first coordinate must be below the last"),
-        ((2, (1.0, 1.0)), "below the last: or the resolution of the axis is 1"),
+        ((2, (1.0, 1.0)), "below the last: both may be equal only on an axis of one point"),
         (((1, 3), (1.0, 1.0)), "runs from 1 to 1; the first coordinate must be below the last"),
         ((3, ((0, 1), (2, 2))), "runs from 2 to 2; the first coordinate must be below the last"),
         (((1, 3), ((0, 0), (2, 2))), "runs from 2 to 2; the first coordinate must be below"),

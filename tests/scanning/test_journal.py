@@ -96,7 +96,7 @@ def test_a_journal_of_another_question_is_refused_and_each_difference_named(
     path = tmp_path / "journal.sqlite"
     first = asked(path)
     sentence, changes = other_questions()[name]
-    with pytest.raises(JournalError, match="answers another question") as caught:
+    with pytest.raises(JournalError, match="holds another scan") as caught:
         asked(path, **changes)
     assert sentence in str(caught.value)
     again = asked(path)  # nothing was mixed in
@@ -123,5 +123,5 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path) -> None:
     db = sqlite3.connect(other)
     db.execute("CREATE TABLE mine (a)")
     db.close()
-    with pytest.raises(JournalError, match=r"\['mine'\], but no landscope journal"):
+    with pytest.raises(JournalError, match=r"\['mine'\], and not a landscope journal"):
         ls.Journal(other)

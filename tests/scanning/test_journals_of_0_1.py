@@ -160,6 +160,6 @@ def test_another_question_is_refused_with_a_sentence_and_nothing_is_mixed_in(
     path, stored = unfinished
     objective, _ = problem()
     other = ls.Plane(objective.center, weights(29), weights(17))
-    with pytest.raises(JournalError, match=r"another question: slice was Plane .*, now Plane .*"):
+    with pytest.raises(JournalError, match=r"another scan: slice was Plane .*, now Plane .*"):
         ls.scan(objective, other, ls.Grid((7, 5)), journal=path)
     assert read(path) == stored

@@ -90,7 +90,9 @@ def test_another_noise_is_another_question() -> None:
 
 def test_what_is_no_share_or_has_no_labels_gets_a_sentence() -> None:
     for share in (-0.1, 1.5):
-        with pytest.raises(TrainingError, match=f"label_noise={share} is not a share"):
+        with pytest.raises(
+            TrainingError, match=rf"random labels \(label_noise\) is {share}; expected"
+        ):
             corrupt_labels(objective(thousand()), share)
     regression = ls.Objective(nn.Linear(4, 1), nn.MSELoss(), (torch.zeros(5, 4), torch.zeros(5, 1)))
     with pytest.raises(TrainingError, match=r"targets that are classes \(integers\)"):

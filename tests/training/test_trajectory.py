@@ -135,7 +135,7 @@ def test_folders_without_checkpoints_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="holds no checkpoints"):
         Trajectory.open(tmp_path)
     (tmp_path / "000000001.safetensors").write_bytes(b"")
-    with pytest.raises(FormatError, match="none of 1 checkpoints is whole"):
+    with pytest.raises(FormatError, match="none of 1 checkpoints is complete"):
         Trajectory.open(tmp_path)
 
 

@@ -1,6 +1,6 @@
 """Checkpoints: the weights of a model in a file, read without unpickling anything but tensors.
 
-Files of ``torch.save`` (.t7, .pt, .pth, and others, of old versions as well) and .safetensors
+Files of ``torch.save`` (.t7, .pt, .pth and others, also of old versions) and .safetensors
 files. A model is loaded completely or not at all.
 """
 
@@ -31,8 +31,9 @@ _REFUSED = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what it will not un
 def load(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load the weights in a file into a model, in place and strictly.
 
-    Two differences are allowed: counters of batch norm may be missing, as in old files, and do not
-    change then; and of the names of one shared tensor one is enough, as in .safetensors files.
+    Two differences are allowed: counters of batch norm may be missing, as in old files, and then do
+    not change; and a tensor that has several names in the model may have only one of them in
+    the file, as in .safetensors files.
 
     Args:
         model: The model, which receives the values in its own dtype and on its own device.
@@ -107,7 +108,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about pickle protocols: it loads or not
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols; errors are enough
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make torch raise errors of any type
         raise FormatError(_explain_error(path, error)) from error

@@ -18,10 +18,10 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """Yield an open file, to read from.
 
     Raises:
-        FormatError: When the file does not exist or is no HDF5 file.
+        FormatError: When the file does not exist or is not an HDF5 file.
     """
     if not Path(path).is_file():
-        raise FormatError(f"{path} does not exist or is no file: check the name.")
+        raise FormatError(f"{path} does not exist or is not a file: check the name.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:

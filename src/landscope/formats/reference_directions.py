@@ -58,7 +58,7 @@ def read_directions(path: str | os.PathLike[str], params: Mapping[str, Tensor]) 
         Params on the device and in the dtype of ``params``.
 
     Raises:
-        FormatError: When the file is no direction file, or its tensors do not fit ``params``.
+        FormatError: When the file is not a direction file, or its tensors do not fit ``params``.
     """
     template = wrap(params)
     with open_file(path) as file:
@@ -116,13 +116,13 @@ def read_explained(path: str | os.PathLike[str]) -> Explained:
     """Return the variance that the principal components in a direction file explain.
 
     Raises:
-        FormatError: When the file does not tell it.
+        FormatError: When the file does not contain it.
     """
     with open_file(path) as file:
         missing = next((name for name in _EXPLAINED if name not in file), None)
         if missing is not None:
             raise FormatError(
-                f"{path} has no {missing}, so its directions are no principal components: it holds"
+                f"{path} has no {missing}, so its directions are not principal components: it holds"
                 f" {list_members(file)}."
             )
         return Explained(*(np.asarray(file[name], dtype=np.float64) for name in _EXPLAINED))

@@ -5,7 +5,7 @@ Surfaces, directions and projections, read and written in their layout:
     surface     xcoordinates (nx,), ycoordinates (ny,), dir_file, train_loss, train_acc (percent),
                 test_loss, test_acc, min_eig, max_eig; float64; -1 where a cell has no value yet
     directions  groups xdirection, ydirection with members "0", "1", ... in parameter (or state)
-                order, float32; counters of states are numbers without dimensions;
+                order, float32; integer counters among the states are scalars;
                 PCA directions also have explained_variance_ratio_, explained_variance_ and
                 singular_values_ (2,)
     projection  proj_xcoord, proj_ycoord (checkpoints,)

@@ -29,7 +29,7 @@ def read_projection(path: str | os.PathLike[str]) -> Projection:
     """Return the coordinates of checkpoints in a projection file of the 2018 scripts.
 
     Raises:
-        FormatError: When the file is no projection.
+        FormatError: When the file is not a projection file.
     """
     with open_file(path) as file:
         if "proj_xcoord" not in file:

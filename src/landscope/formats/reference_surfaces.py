@@ -40,12 +40,12 @@ def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) ->
 
     Args:
         path: The file.
-        batches: The number of batches over which the script summed its Hessian, which the file
-            does not tell; the eigenvalues are divided by it, and are then those of the mean loss.
-            By default the eigenvalues stay sums, as their attributes say.
+        batches: The number of batches over which the script summed its Hessian, which is not in the
+            file; the eigenvalues are divided by it, and are then those of the mean loss. By default
+            the eigenvalues remain those of the sum, as their attributes say.
 
     Raises:
-        FormatError: When the file does not exist or is no surface, or batches is below 1.
+        FormatError: When the file does not exist or is not a surface, or batches is below 1.
     """
     import xarray as xr
 
@@ -55,8 +55,9 @@ def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) ->
     with open_file(path) as file:
         if "xcoordinates" not in file:
             raise FormatError(
-                f"{path} has no xcoordinates, so it is no surface: it holds {list_members(file)}."
-                " Directions are read with read_directions, projections with read_projection."
+                f"{path} has no xcoordinates, so it is not a surface: it holds"
+                f" {list_members(file)}. Directions are read with read_directions, projections with"
+                " read_projection."
             )
         axes = {  # slowest first
             dim: np.asarray(file[f"{dim}coordinates"], dtype=np.float64)
@@ -85,7 +86,7 @@ def write_surface(
 
     Args:
         land: The landscape, whose losses and accuracies are written. An accuracy whose unit is not
-            "%" and whose values all lie in [0, 1] is taken as a share and written in percent.
+            "%" and whose values all lie in [0, 1] is multiplied by 100.
         path: The file.
         dir_file: The path of the direction file that the surface refers to; by default the one in
             the file that the landscape was read from.
@@ -161,7 +162,7 @@ def _convexity(smallest: Variable, largest: Variable) -> Variable:
 def _find_empty(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the cells without a value: those where every column of a kind has its mark.
 
-    A loss may truly be -1: where the accuracy of the same cell exists, it is a value.
+    A loss can really be -1: it is a value if the accuracy of the same cell has no mark.
     """
     marks = {n: v.reshape(-1) == _UNFILLED.get(n, -1.0) for n, v in values.items()}
     kinds = {n: "eig" if n in _EIGENVALUES else n.partition("_")[0] for n in values}

@@ -43,7 +43,7 @@ def write(
 ) -> Path:
     """Write a landscape for ParaView and return the path.
 
-    A height is h = min(z, clip), or ln(h + 0.1) of that on the log scale. Heights that are not
+    A height h is min(z, clip), and on the log scale ln(min(z, clip) + 0.1). Heights that are not
     finite become holes: they are nan in "zvalue", their points lie at the lowest finite height,
     and the cells around them are omitted (.vtp) or hidden (.vts). An infinite loss is a hole, with
     or without a clip.
@@ -115,7 +115,7 @@ def _check_arguments(
     if len(land.dims) == 1:
         raise FormatError("a line has no surface for ParaView: export it as .csv instead.")
     if len(land.dims) == 3 and path.suffix == ".vtp":
-        raise FormatError("a volume is no surface, which .vtp holds: choose the ending .vts.")
+        raise FormatError("a .vtp file holds a surface, not a volume: choose the ending .vts.")
     choices = list(_list_quantities(land))
     if quantity not in choices:
         raise FormatError(

@@ -5,8 +5,8 @@ are predicted before they are evaluated, which checks the estimate; the others a
 the estimated error is largest.
 
 This module holds what a scan calls; ``splines`` predicts, ``refinement`` chooses points and
-``prediction`` makes the result. Source: the separation of ask and run follows the package
-*adaptive* (Nijholt et al. 2019); ``splines`` names its own sources.
+``prediction`` makes the result. Source: that a sampler asks for points and something else evaluates
+them follows the package *adaptive* (Nijholt et al. 2019); ``splines`` names its own sources.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ class Adaptive:
 
     Args:
         tolerance: The wanted error: of ln(loss) for scale "log"; of the loss, as a share of the
-            range of the evaluated values, for scale "linear". 99% of the cells are meant to be
-            within it, the others within twice that.
+            range of the evaluated values, for scale "linear". The aim is that 99% of the
+            cells are within it, the others within twice the tolerance.
         resolution: The number of points along each axis of the full grid, as for ``Grid``.
         span: The (first, last) coordinate, as for ``Grid``; "auto" lets ``ls.scan`` find it.
         scale: "log" or "linear": what is predicted and what the tolerance refers to. A loss that
             is zero or negative somewhere has no logarithm: then "log" does the same as "linear".
-        batch: The number of points of a round, so that workers stay busy; fewer on small grids.
+        batch: The number of points of a round, so that workers stay busy; fewer on small grids,
+            more after many points.
 
     Raises:
         SamplerError: For a tolerance that is not above 0, a batch below 1, an unknown scale, and
             for everything that ``Grid`` refuses.
 
     Cost: for a 51 x 51 plane about 0.05 s per round, 1 s in total. Surfaces that would need more
-    than half of the grid (three quarters up to 1,024 points) are too rough to be cheap: grids of
-    up to 4,096 points are then evaluated completely, larger ones stop at half of the grid or 1,500
-    points. A note says so.
+    than half of the grid (three quarters on grids of up to 1,024 points) are too rough to be cheap:
+    grids of up to 4,096 points are then evaluated completely, larger ones stop at half of the grid,
+    or at 1,500 points. A note says so.
 
     Example:
         >>> sampler = Adaptive(resolution=(11, 9))
@@ -82,7 +83,8 @@ class Adaptive:
         """Return the coordinates along each axis, those of ``Grid``.
 
         Raises:
-            SamplerError: When resolution or span have another number of axes, or span is "auto".
+            SamplerError: When resolution or span are given for another number of axes, or the span
+                is "auto".
         """
         if isinstance(self.span, str):
             raise SamplerError(
@@ -112,7 +114,7 @@ class Adaptive:
         return fill_cells(goal, known, self._replay(shape, known))
 
     def with_span(self, find: Callable[[], Sequence[Span]]) -> Adaptive:
-        """Return the sampler itself, or with the span that ``find`` returns where it is "auto"."""
+        """Return the sampler itself, or if its span is "auto", one on the span of ``find()``."""
         return replace(self, span=find()) if isinstance(self.span, str) else self
 
     def expected_points(self, shape: Sequence[int]) -> int:
@@ -128,8 +130,8 @@ class Adaptive:
     def _goal(self, shape: Sequence[int]) -> RefinementGoal:
         if not 1 <= len(shape) <= 3:
             raise SamplerError(
-                f"shape={tuple(shape)} has {len(shape)} axes; Adaptive knows lines, planes and"
-                " volumes: use Grid."
+                f"shape={tuple(shape)} has {len(shape)} axes; Adaptive works on lines, planes"
+                " and volumes: use Grid."
             )
         center = tuple(0.0 for _ in shape)
         if not isinstance(self.span, str):

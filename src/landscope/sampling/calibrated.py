@@ -1,4 +1,4 @@
-"""Calibrated subsets: the loss over a few samples, with weights that are exact at known points.
+"""Calibrated subsets: the loss over a few samples, with weights that make it exact at some points.
 
 All samples are evaluated at a few cells of the grid, the anchors. Some samples are drawn, with the
 weights that are nearest to their sampling weights and reproduce the loss over all data at every
@@ -23,8 +23,9 @@ from landscope.errors import SamplerError
 from landscope.sampling.calibration_table import Draw, Table, estimate_trust
 from landscope.sampling.data_subset import REPLICATES, Subset
 
-_NEARNESS = 0.8  # anchors are denser near the center: their distance is as 0.8 + radius
-_DRAWS = 8  # draws for which error bars are checked at anchors; they are to hold in each
+# Anchors are denser near the center: their spacing is proportional to 0.8 + radius.
+_NEARNESS = 0.8
+_DRAWS = 8  # draws for which error bars are checked at anchors; they must hold in every one
 
 
 @final
@@ -33,8 +34,8 @@ class Calibrated:
     """How a calibrated subset of the samples is drawn.
 
     Args:
-        size: The number of samples that are evaluated at ordinary points. The error falls as
-            1 / sqrt(size).
+        size: The number of samples that are evaluated at points that are not anchors. The error
+            falls as 1 / sqrt(size).
         anchors: The number of points at which all samples are evaluated.
         seed: The seed of the draw.
 
@@ -92,8 +93,8 @@ class Calibrated:
         """Return the samples to evaluate at the other points, with their weights.
 
         Args:
-            values: The sum of the losses of each sample at each anchor, shape (anchors, samples).
-                An anchor with a value that is not finite is left out.
+            values: The loss of each sample at each anchor, summed over its terms, shape (anchors,
+                samples). An anchor with a value that is not finite is left out.
             counts: The weight of each sample in the mean, shape (samples,): 1, or its number of
                 tokens. The loss at an anchor is ``values.sum() / counts.sum()``.
 
@@ -169,7 +170,7 @@ def _usable_anchors(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _warnings(table: Table, draw: Draw, weights: np.ndarray) -> Iterator[str]:
-    """Yield a note where the weights are not as they should be."""
+    """Yield a note if the weights do not reproduce an anchor, or some are negative."""
     missed = np.abs(table.shares[:, draw.rows] @ weights - table.totals).max()
     if missed > 1e-6:
         yield (

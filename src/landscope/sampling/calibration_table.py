@@ -1,4 +1,4 @@
-"""The losses of all samples at the anchors: samples are drawn by them, and error bars checked."""
+"""The losses of all samples at the anchors, by which samples are drawn and error bars checked."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import numpy as np
 
 from landscope.sampling.calibration_weights import Fit
 
-_UNIFORM = 0.3  # share of the probability that is uniform; 0.15 to 0.5 differ by 2% in the error
-
-
+_UNIFORM = 0.3  # share of the probability that is uniform; 0.15 to 0.5 change the error by 2%
 _COMPONENTS = 6  # principal components of the losses along which the draw is stratified
-
-
 _STRATUM = 8  # samples; strata of this size or smaller are not split
-
-
 _FOLDS = 6  # parts of the anchors that are left out in turn to check the error bars
-
-
 _TRUST_RANGE = (0.5, 4.0)  # the range of the factor of error bars
 
 
@@ -35,14 +27,13 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The losses of all samples at the anchors as shares: small and large losses weigh the same."""
+    """The losses of all samples at the anchors, as shares, so that all anchors count the same."""
 
-    shares: (
-        np.ndarray
-    )  # [anchors + 1, samples]: of the absolute loss at each anchor; last row: of the counts
+    # [anchors + 1, samples]: shares of the absolute loss at an anchor; last row: of the counts
+    shares: np.ndarray
     totals: np.ndarray  # [anchors + 1]: their sums over all samples
     chance: np.ndarray  # [samples]: proportional to the inclusion probability
-    strata: np.ndarray  # int64 [samples]: number of the stratum; neighbors are similar
+    strata: np.ndarray  # int64 [samples]: number of the stratum; close numbers are similar
     seed: int
 
     @classmethod
@@ -55,11 +46,11 @@ class Table:
         return cls(shares, shares.sum(axis=1), chance, _stratify(shares), seed)
 
     def generator(self, number: int) -> np.random.Generator:
-        """Return the random generator of a draw."""
+        """Return the random generator of the draw with this number."""
         return np.random.default_rng((abs(self.seed), int(self.seed < 0), number))
 
     def draw(self, size: int, number: int) -> Draw:
-        """Return a systematic sample along the strata: of each its share, to within one sample."""
+        """Return a systematic sample with a proportional part of each stratum, to within one."""
         rng = self.generator(number)
         probabilities = _inclusion_probabilities(self.chance, size)
         order = np.lexsort((rng.random(len(probabilities)), self.strata))
@@ -84,7 +75,7 @@ def _inclusion_probabilities(chance: np.ndarray, size: int) -> np.ndarray:
 
 
 def _stratify(shares: np.ndarray) -> np.ndarray:
-    """Return the stratum of each sample; strata with near numbers are similar at the anchors.
+    """Return the stratum of each sample; strata with close numbers have similar losses.
 
     Samples are divided into halves, recursively, along the principal component in which they differ
     most. Losses enter as fourth roots, because a few samples have most of the loss.
@@ -110,7 +101,7 @@ def _halve(points: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def estimate_trust(table: Table, draws: Sequence[Draw]) -> tuple[float, float]:
-    """Return the factor with which error bars hold at left-out anchors, and their median error."""
+    """Return the factor that makes error bars hold at left-out anchors, and their median there."""
     anchors = len(table.totals) - 1
     if anchors < 3:
         return 1.0, math.nan

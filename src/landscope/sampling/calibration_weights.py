@@ -13,10 +13,10 @@ from typing import final
 
 import numpy as np
 
-_EXACT = 1e-11  # standard errors of an anchor, at which the iteration ends
+_EXACT = 1e-11  # the iteration ends when no goal is missed by more
 _RANK = 1e-10  # relative singular value below which anchors are linearly dependent
-_STEPS = 60
-_STEEPEST = 8.0  # logarithm of the largest change of a weight
+_STEPS = 60  # Newton steps at most
+_STEEPEST = 8.0  # logarithm of the largest factor by which a weight may change
 _LEVERAGE = 0.75  # upper limit of the leverage of a sample
 
 
@@ -32,7 +32,7 @@ class Fit:
     """
 
     probabilities: np.ndarray  # [samples drawn]: inclusion probabilities
-    root: np.ndarray  # [samples drawn]: standard deviation of 1 / probabilities in the draw
+    root: np.ndarray  # [samples drawn]: sqrt(1 - p) / p for probability p, kept above 0
     basis: np.ndarray  # [samples drawn, rank]: orthonormal columns
     goal: np.ndarray  # [rank]: wanted value of basis' (weights - 1 / probabilities) / root
 
@@ -64,7 +64,7 @@ class Fit:
                 return self._weights(state)
             slope = (self.basis.T * (self._weights(state) * self.probabilities)) @ self.basis
             step = np.linalg.lstsq(slope, missing, rcond=None)[0]
-            length = self._length(state, step, float(np.linalg.norm(missing)))
+            length = self._step_length(state, step, float(np.linalg.norm(missing)))
             if length == 0:
                 break
             state = state + length * step
@@ -81,8 +81,8 @@ class Fit:
     def noise(self, weights: np.ndarray) -> np.ndarray:
         """Return the factors of the residuals that give the noise of each sample.
 
-        Residuals of fitted samples are too small by ``1 - leverage`` (J. G. MacKinnon, H. White,
-        Journal of Econometrics 29 (1985) 305-325).
+        Residuals of fitted samples are too small by the factor ``1 - leverage`` (J. G. MacKinnon,
+        H. White, Journal of Econometrics 29 (1985) 305-325).
         """
         leverage = np.minimum((self.basis**2).sum(axis=1), _LEVERAGE)
         noise: np.ndarray = np.sqrt(1 - self.probabilities) * weights / (1 - leverage)
@@ -109,8 +109,8 @@ class Fit:
         missing: np.ndarray = self.goal - self.basis.T @ moved
         return missing
 
-    def _length(self, state: np.ndarray, step: np.ndarray, before: float) -> float:
-        """Return the largest of 1, 1/2, 1/4, ... that comes nearer to the goal, or 0."""
+    def _step_length(self, state: np.ndarray, step: np.ndarray, before: float) -> float:
+        """Return the largest of 1, 1/2, 1/4, ... with which the step reduces the miss, or 0."""
         for length in 0.5 ** np.arange(20):
             trial = state + length * step
             if np.abs(self._exponent(trial)).max() > _STEEPEST:

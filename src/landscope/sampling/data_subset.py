@@ -16,7 +16,7 @@ REPLICATES = 16  # the error bar's own noise is 1 / sqrt(2 * 16) = 18%, which th
 @final
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some samples of the data, with weights with which they represent all.
+    """Some samples of the data, weighted so that they represent all.
 
     The values and the counts of a sample are multiplied by its weight: the loss is
     ``(weights * values).sum() / (weights * counts).sum()``.
@@ -25,9 +25,9 @@ class Subset:
     rows: np.ndarray  # int64 [samples drawn], ascending
     weights: np.ndarray  # float64 [samples drawn]
     replicates: np.ndarray  # float64 [replicates, samples drawn]: perturbed weights, some below 0
-    trust: float  # factor of the error bars that the replicates give
+    trust: float  # factor by which the error bars from the replicates are multiplied
     spread: float  # median standard error of ln loss at anchors, each predicted from the others
-    positive: bool = True  # no loss at an anchor is negative: errors are relative
+    positive: bool = True  # no loss at an anchor is negative, so error bars are relative
     notes: tuple[str, ...] = ()  # sentences for the user
 
     def interval(self, estimates: np.ndarray, replicates: np.ndarray) -> np.ndarray:
@@ -88,4 +88,4 @@ def loads(data: bytes) -> Subset:
                 notes=tuple(archive["notes"].tolist()),
             )
     except Exception as error:  # numpy raises many kinds for bytes that are no archive
-        raise FormatError(f"these bytes hold no calibrated subset ({error}).") from error
+        raise FormatError(f"these bytes are not a calibrated subset ({error}).") from error

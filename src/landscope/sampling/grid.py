@@ -2,7 +2,7 @@
 
 A sampler defines the axes of a picture and, given the values so far, the points to evaluate next.
 It keeps no state: the values come from the journal, so a scan that was killed resumes where it
-stopped. The separation of ask and run follows the package *adaptive*.
+stopped. As in the package *adaptive*, a sampler only asks for points; a scan evaluates them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 @runtime_checkable
 class Sampler(Protocol):
-    """What a scan needs to know of a sampler: all of it a function of the points known so far."""
+    """The methods of a sampler that a scan calls; they depend on their arguments only."""
 
     def axes(self, dims: Sequence[str]) -> tuple[np.ndarray, ...]:
         """Return the coordinates along each axis, in the order of ``dims`` (x first)."""
@@ -41,11 +41,11 @@ class Sampler(Protocol):
         ...
 
     def with_span(self, find: Callable[[], Sequence[Span]]) -> Sampler:
-        """Return a sampler whose span is known; ``find`` is called where it is "auto"."""
+        """Return a sampler whose span is known: that of ``find()`` if its own is "auto"."""
         ...
 
     def expected_points(self, shape: Sequence[int]) -> int:
-        """Return about how many points will be evaluated, for cost estimates."""
+        """Return approximately how many points will be evaluated, for cost estimates."""
         ...
 
 
@@ -58,8 +58,8 @@ class Grid:
         resolution: The number of points along each axis: one number for all, or one per axis, x
             first.
         span: The (first, last) coordinate: one pair for all axes, or one pair per axis. "auto"
-            lets ``ls.scan`` find how far the picture must reach. An axis of one point has its
-            first coordinate, as ``numpy.linspace`` does; its last may be equal.
+            lets ``ls.scan`` find how far the picture must reach. An axis of one point lies at the
+            first coordinate, as in ``numpy.linspace``; there both may be equal.
 
     Raises:
         SamplerError: For a resolution below 1, a span that runs backwards or is not finite, or
@@ -89,8 +89,8 @@ class Grid:
         """Return the coordinates along each axis.
 
         Raises:
-            SamplerError: When resolution or span have another number of axes, or the span is not
-                known yet.
+            SamplerError: When resolution or span are given for another number of axes than
+                ``dims`` has, or the span is not known yet.
         """
         if self.span == "auto":
             raise SamplerError(
@@ -109,7 +109,7 @@ class Grid:
         del shape, known
 
     def with_span(self, find: Callable[[], Sequence[Span]]) -> Grid:
-        """Return the grid itself, or with the span that ``find`` returns where it is "auto"."""
+        """Return the grid itself, or if its span is "auto", the grid on the span of ``find()``."""
         return replace(self, span=find()) if self.span == "auto" else self
 
     def expected_points(self, shape: Sequence[int]) -> int:
@@ -130,7 +130,9 @@ class Grid:
         if not (math.isfinite(first) and math.isfinite(last)):
             raise SamplerError(f"span={self.span!r}; expected finite coordinates.")
         if first > last or (first == last and count > 1):
-            remedy = "swap them" if first > last else "or the resolution of the axis is 1"
+            remedy = (
+                "swap them" if first > last else "both may be equal only on an axis of one point"
+            )
             raise SamplerError(
                 f"span={self.span!r} runs from {first:g} to {last:g}; the first coordinate must"
                 f" be below the last: {remedy}."
@@ -138,7 +140,7 @@ class Grid:
 
 
 def as_sampler(sampler: Sampler | int | None, span: Span) -> Sampler:
-    """Return a sampler itself, and for a number of points along each axis the grid on a span.
+    """Return the sampler that is given, or the grid of a given number of points on a span.
 
     Args:
         sampler: A sampler, a whole number, or None for ``Grid()`` on the span.
@@ -182,7 +184,7 @@ def _as_list(value: int | Sequence[int]) -> list[int]:
 
 
 def _extend(values: list[_T], axes: int) -> list[_T]:
-    """Return one value for each axis where there is one for all of them."""
+    """Return one value for each axis, also if one for all axes is given."""
     return values * axes if len(values) == 1 else values
 
 

@@ -11,7 +11,7 @@ from landscope.sampling import splines
 from landscope.sampling.refinement import RefinementGoal, Replay, bar_factor
 from landscope.sampling.splines import Observations
 
-# Share of the points that error bars are to cover: more than during a scan, which ends at a moment
+# The share of the points that error bars must cover: more than during a scan, because a scan ends
 # when its bars happen to be small.
 _COVER = 0.97
 
@@ -90,7 +90,7 @@ def _column(goal: RefinementGoal, known: Values, name: str) -> np.ndarray:
 def _observe(
     goal: RefinementGoal, losses: np.ndarray, evaluated: np.ndarray, rest: np.ndarray
 ) -> Observations:
-    """Return the evaluated points; of many, those next to cells that were not evaluated."""
+    """Return the evaluated points; if they are too many, those nearest to the other cells."""
     from scipy.spatial import cKDTree
 
     at = np.flatnonzero(evaluated)
@@ -119,7 +119,7 @@ def _predict(
     if surface is None:
         return
     targets = values[surface.best.at]
-    # Shares and curvatures have steps where the loss has none: the cubic spline overshoots less.
+    # Accuracies and curvatures jump where the loss is smooth: the cubic spline overshoots less.
     spline = surface.best if "loss" in name else surface.error_spline
     logarithmic = goal.log and "loss" in name and bool((targets > 0).all())
     weights = spline.fit(np.log(targets) if logarithmic else targets)

@@ -19,7 +19,7 @@ from landscope.sampling.splines import Lattice, Observations, Surface
 # Points along each axis of the first round, for one, two and three axes: few enough that a smooth
 # surface stays cheap.
 _FIRST = (9, 6, 5)
-_COVER = 0.95  # share of the points that error bars are to cover
+_COVER = 0.95  # share of the points that error bars must cover
 # A scan stops when the bars of 99% of the cells are below this multiple of the tolerance: a bar is
 # larger than the typical error, so 99% of the errors are then within the tolerance (measured on
 # digits networks).
@@ -33,7 +33,7 @@ _SMALL = 4096  # cells: smaller grids are evaluated completely when too rough, l
 class RefinementGoal:
     """The cells and the wanted accuracy: what does not change from round to round.
 
-    It is hashable, because the choice of each round is cached.
+    It is hashable, because :func:`_find_next_round` is cached.
 
     Args:
         lattice: The cells.
@@ -105,8 +105,8 @@ class _Round:
 def _design_first_round(lattice: Lattice) -> list[int]:
     """Return the first round: a coarse grid with the center, denser toward the ends of the axes.
 
-    Interpolation is worst at the ends of an axis, which Chebyshev points cure (Trefethen 2013). The
-    positions are halfway between even ones and those, because the middle matters most.
+    Interpolation is worst at the ends of an axis; Chebyshev points avoid that (Trefethen 2013). The
+    positions are halfway between those and evenly spaced ones, because the middle matters most.
     """
     shape, center = lattice.shape, lattice.center
     axes = len([n for n in shape if n > 1])
@@ -215,10 +215,10 @@ def _choose_candidates(unknown: np.ndarray, seed: int) -> np.ndarray:
 
 
 def bar_factor(surface: Surface, ratios: Sequence[float], cover: float = _COVER) -> float:
-    """Return the factor with which error bars cover a share of the known errors.
+    """Return the factor by which error bars must be multiplied to cover a share of known errors.
 
-    Known are the leave-one-out errors of the points and the errors of the latest random checks,
-    which weigh more the more of them there are.
+    The known errors are the leave-one-out errors of the points and those of the latest random
+    checks; the more checks there are, the more they count together.
 
     Args:
         surface: The predicted surface.

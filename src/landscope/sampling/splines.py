@@ -28,12 +28,13 @@ _STRETCHES = (0.0, 0.5, 1.0, 1.5)
 # smooth surfaces. Points are dense where a surface is rough, so residuals favor the cubic spline
 # more than the cells do: it must win clearly.
 _PENALTY = {3: 1.2, 5: 1.0}
-_RUNNERS_UP = 3  # whose disagreement with the best spline is a part of the error estimate
+# The number of next-best splines, whose disagreement with the best is a part of the error estimate.
+_RUNNERS_UP = 3
 _DISAGREEMENT_WEIGHT = 2.0  # 0.5 to 4 did equally well on digits networks
 _NEIGHBORS = 8  # residuals from which local roughness is averaged; 5 to 16 did equally well
-_SELECT = 500  # points by which exponent and stretch are chosen
+_SELECT = 500  # exponent and stretch are chosen by this many of the points
 LIMIT = 1500  # points of a spline: with more, its cubic cost would outweigh what it saves
-_ROWS = 4096  # cells that are predicted at a time, which bounds the memory
+_ROWS = 4096  # cells that are predicted at a time, to limit the memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Lattice:
         return _cell_coordinates(self.shape)
 
     def nearest(self, at: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """Return the index of the nearest point of each cell, counted in steps of the grid.
+        """Return, for each cell, the index in ``at`` of the nearest point, measured in grid steps.
 
         Args:
             at: The cells that are points, shape (points,).
@@ -73,7 +74,7 @@ class Lattice:
 
 
 class Observations:
-    """Evaluated points, and the surface through them: None when they are too few for one.
+    """Evaluated points, and the ``surface`` through them, None when they are too few for one.
 
     Args:
         lattice: The cells.
@@ -116,7 +117,7 @@ class Surface:
     Args:
         best: The spline that predicts.
         runners_up: Splines whose disagreement with the best is a part of the error estimate.
-        error_spline: The spline whose power function is the other part.
+        error_spline: The spline whose power function is the other part, see :class:`Spline`.
         targets: The values at the points, shape (points,).
     """
 
@@ -128,7 +129,7 @@ class Surface:
         self.runner_up_weights = [s.fit(targets) for s in runners_up]
         error_weights = error_spline.fit(targets)
         residuals = error_spline.residuals(error_weights)
-        self.standardized = residuals**2 / error_spline.squared_power
+        self.standardized_squares = residuals**2 / error_spline.squared_power
         self.ratios = self._leave_one_out_ratios()
 
     def predict(self, cells: np.ndarray) -> np.ndarray:
@@ -149,24 +150,23 @@ class Surface:
         squared = np.abs(((rows @ self.error_spline.inverse) * rows).sum(1))
         disagreement = np.zeros(len(cells))
         if self.runners_up:
-            mean = self.best.rows(cells) @ self.weights
+            best = self.best.rows(cells) @ self.weights
             pairs = zip(self.runners_up, self.runner_up_weights, strict=True)
-            disagreement = np.mean([(s.rows(cells) @ w - mean) ** 2 for s, w in pairs], axis=0)
-        tiny = 0.05 * np.median(
-            self.error_spline.squared_power
-        )  # near the points the disagreement counts less
+            disagreement = np.mean([(s.rows(cells) @ w - best) ** 2 for s, w in pairs], axis=0)
+        # Near the points ``squared`` is small: there the disagreement must count less.
+        damping = 0.05 * np.median(self.error_spline.squared_power)
         rough = self._roughness(cells) + _DISAGREEMENT_WEIGHT * disagreement / (
-            squared + tiny + 1e-300
+            squared + damping + 1e-300
         )
         return cast(np.ndarray, np.sqrt(rough * squared))
 
     def _roughness(self, cells: np.ndarray) -> np.ndarray:
-        distances, indices = self._neighbors(cells, min(_NEIGHBORS, len(self.standardized)))
+        distances, indices = self._neighbors(cells, min(_NEIGHBORS, len(self.standardized_squares)))
         return self._average_nearby(distances, indices)
 
     def _leave_one_out_ratios(self) -> np.ndarray:
-        """Return residual / error bar of each point; its own residual is left out of the bar."""
-        n = len(self.standardized)
+        """Return |residual| / error bar of each point; the bar does not use that residual."""
+        n = len(self.standardized_squares)
         distances, indices = self._neighbors(self.best.at, min(_NEIGHBORS + 1, n))
         rough = self._average_nearby(distances[:, 1:], indices[:, 1:])
         bars = np.sqrt(rough * self.error_spline.squared_power)
@@ -174,11 +174,15 @@ class Surface:
         return cast(np.ndarray, residuals / np.maximum(bars, 1e-300))
 
     def _average_nearby(self, distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return the mean square of standardized residuals of the neighbors and of all points."""
-        near = 1.0 / (distances**2 + 0.04**2)
-        share = near.mean(axis=1)
-        total = (self.standardized[indices] * near).sum(axis=1) + self.standardized.mean() * share
-        return cast(np.ndarray, total / (near.sum(axis=1) + share))
+        """Return a weighted mean of squared standardized residuals.
+
+        Each neighbor counts by its nearness, the mean of all points like one average neighbor.
+        """
+        squares = self.standardized_squares
+        weights = 1.0 / (distances**2 + 0.04**2)
+        weight_of_all = weights.mean(axis=1)
+        total = (squares[indices] * weights).sum(axis=1) + squares.mean() * weight_of_all
+        return cast(np.ndarray, total / (weights.sum(axis=1) + weight_of_all))
 
     def _neighbors(self, cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         from scipy.spatial import cKDTree
@@ -226,9 +230,9 @@ class Surface:
 class Spline:
     """A polyharmonic spline through some cells, with its leave-one-out residuals.
 
-    With A = [[K, P], [P', 0]] of kernel and polynomial, s = [k, p] A^-1 [y, 0]; the residual of a
-    point that is left out is c_i / (A^-1)_ii, and 1 / (A^-1)_ii is its power function squared
-    (Rippa 1999).
+    With A = [[K, P], [P', 0]] of kernel and polynomial, s = [k, p] c with c = A^-1 [y, 0]. The
+    residual of a point that is left out is c_i / (A^-1)_ii, and 1 / (A^-1)_ii is the square of its
+    power function, which bounds the error for a function of norm 1 (Rippa 1999).
 
     Args:
         lattice: The cells.
@@ -251,10 +255,9 @@ class Spline:
         matrix[:n, :n] = self._kernel(nodes, nodes)
         matrix[:n, n:], matrix[n:, :n] = trend, trend.T
         self.inverse = np.linalg.inv(matrix)
-        with np.errstate(
-            divide="ignore"
-        ):  # infinite where the other points do not determine the trend
-            self.squared_power = 1.0 / np.abs(np.diag(self.inverse)[:n])  # squared
+        # Infinite where the other points do not determine the trend.
+        with np.errstate(divide="ignore"):
+            self.squared_power = 1.0 / np.abs(np.diag(self.inverse)[:n])
 
     def fit(self, targets: np.ndarray) -> np.ndarray:
         """Return the weights [points + trend, ...] that pass through targets [points, ...]."""
@@ -269,7 +272,7 @@ class Spline:
         return _apply_in_chunks(cells, lambda part: self.rows(part) @ weights)
 
     def residuals(self, weights: np.ndarray) -> np.ndarray:
-        """Return value - prediction of each point from all others, shape (points,)."""
+        """Return, for each point, its value - its prediction from all others, shape (points,)."""
         n = len(self.at)
         return cast(np.ndarray, weights[:n] / np.diag(self.inverse)[:n])
 

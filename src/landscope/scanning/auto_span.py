@@ -16,9 +16,9 @@ from landscope.slices.curves import Curve, default_span
 from landscope.slices.slices import Slice
 
 _ROWS = 2048  # samples of the data: two digits of the span suffice
-_FARTHEST, _NEAREST = 64.0, 1e-4
-_MARGIN = 1.15  # the picture ends beyond the point where the wall is reached
-_BISECTIONS = 4  # of the logarithm of the distance
+_FARTHEST, _NEAREST = 64.0, 1e-4  # distances between which the wall is searched
+_MARGIN = 1.15  # the picture reaches this many times as far as the wall
+_BISECTIONS = 4  # on a logarithmic scale of the distance
 
 
 def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
@@ -30,11 +30,13 @@ def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     ln(classes)). There the basin of any network ends; a margin of 15% shows the wall. If that loss
     is less than twice the loss at the center (text that can be learned only in part), twice the
     loss at the center is taken; if it is not finite, or not above the loss at the center, ten
-    times. A side without a wall reaches to 1, the length of filter-normalized directions.
+    times the loss at the center (1 where that is 0). A side without a wall reaches to 1, the length
+    of filter-normalized directions.
 
     Args:
         objective: The objective, evaluated on at most 2,048 samples of the data, evenly spaced.
-        slice_: A slice; the picture is centered on the middle of its span.
+        slice_: A slice; distances are measured from its center, coordinate 0. The span of a Curve
+            is always (0, 1).
 
     Cost: about 8 passes over those samples per side of each axis.
     """
@@ -91,7 +93,7 @@ def _loss_along(session: Session, slice_: Slice, axis: int, sign: int) -> Callab
 
 
 def _reach(loss: Callable[[float], float], wall: float) -> float:
-    """Return the distance at which the loss first reaches the wall, to some 5%."""
+    """Return 1.15 times the distance at which the loss first reaches the wall, to about 5%."""
 
     def over(distance: float) -> bool:
         value = loss(distance)
@@ -116,5 +118,5 @@ def _reach(loss: Callable[[float], float], wall: float) -> float:
 
 
 def _round(value: float) -> float:
-    """Return a number with two significant digits, for axes that can be read."""
+    """Return a number with two significant digits, so that axes are easy to read."""
     return float(f"{value:.2g}")

@@ -19,12 +19,12 @@ from landscope.sampling.grid import Grid, Sampler
 from landscope.scanning.cost import duration, time_points
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_USED = 0.88  # share of the time that is left; the rest is for what cannot be foreseen
+_USED = 0.88  # share of the time left that is planned for; the rest is a reserve
 _MEASURED = 0.03  # share of the time that is spent on measuring how long a point takes
 GRACE = 1.1  # a grid that is slower than measured may take this many times its budget
 _FULL = 30  # points along each axis: a full grid of this size needs no prediction
 _FEW = 120  # points: with fewer, drawing samples is better
-_SIZE = 600  # samples
+_SIZE = 600  # the number of samples that are drawn then
 _LARGEST = 501  # points along each axis: more than a screen shows
 
 
@@ -46,11 +46,11 @@ def parse_budget(budget: float | str) -> float:
 @final
 @dataclass(frozen=True)
 class Choice:
-    """What a scan does with its time.
+    """How a scan uses the time of its budget: sampler and samples.
 
     Args:
         resolution: The number of points along each axis.
-        adaptive: Whether points are chosen one after the other until the time is up.
+        adaptive: Whether points are chosen adaptively until the time is up; else a full grid.
         size: The number of samples that are drawn; 0 for all.
         anchors: The number of points at which all samples are evaluated, if some are drawn.
         note: The same in words.
@@ -80,7 +80,7 @@ class Choice:
         return Grid(self.resolution, span)
 
     def make_samples(self) -> Calibrated | None:
-        """Return how samples are drawn, if they are."""
+        """Return how samples are drawn; None if all are evaluated."""
         return Calibrated(self.size, anchors=self.anchors) if self.size else None
 
 
@@ -89,9 +89,9 @@ def choose_sampling(
 ) -> tuple[Choice, str]:
     """Return what to do in the seconds that are left, and the engine's plan as text.
 
-    A few points are timed. If the time allows a grid of 30 x 30 or finer, the finest such grid is
-    chosen; else points of a 51 x 51 grid where they are needed, until the time is up; and if even
-    those are few, the same on samples of the data.
+    A few points are timed. If the time allows 900 points (30 on a line), the finest grid for it is
+    chosen; else points of a grid with 51 along each axis, where they are needed, until the time is
+    up. If that would be fewer than 120 points, some samples of the data are drawn as well.
 
     Args:
         job: The job of the scan.

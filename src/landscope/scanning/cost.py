@@ -40,9 +40,9 @@ class Cost:
 
     Args:
         points: The number of points that will be evaluated; approximate for an adaptive sampler.
-        evaluations: The number of passes over all data: less than the points if samples are drawn.
+        evaluations: The number of passes over all data: fewer than the points if samples are drawn.
         seconds: The wall-clock time.
-        bytes: The memory besides the data: parameters and activations of one batch, all workers.
+        bytes: The memory besides the data: parameters and one batch's activations, of all workers.
         flops: The floating-point operations; a multiply-add counts as two.
         naive_seconds: The wall-clock time of the plain loop.
         naive_evaluations: The number of points of the whole grid.
@@ -79,7 +79,7 @@ class Cost:
 
 def estimate(
     objective: Objective,
-    slice: Slice,  # noqa: A002 - the field's word, and that of ls.scan
+    slice: Slice,  # noqa: A002 - the usual word in this field; ls.scan has it too
     sampler: Sampler | int | None = None,
     *,
     samples: Calibrated | None = None,
@@ -90,7 +90,8 @@ def estimate(
     Args:
         objective: The objective that will be evaluated.
         slice: The slice on which it will be evaluated.
-        sampler: The points, as for ``ls.scan``: a sampler or a whole number; 51 if not given.
+        sampler: The points, as for ``ls.scan``: a sampler or a number of points along
+            each axis; by default 51.
         samples: How samples are drawn, as for ``ls.scan``.
         engine: The engine that will evaluate points; this machine if not given.
 
@@ -99,7 +100,7 @@ def estimate(
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
     engine = Local() if engine is None else engine
-    anywhere = [span] * len(slice.dims)  # a span that is not known yet costs nothing
+    anywhere = [span] * len(slice.dims)  # any span will do: the cost does not depend on it
     axes = sampler.with_span(lambda: anywhere).axes(slice.dims)
     shape = tuple(len(axis) for axis in axes)
     cells = math.prod(shape)
@@ -141,7 +142,7 @@ def time_points(job: Job, engine: Engine, *, seconds: float = _SHORT) -> tuple[f
 def plain_pass(objective: Objective, slice_: Slice) -> float:
     """Return the seconds of one point of the plain loop, on batches kept in memory.
 
-    Cost: three passes, or two where one takes long.
+    Cost: two passes, and about 0.02 s of further ones where a pass takes less than that.
     """
     return time_points(Job(objective, slice_), Local(plan=Plan()), seconds=0.02)[0]
 
@@ -165,7 +166,7 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     flops, rows, widest = 0.0, 0, 0
-    seen: dict[Any, float] = {}  # batches of one shape take as many
+    seen: dict[Any, float] = {}  # FLOPs by shape: batches of equal shapes need equal numbers
     with objective.problem.session() as session:
         session.borrowed.set_params(session.center)
         with torch.no_grad(), NATIVE, _Widest(session.borrowed.model) as wide:
@@ -183,7 +184,7 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
 
 
 class _Widest:
-    """The most bytes that a layer has as inputs and outputs at the same time."""
+    """Measures the largest sum of bytes of a layer's inputs and outputs in a pass."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.bytes = model, 0
@@ -216,7 +217,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float) -> str:
-    """Return a number with three digits and a prefix: 12.3 G."""
+    """Return a number with three digits and an SI prefix: 12.3 G."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.3g} {prefix}"

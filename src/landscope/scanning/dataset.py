@@ -41,7 +41,7 @@ def build_dataset(
         values: The values of each evaluated point.
         fingerprints: What identifies the scan.
         prediction: Predictions for the points that were not evaluated.
-        widths: Half the width of a 95% interval of ln(loss), shape (cells,), if samples were drawn.
+        widths: The half-widths of 95% intervals of ln(loss), shape (cells,), if samples were drawn.
     """
     import xarray as xr
 
@@ -90,7 +90,7 @@ def _columns(values: Values, cells: int) -> dict[str, np.ndarray]:
 
 
 def _names(problem: Problem, columns: Mapping[str, object]) -> list[str]:
-    """Return the names of columns in an order that is the same when a scan was resumed."""
+    """Return the names of the columns, in the same order whether or not a scan was resumed."""
     standard = [prefix + n for prefix in problem.batches for n in ("loss", *problem.metrics)]
     further = sorted(n for n in columns if n not in standard and not is_replicate(n))
     return [*filter(columns.__contains__, standard), *further]

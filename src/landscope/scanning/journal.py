@@ -56,8 +56,8 @@ class Journal:
             tables = {r[0] for r in self._db.execute("SELECT name FROM sqlite_master")}
             if tables and not tables >= _TABLES:
                 raise JournalError(
-                    f"{path} is an SQLite file with the tables {sorted(tables)}, but no landscope"
-                    " journal: choose another file."
+                    f"{path} is an SQLite file with the tables {sorted(tables)}, and not a"
+                    " landscope journal: choose another file."
                 )
             # With a write-ahead log a killed process loses nothing that was committed.
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -81,21 +81,20 @@ class Journal:
         self.close()
 
     def begin(self, question: Mapping[str, str]) -> None:
-        """Store what identifies the scan, or check that it is the scan of before.
+        """Store what identifies the scan, or check that it is the scan that is stored already.
 
         Args:
             question: Aspect -> fingerprint.
 
         Raises:
-            JournalError: When the journal answers another question; the text names each
-                difference.
+            JournalError: When the journal is of another scan; the text names the differences.
         """
         before = dict(self._db.execute("SELECT aspect, answer FROM question"))
         if before and before != dict(question):
             raise JournalError(
-                f"{self.path or 'the journal'} answers another question:"
-                f" {_differences(before, question)}. Nothing was mixed in: ask the same question,"
-                " or choose another journal (another --out)."
+                f"{self.path or 'the journal'} holds another scan:"
+                f" {_differences(before, question)}. Nothing was written to it: repeat that scan"
+                " with the same arguments, or choose another journal (another --out)."
             )
         with self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO question VALUES (?, ?)", question.items())

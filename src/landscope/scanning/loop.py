@@ -35,12 +35,12 @@ from landscope.scanning.sampling_error import half_widths, is_replicate
 from landscope.slices.curves import check_axes, default_span
 from landscope.slices.slices import Slice
 
-_ROUNDS_POINTS = 250  # for which a plan is chosen where the sampler asks in several rounds
+_ROUNDS_POINTS = 250  # a plan is chosen for at least this many points of a sampler with rounds
 
 
 def scan(
     objective: Objective,
-    slice: Slice,  # noqa: A002 - the field's word
+    slice: Slice,  # noqa: A002 - the usual word in this field
     sampler: Sampler | int | None = None,
     *,
     samples: Calibrated | None = None,
@@ -56,17 +56,18 @@ def scan(
         objective: The objective that is evaluated.
         slice: A Line, a Plane, a Volume, a Curve, or anything with the members of Slice.
         sampler: The points that are evaluated. A whole number is a ``Grid`` of that many points
-            along each axis on [-1, 1], or from end to end of a Curve; 51 if not given.
+            along each axis on [-1, 1], or from end to end of a Curve; by default 51.
             ``Adaptive()`` evaluates about a tenth of them and predicts the others.
-        samples: ``Calibrated()`` evaluates all samples at a few points only, and some hundred
-            samples at the others. All samples at every point if not given.
-        engine: The engine that evaluates points; this machine if not given.
-        journal: A file that keeps every value as soon as it is computed. If it exists already, the
-            scan resumes, after checking that the journal answers the same question.
+        samples: ``Calibrated()`` evaluates all samples at a few points only, and a few hundred
+            samples at the others. By default all samples are evaluated at every point.
+        engine: The engine that evaluates points; by default this machine.
+        journal: A file (or a Journal) that keeps every value as soon as it is computed. If the
+            file exists already, the scan resumes, after a check that it is a journal of this scan.
         budget: The time for the whole scan, in seconds or as a text such as "5m": it chooses
             resolution, sampler and samples (the span is the sampler's) and notes the choice.
-        progress: A function that is called with a Progress after each point, or True for a bar.
-        quantities: Functions (objective, params) -> {name: number}: further columns.
+        progress: A function that is called with a Progress after each group of points that are
+            evaluated together, or True for a bar.
+        quantities: Functions (objective, params) -> {name: number}, whose values are stored too.
 
     Returns:
         The landscape. Cells that a grid did not evaluate are NaN; cells that an adaptive sampler
@@ -74,12 +75,13 @@ def scan(
 
     Raises:
         DeterminismError: When two evaluations of the center differ.
-        JournalError: When the journal answers another question, or cannot be written.
+        JournalError: When the journal is of another scan, or cannot be written.
         SamplerError, SliceError, ObjectiveError, EngineError: When the arguments do not fit.
 
     Cost: one pass over the data per point, and two to check the center when anything is left to
-    evaluate; the first time about two seconds, or 4%, to choose how to make the passes. Values of
-    a grid equal those of a plain loop to 1e-5 relative. See ``ls.estimate``.
+    evaluate; the first time about two seconds, or 4% of a longer scan, to choose how to
+    make the passes. Values of a grid equal those of a plain loop to 1e-5 relative. See
+    ``ls.estimate``.
 
     Example:
         >>> import torch, landscope as ls
@@ -108,7 +110,7 @@ def scan(
 
 @final
 class _Scan:
-    """One session of a scan: the values that are known, and the engine that computes the rest."""
+    """One call of ``scan``: the values that are known, and the engine that computes the rest."""
 
     def __init__(
         self,
@@ -276,7 +278,7 @@ class _Points:
 
 
 def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: Any) -> None:
-    """Raise a sentence for arguments that do not fit together."""
+    """Raise an error for arguments that do not fit together."""
     if not isinstance(objective, Objective):
         raise ObjectiveError(
             f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"

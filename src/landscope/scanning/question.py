@@ -24,7 +24,7 @@ from landscope.scanning.journal import Journal
 from landscope.slices.seeded_directions import Seeded
 from landscope.slices.slices import Direction, Slice
 
-_FIRST_POINTS = 1000  # of which a budget prices one, before the resolution is known
+_FIRST_POINTS = 1000  # assumed while points are timed for a budget, before a resolution is chosen
 
 
 @final
@@ -37,7 +37,7 @@ class Question:
         slice: The slice on which it is evaluated.
         sampler: The points of the slice.
         samples: How samples of the data are drawn; None evaluates all of them at every point.
-        quantities: Functions (objective, params) -> {name: value}: further columns.
+        quantities: Functions (objective, params) -> {name: value}, whose values are stored too.
     """
 
     objective: Objective
@@ -74,10 +74,10 @@ class Question:
         return replace(self, sampler=self.sampler.with_span(find))
 
     def within(self, deadline: float, journal: Journal, engine: Engine) -> Question:
-        """Return the question with sampler and samples that end in time; a journal remembers them.
+        """Return the question with sampler and samples chosen so that the scan ends in time.
 
         Args:
-            deadline: The time at which the scan is to be done, as ``time.perf_counter`` has it.
+            deadline: The time at which the scan must end, on the clock of ``time.perf_counter()``.
             journal: The journal that remembers the choice.
             engine: The engine whose speed is measured.
         """
@@ -96,7 +96,7 @@ class Question:
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
-        """What identifies this scan, by aspect: a journal of another one is never mixed in."""
+        """What identifies this scan, by aspect, so that scans are never mixed in a journal."""
         parts = {role: _identity(part) for role, part in self.slice.parts.items()}
         axes = zip(self.slice.dims, self.axes, strict=True)
         grid = {dim: [float(axis[0]), float(axis[-1]), len(axis)] for dim, axis in axes}

@@ -1,4 +1,4 @@
-"""The error bar of values that were computed from some of the samples."""
+"""Error bars of values that were computed from some of the samples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def half_widths(
 ) -> np.ndarray:
     """Return half the width of a 95% interval of ln(loss) in every cell, shape (cells,).
 
-    A cell that was not evaluated has that of the nearest one that was; a cell that was evaluated
-    on all samples has 0.
+    A cell that was not evaluated gets the half-width of the nearest evaluated cell; a cell that was
+    evaluated on all samples has 0.
 
     Args:
         subset: The samples that were drawn.

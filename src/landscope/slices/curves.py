@@ -27,8 +27,8 @@ from landscope.slices.slices import Affine, Slice
 Kind = Literal["bezier", "polyline"]
 
 _HALVES = (torch.float16, torch.bfloat16)
-_SLACK = 1e-9  # a coordinate may miss an end of [0, 1] by so much, which is rounding
-_ROUNDING = 1e-14  # of an inner product, as a share of the largest
+_SLACK = 1e-9  # a coordinate may be outside of [0, 1] by this much, as an effect of rounding
+_ROUNDING = 1e-14  # error of an inner product, relative to the largest one
 _PIECE = 2**17  # entries of a tensor that are projected at once: 1 MiB a node in float64
 
 
@@ -43,7 +43,7 @@ class Curve:
       points, which attract the curve; it passes through the first and the last node only.
     * "polyline": straight segments from node to node. Each takes an equal share of [0, 1], so
       node k is at t = k / n however far apart the nodes are: distances between parameters change
-      when a layer is rescaled, which the network does not notice; the numbers of the nodes do not.
+      when layers are rescaled so that the function remains the same; t = k / n does not.
 
     A curve ends at its nodes: coordinates outside [0, 1] are refused, and ``ls.scan`` goes from end
     to end unless the sampler has another span. With two nodes both kinds are the part of
@@ -57,8 +57,8 @@ class Curve:
 
     Raises:
         ParamsError: When the names or shapes of two nodes differ.
-        SliceError: For fewer than two nodes, a node that is not finite, an unknown kind, or other
-            than one label.
+        SliceError: For fewer than two nodes, a node that is not finite, an unknown kind, or more
+            or fewer labels than one.
 
     Cost: The memory of the nodes. Batch normalization needs statistics of its own at each point of
     a curve: use ``Objective(..., buffers="recompute")``.
@@ -86,7 +86,7 @@ class Curve:
         labels: Any = self.labels
         if isinstance(labels, str) or len(labels) != 1:
             raise SliceError(
-                f"labels={self.labels!r}; a curve has one axis: pass one text, ('t',)."
+                f"labels={self.labels!r}; a curve has one axis: pass a tuple of one text, ('t',)."
             )
         object.__setattr__(self, "nodes", _prepare_nodes(self.nodes))
 
@@ -101,14 +101,14 @@ class Curve:
         return {f"{self.kind} node {k}": node for k, node in enumerate(self.nodes)}
 
     def at(self, coordinates: Sequence[float], out: Params | None = None) -> Params:
-        """Return the point p(t), new tensors except for integer entries, those of the first node.
+        """Return the point p(t) in new tensors; integer entries are those of the first node.
 
         Args:
             coordinates: One number t in [0, 1]; a bare number is accepted.
             out: The result of an earlier call, to be overwritten: no memory is allocated.
 
         Raises:
-            SliceError: For other than one number, or a number outside [0, 1].
+            SliceError: When there is not exactly one number, or it is outside [0, 1].
 
         Cost: One pass over the parameters for each node, or for two nodes of a polyline; a node of
         weight 0 costs nothing, so the first and the last node are returned exactly. float16 and
@@ -162,7 +162,7 @@ class Curve:
         minima = _bezier_minima if self.kind == "bezier" else _polyline_minima
         steps = {t: _steps(self._weights(t)) for t in minima(gram, offset)}
         heights = {t: float(c @ gram @ c - 2 * c @ offset) for t, c in steps.items()}
-        # Inner products tell distances to half the digits: of about equal ones all are measured.
+        # Inner products give only half the digits of a distance: all near candidates are measured.
         most = min(heights.values()) + _ROUNDING * count * float(products.diagonal().max())
         near = [t for t, height in heights.items() if height <= most]
         rows = torch.tensor([[*-steps[t], 1.0] for t in near], dtype=torch.float64)
@@ -176,7 +176,7 @@ class Curve:
         """Return the one coordinate as a number t in [0, 1].
 
         Raises:
-            SliceError: For other than one number, or a number outside [0, 1].
+            SliceError: When there is not exactly one number, or it is outside [0, 1].
         """
         given = coordinates if isinstance(coordinates, Iterable) else (coordinates,)
         steps = tuple(float(c) for c in given)

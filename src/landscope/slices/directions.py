@@ -36,7 +36,7 @@ def random(
     select: str | Sequence[str] | None = None,
     seed: int = 0,
 ) -> list[Params]:
-    """Return random Gaussian directions, normalized tensor by tensor.
+    """Return random Gaussian directions, by default normalized filter by filter.
 
         d_f <- d_f |w_f| / |d_f|     for each filter f, the weights into one output unit
 
@@ -55,8 +55,8 @@ def random(
             with ``orthogonal`` the second and further directions are random, of the same norm.
         orthogonal: Whether filters are orthogonalized (Gram-Schmidt inside every filter) *before*
             they are rescaled, so that norms and orthogonality both hold exactly. A filter with
-            fewer weights than directions has no room for this: the further directions are made
-            orthogonal over its whole tensor and get the norm of the tensor. Zero filters stay zero.
+            w weights has at most w orthogonal directions: further directions are made orthogonal
+            over its whole tensor instead and get the norm of the tensor. Zero filters stay zero.
         select: Name patterns such as ``"*lora*"`` or ``["layer3.*", "fc.*"]`` of the tensors that
             move; None for all.
         seed: The seed of the random numbers. Each tensor has its own stream, so the same name gets
@@ -127,7 +127,7 @@ def rescale(
     params: Mapping[str, Tensor],
     normalize: Normalize | None = "filter",
 ) -> Params:
-    """Return a direction whose filters are rescaled as :func:`random` does; vectors stay the same.
+    """Return a direction whose filters are rescaled as in :func:`random`; vectors do not change.
 
         d_f <- d_f |w_f| / |d_f|     for each filter f of at least two-dimensional tensors
 
@@ -165,9 +165,9 @@ def _along_vector(
         return [tensor.clone() for _ in draws]
     flat = draws.reshape(len(draws), 1, -1)
     flat[0, 0] = tensor.reshape(-1)
-    room = min(len(draws), tensor.numel())
-    _orthogonalize(flat[:room])
-    flat[room:] = 0.0
+    independent = min(len(draws), tensor.numel())
+    _orthogonalize(flat[:independent])
+    flat[independent:] = 0.0
     rescaled = to_unit_norm(flat) * tensor.norm()
     return list(rescaled.reshape(draws.shape))
 
@@ -180,22 +180,22 @@ def _along_filters(
     rows = torch.stack([layout.rows(draw) for draw in draws])  # [d, f, w]
     if normalize == "weight":
         rows = rows * weights
-    room = min(len(rows), weights.shape[1]) if orthogonal else len(rows)
+    independent = min(len(rows), weights.shape[1]) if orthogonal else len(rows)
     if orthogonal:
-        _orthogonalize(rows[:room])
+        _orthogonalize(rows[:independent])
     rescaled = torch.stack([rescale_rows(r, weights, normalize) for r in rows])
-    if room < len(rows):
-        _orthogonalize_tensors(rescaled, rows, room, weights, normalize)
+    if independent < len(rows):
+        _orthogonalize_tensors(rescaled, rows, independent, weights, normalize)
     return [layout.from_rows(r, tensor.shape) for r in rescaled]
 
 
 def _orthogonalize_tensors(
-    rescaled: Tensor, rows: Tensor, room: int, weights: Tensor, normalize: Normalize | None
+    rescaled: Tensor, rows: Tensor, independent: int, weights: Tensor, normalize: Normalize | None
 ) -> None:
-    """Make ``rescaled[room:]`` orthogonal to all before it over the whole tensor, in place."""
+    """Make ``rescaled[independent:]`` orthogonal over the whole tensor to all before, in place."""
     filters = len(weights)
     nonzero = weights.norm(dim=1, keepdim=True) > 0
-    for k in range(room, len(rescaled)):
+    for k in range(independent, len(rescaled)):
         row = rows[k] * nonzero if normalize == "filter" else rows[k]
         tensors = torch.cat([rescaled[:k], row.unsqueeze(0)]).reshape(k + 1, 1, -1)
         _orthogonalize(tensors, first=k)

@@ -5,8 +5,8 @@ few numbers per filter are stored. The random numbers r_j of direction j are dra
 
     d_k = sum over j <= k of c_kj r_j,
 
-where the coefficients c_kj, one for each filter, contain both the Gram-Schmidt inside the filter
-and its norm. They are computed once, from inner products of the pieces.
+where the coefficients c_kj, one for each filter, contain both the Gram-Schmidt orthogonalization
+within the filter and its norm. They are computed once, from inner products of the pieces.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def seeded(
             are not finite.
         ParamsError: When ``select`` matches no name, or only names that ``ignore`` excludes.
 
-    Cost: All numbers are drawn once now and once for each point that is evaluated (7 ns per number
-    on two cores). Memory: count^2 numbers per filter, and some pieces of 2^20 numbers.
+    Cost: All numbers are drawn once in this call and once for each point that is evaluated (7 ns
+    per number on two cores). Memory: count^2 numbers per filter, and some pieces of 2^20 numbers.
 
     Example:
         >>> import torch, landscope as ls
@@ -101,7 +101,7 @@ def seeded(
 
 @final
 class Seeded(Mapping[str, Tensor]):
-    """One of several directions of a seed; its tensors are drawn when they are read."""
+    """A direction that :func:`seeded` returned; its tensors are drawn when they are read."""
 
     def __init__(self, basis: SeededBasis, index: int) -> None:
         self.basis, self.index = basis, index

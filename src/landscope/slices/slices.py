@@ -43,7 +43,7 @@ class Slice(Protocol):
 
     @property
     def parts(self) -> Mapping[str, Direction]:
-        """The tensors that define the slice, by role: a run stores and fingerprints them."""
+        """The tensors that define the slice, by role; they are stored and fingerprinted."""
         ...
 
     def at(self, coordinates: Sequence[float]) -> Params:
@@ -209,7 +209,7 @@ class Line(Affine):
 
     Args:
         center: The point at x = 0.
-        dx: The direction of x, of the length of one unit of x.
+        dx: The direction of x; its length is that of one unit of x.
         labels: The label of the axis in pictures.
 
     Raises:
@@ -245,7 +245,7 @@ class Plane(Affine):
 
     Args:
         center: The point at x = y = 0.
-        dx: The direction of x, of the length of one unit of x.
+        dx: The direction of x; its length is that of one unit of x.
         dy: The direction of y; it may be ``dx`` itself.
         labels: The labels of the axes in pictures.
 
@@ -275,7 +275,7 @@ class Volume(Affine):
 
     Args:
         center: The point at x = y = z = 0.
-        dx: The direction of x, of the length of one unit of x.
+        dx: The direction of x; its length is that of one unit of x.
         dy: The direction of y.
         dz: The direction of z.
         labels: The labels of the axes in pictures.

@@ -29,12 +29,14 @@ def corrupt_labels(objective: Objective, share: float, *, seed: int = 0) -> Obje
         seed: The seed of the random labels.
 
     Raises:
-        TrainingError: When the share is out of range, or the targets are no integers.
+        TrainingError: When the share is out of range, or the targets are not integers.
 
     Source: Zhang et al., 2016, arXiv 1611.03530, section 2.
     """
     if not 0.0 <= share <= 1.0:
-        raise TrainingError(f"label_noise={share} is not a share: give a number from 0 to 1.")
+        raise TrainingError(
+            f"the share of random labels (label_noise) is {share}; expected a number from 0 to 1."
+        )
     if not share:
         return objective
     problem = objective.problem
@@ -44,8 +46,8 @@ def corrupt_labels(objective: Objective, share: float, *, seed: int = 0) -> Obje
         targets = [split(part)[1] for part in parts]
         if not all(isinstance(t, Tensor) and not t.is_floating_point() for t in targets):
             raise TrainingError(
-                "label_noise is for targets that are classes (integers); those of this objective"
-                " are not: train without it."
+                "random labels (label_noise) need targets that are classes (integers); those of the"
+                " objective are not: train without them."
             )
         labels = _draw_labels(torch.cat([t.reshape(-1) for t in targets]), share, seed)
         pieces = labels.split([t.numel() for t in targets])
@@ -80,14 +82,14 @@ def crop_and_flip(images: Tensor, *, fill: tuple[float, ...], padding: int = 4) 
     """Return images shifted by up to ``padding`` pixels, half of them mirrored.
 
     Args:
-        images: shape (b, c, h, w).
-        fill: what comes in at the edges, a value a channel.
-        padding: the greatest shift, in pixels.
+        images: The images, shape (b, c, h, w).
+        fill: The value of the pixels beyond the edges, for each channel.
+        padding: The largest shift, in pixels.
 
     Returns:
-        Images of the same shape; shifts and mirrors are drawn from torch's global random state.
+        Images of the same shape; the random numbers are those of torch's global generator.
 
-    Source: He et al., 2015, arXiv 1512.03385, section 4.2, as the 2018 script did it.
+    Source: He et al., 2015, arXiv 1512.03385, section 4.2, as in the 2018 scripts.
     """
     count, channels, height, width = images.shape
     device = images.device

@@ -169,7 +169,7 @@ class CheckpointBuffer:
                 yield name, parts[0].view(dtype).view(entry.shape)
 
     def _parts(self, entry: Entry) -> Iterator[tuple[Tensor, int]]:
-        """Yield the memory of a tensor, segment by segment, each with its first byte's number."""
+        """Yield the memory of a tensor, segment by segment, each with its offset in the tensor."""
         base = 0
         for segment in self._segments:
             first = max(entry.start, base)
@@ -179,7 +179,7 @@ class CheckpointBuffer:
             base += len(segment)
 
     def _chunks(self) -> Iterator[memoryview]:
-        """Yield all bytes, a little at a time."""
+        """Yield all bytes, in chunks of at most ``_GRAIN``."""
         for segment in self._segments:
             for chunk in segment.split(_GRAIN):
                 yield chunk.numpy().data

@@ -25,7 +25,7 @@ from landscope.tensorfile import DTYPES, FLOATING, NAMES, Entry, read_into
 from landscope.training.trajectory import Checkpoint
 
 _MAX_OPEN = 100  # files that a reader keeps open; the others are opened for each read
-_BITS = {"BF16": np.uint16}  # what NumPy reads where it does not have the dtype
+_BITS = {"BF16": np.uint16}  # what is read instead of a dtype that NumPy does not have
 
 
 class TensorPart(NamedTuple):
@@ -75,7 +75,8 @@ def open_matrix(
 
     Args:
         checkpoints: The rows, all with the names and shapes of the first.
-        ignore: "biasbn" puts vectors (biases, batch norm) behind the first ``included`` columns.
+        ignore: "biasbn" puts vectors (biases, batch norm) in the last columns, after the first
+            ``included`` ones.
 
     Raises:
         ParamsError: When the checkpoints do not have the same parameters.
@@ -145,7 +146,7 @@ class CheckpointMatrix:
             shapes = [e[name].shape if name in e else "none" for e in (entries, first)]
             raise ParamsError(
                 f"{name!r} has the shape {shapes[0]} in {checkpoint.path} and {shapes[1]} in"
-                f" {self.checkpoints[0].path}: checkpoints in one basis are of one network."
+                f" {self.checkpoints[0].path}: all checkpoints must be of one network."
             )
 
     def _locate_rows(
@@ -238,7 +239,7 @@ class ColumnReader:
 def allocate_zeros(size: int) -> np.ndarray:
     """Return zeros, float64, in memory that goes back to the system when it is freed.
 
-    Memory of ``malloc`` may stay with the process, and would count when the results are there.
+    Memory of ``malloc`` may stay with the process, and would add to the peak, with the results.
     """
     return np.frombuffer(mmap.mmap(-1, max(8 * size, 1)), np.float64, size)
 

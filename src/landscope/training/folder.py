@@ -54,11 +54,11 @@ class TrainingFolder:
         """Write the settings of a training run, or check that they are those of an earlier session.
 
         Args:
-            asked: Settings that are only recorded, such as the words of a command.
+            asked: Settings that are only recorded, such as the options of a command.
             question: Settings that identify the training run.
 
         Raises:
-            RecorderError: When the folder has another training run, or cannot be written.
+            RecorderError: When the folder holds another training run, or cannot be written.
         """
         settings = json.loads(json.dumps({**asked, **question}, default=str))
         try:

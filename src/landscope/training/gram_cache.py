@@ -16,10 +16,11 @@ from landscope.training.trajectory import Trajectory
 
 @final
 class GramCache:
-    """The Gram matrix in the folder of the first trajectory, as far as its checkpoints are left.
+    """The stored Gram matrix, without the rows and columns of checkpoints that no longer exist.
 
     Args:
-        trajectories: The trajectories, whose checkpoints are numbered one after the other.
+        trajectories: The trajectories, whose checkpoints are numbered one after the other. The
+            cache is in the folder of the first.
         ignore: As in ``pca``; each choice has a file of its own.
     """
 

@@ -1,9 +1,10 @@
 """Training: from an objective and a course to a trained network, and the path that it took.
 
-It does what the 2018 training script does, for any objective whose data are tensors: SGD or Adam
-(and SAM), learning-rate drops, weight decay, crops and flips, one checkpoint per epoch. Each epoch
-has its own random seed, so a run that was stopped resumes after its last whole epoch with the same
-result, bit for bit, on the same number of threads.
+A *course* is the recipe: optimizer, learning-rate schedule, epochs and seed. This module does what
+the 2018 training script does, for any objective whose data are tensors: SGD or Adam (and SAM),
+learning-rate drops, weight decay, crops and flips, one checkpoint per epoch. Each epoch has its own
+random seed, so a run that was stopped resumes after its last whole epoch with the same result, bit
+for bit, on the same number of threads.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Trained:
         history: One dict before training and one after each epoch: "epoch", "step",
             "learning_rate" (of the next step), "loss" and each metric over all training data in
             evaluation mode, and the same over the test data ("test_loss", ...), if there are any.
-        seconds: The time of training, in all sessions.
+        seconds: The time of training, summed over all calls that continued it.
         folder: The folder of the checkpoints; None if none were recorded.
     """
 
@@ -66,8 +67,9 @@ def train(
 ) -> Trained:
     """Return the network of an objective, trained on its data from its present weights.
 
-    The objective's own model does not change: a copy of it is trained, all of it in training mode.
-    The loss of a step is the mean over the terms of a batch, plus the objective's penalty.
+    The objective's own model does not change: a copy of it is trained, with every module in
+    training mode. The loss of a step is the mean over the terms (samples, or tokens) of a batch,
+    plus the objective's penalty.
 
     Args:
         objective: The model, the loss and the data; metrics and test data are evaluated after each
@@ -80,7 +82,8 @@ def train(
         keep: The largest number of checkpoints, thinned evenly; None keeps all.
         augment: A function from the inputs of a batch to those that the network receives; it may
             use torch's global random state.
-        asked: Further settings for ``training.json``, such as the words of a command.
+        asked: Further entries for ``training.json``, such as the options of a command; they do not
+            identify the training run.
         progress: A function that is called after each step with an ``ls.Progress``; True shows a
             bar.
 
@@ -107,8 +110,8 @@ def train(
     if problem.low_precision is not None or problem.in_place:
         raise TrainingError(
             f"this objective computes in {problem.dtype}{', in_place' * problem.in_place}; a"
-            " copy of its model is trained, in float32 or float64: make one without precision="
-            " and in_place=."
+            " model is trained as a copy, in float32 or float64: pass an objective without"
+            " precision= and in_place=."
         )
     path = None if record is None else Path(record)
     with (
@@ -179,7 +182,7 @@ class _Run:
                 folder.save_state(self._state(), progress)
 
     def resume(self, folder: TrainingFolder) -> None:
-        """Restore the state that the last session saved in a folder, if there is one."""
+        """Restore the state that an earlier call saved in a folder, if there is one."""
         saved = folder.load_state()
         if saved is not None:
             tensors, progress = saved
@@ -253,7 +256,7 @@ class _Run:
             raise NumericsError(
                 f"training diverged: after {self.step} steps (epoch {len(self.history)} of"
                 f" {self.course.epochs}) the loss is {loss}. Earlier checkpoints remain. Begin in"
-                " another folder with a smaller learning rate than"
+                " another folder with a learning rate below"
                 f" {self.course.learning_rate:g}, or with warmup."
             )
 

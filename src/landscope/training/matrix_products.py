@@ -18,7 +18,7 @@ from landscope.training.checkpoint_matrix import CheckpointMatrix, ColumnReader,
 _THREADS = 2  # the same on every machine, so that sums are the same, bit for bit
 _GRAM_SHARE, _SUM_SHARE = 1.5, 0.4  # size of the buffers of all threads, in rows of the matrix
 _MIN_BUFFER = 2**23  # bytes: for the Gram matrix of small networks the buffers may be this large
-_MIN_WIDTH = 16  # columns, where the rows are too many for the memory
+_MIN_WIDTH = 16  # columns of a block at least, even if they need more memory
 
 
 def gram_matrix(matrix: CheckpointMatrix, known: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def combine_rows(
 
     Args:
         matrix: The rows.
-        coefficients: The weights of the rows in each sum, shape (d, n).
+        coefficients: The coefficients of the rows in each sum, shape (d, n).
         relative: Whether the first row is subtracted from all rows; the ignored columns of the
             sums are then zero.
 
@@ -114,7 +114,7 @@ def transform_in_place(
 
 
 def single_threaded_blas() -> contextlib.AbstractContextManager[object]:
-    """Let each matrix product use the thread that calls it only, because the blocks are small."""
+    """Let each matrix product use only the thread that calls it, because the blocks are small."""
     from threadpoolctl import threadpool_limits
 
     limits: contextlib.AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
@@ -152,5 +152,5 @@ def _blocks(begin: int, end: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _block_width(memory: float, rows: int) -> int:
-    """Return how many columns of so many rows fit into the memory (bytes) of all threads."""
+    """Return how many columns of ``rows`` rows fit into the memory (bytes) of all threads."""
     return max(_MIN_WIDTH, int(memory / (_THREADS * 8 * rows)))

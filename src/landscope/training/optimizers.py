@@ -24,7 +24,7 @@ from landscope.errors import TrainingError
 _RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3, "sam": 0.1}
 _DECAYS = {"sgd": 5e-4, "adam": 5e-4, "adamw": 1e-2, "sam": 5e-4}
 _DROPS = (6, 9, 11)  # in twelfths of the epochs
-_DEFAULT: Any = None  # is replaced by the default of the optimizer
+_DEFAULT: Any = None  # stands for a default that depends on other fields
 
 
 @final
@@ -37,7 +37,7 @@ class Course:
             minimization with SGD: two gradients per step).
         learning_rate: The initial learning rate; by default 0.1, or 0.001 with "adam" and "adamw".
         momentum: The momentum of "sgd" and "sam", in [0, 1).
-        nesterov: Whether it is Nesterov momentum.
+        nesterov: Whether the momentum is Nesterov's.
         weight_decay: The weight decay; by default 5e-4, or 0.01 with "adamw".
         rho: The distance at which "sam" computes its second gradient.
         batch_size: The batch size.
@@ -45,7 +45,7 @@ class Course:
         drops: The epochs after which the learning rate drops; by default 50%, 75% and 92% of all.
         factor: The factor of the learning rate at each drop.
         warmup: The number of epochs in which the learning rate rises linearly from 0.
-        seed: The seed of the order of the data, and of all other random numbers in training.
+        seed: The seed of the random order of the data, and of all other random numbers.
 
     Raises:
         TrainingError: When a number is out of range.
@@ -111,7 +111,7 @@ class Course:
     def _check_whole(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if not isinstance(value, int) or not least <= value < 2**63:
-            raise TrainingError(f"{name}={value!r}; expected a whole number from {least}.")
+            raise TrainingError(f"{name}={value!r}; expected a whole number of {least} or more.")
 
     def _check_drops(self) -> None:
         drops = self.drops
@@ -144,12 +144,12 @@ def make_optimizer(course: Course, model: nn.Module) -> torch.optim.Optimizer:
 def backpropagate_sharpness_aware(
     model: nn.Module, backpropagate: Callable[[], Tensor], rho: float
 ) -> Tensor:
-    """Compute the gradient at the point of about the highest loss within a distance.
+    """Compute the gradient at approximately the point of the highest loss within a distance.
 
         gradient = grad L(w + rho g / |g|),  g = grad L(w)
 
-    Weight decay is no part of L (Foret et al., equation 1). Batch-norm statistics are those of the
-    pass at w.
+    Weight decay is not a part of L (Foret et al., equation 1). Batch-norm statistics are those of
+    the pass at w.
 
     Args:
         model: The model, whose parameters have no gradients yet. Afterwards they have the new

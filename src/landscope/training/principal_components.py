@@ -33,7 +33,7 @@ from landscope.training.matrix_products import (
 )
 from landscope.training.trajectory import Checkpoint, Trajectory
 
-_ROUNDING = 1e-14  # of a Gram matrix, relative to its trace, for each checkpoint
+_ROUNDING = 1e-14  # error of an eigenvalue, relative to the trace, per checkpoint
 
 
 @final
@@ -107,17 +107,17 @@ def pca(
 
     Raises:
         DirectionError: When there are fewer than count + 1 checkpoints, or they vary along fewer
-            directions, or their weights are not finite; when ``ignore`` is unknown; and when
-            ``trajectory`` is no trajectory.
+            than count directions, or their weights are not finite; when ``ignore`` is unknown; and
+            when ``trajectory`` is not a trajectory.
         ParamsError: When the checkpoints do not have the same names and shapes.
         FormatError: When a file is missing or damaged.
 
     Cost: n^2 p / 2 multiplications and two passes over the files; memory for two checkpoints (8 MB
     for small ones), or for the result and half a checkpoint, and some matrices [n, n]. The Gram
     matrix is kept in the (first) folder, so that after more training only products with the new
-    checkpoints are computed. Files of ``torch.save`` (.t7) are loaded once, and need their size
-    again in temporary files. Variances are those of a full decomposition to 1e-8, where they are
-    more than 1e-6 of the first.
+    checkpoints are computed. Files of ``torch.save`` (.t7) are loaded once, and copied to temporary
+    files of the same size. Variances equal those of a full decomposition to 1e-8, if they are more
+    than 1e-6 of the first.
 
     Source: Li et al. 2018, arXiv 1712.09913, section 7.
 
@@ -143,9 +143,9 @@ def pca(
         vectors = vectors * _signs(vectors, ends, last)
         directions, lengths = _directions(matrix, (vectors / sigma).T)
         center = _mean(matrix) if last is None else _center(rows[last])
-    sigma, degrees = sigma * lengths, len(checkpoints) - 1
+    sigma, freedom = sigma * lengths, len(checkpoints) - 1  # degrees of freedom
     return PCA(
-        center, directions, sigma**2 / total, sigma**2 / degrees, sigma, total / degrees,
+        center, directions, sigma**2 / total, sigma**2 / freedom, sigma, total / freedom,
         len(checkpoints), tuple(each.name for each in trajectories), ignore,
     )  # fmt: skip
 
@@ -159,7 +159,7 @@ def _check_arguments(
     if wrong is not None:
         raise DirectionError(
             f"trajectory holds a {type(wrong).__name__}; expected ls.Trajectory.open(folder), or a"
-            " list of such."
+            " list of trajectories."
         )
     if ignore not in (None, *get_args(Ignore)):
         raise DirectionError(f"ignore={ignore!r}; expected 'biasbn' or None.")

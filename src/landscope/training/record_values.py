@@ -15,7 +15,7 @@ def parse_step(value: Any) -> int:
     """Return a step.
 
     Raises:
-        RecorderError: When it is no whole number of 0 or more.
+        RecorderError: When it is not a whole number of 0 or more.
     """
     try:
         step = operator.index(value)
@@ -30,7 +30,7 @@ def floor_epoch(epoch: float) -> int:
     """Return an epoch without its fraction.
 
     Raises:
-        RecorderError: When it is no finite number.
+        RecorderError: When it is not a finite number.
     """
     try:
         return math.floor(epoch)
@@ -58,7 +58,7 @@ def parse_learning_rate(learning_rate: Any, optimizer: Any) -> float | None:
     """Return the learning rate that was passed, else that of the optimizer's first group.
 
     Raises:
-        RecorderError: When the learning rate is no number, or the optimizer has none.
+        RecorderError: When the learning rate is not a number, or the optimizer has none.
     """
     if learning_rate is not None or optimizer is None:
         return None if learning_rate is None else parse_number("learning_rate", learning_rate)

@@ -18,7 +18,7 @@ from landscope.tensorfile import explain_damage, read_header
 from landscope.training.trajectory import drops
 
 _NAME = re.compile(r"(\d{9,})\.safetensors")
-_PARTIAL = ".[0-9]*-*.safetensors"  # temporary files of `files.whole` that a kill left behind
+_PARTIAL = ".[0-9]*-*.safetensors"  # temporary files of `write_atomically` that a kill left
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Snapshot:
 
     file: Path
     step: int
-    number: int  # 0 for the first; checkpoints that were thinned out are counted
+    number: int  # 0 for the first; checkpoints that were removed by thinning are counted, too
     epoch: float | None
     learning_rate: float | None
     stride: int = 1  # of the thinning when the checkpoint was taken
@@ -40,7 +40,7 @@ class Snapshot:
 
 @final
 class RecordedPath:
-    """The path in a folder, which only one process may write into.
+    """The recorded path in a folder; only one process may write into the folder.
 
     Args:
         folder: The folder of the checkpoints.
@@ -129,7 +129,7 @@ class RecordedPath:
         return snapshot, [s.file for s in before if s.number not in remaining]
 
     def abandon(self, step: int) -> None:
-        """Move the checkpoints from a step on into a folder of their own; all must be written.
+        """Move the checkpoints from a step on into a folder of their own; all must be on the disk.
 
         Raises:
             RecorderError: When the files cannot be moved.
@@ -138,17 +138,17 @@ class RecordedPath:
         if not later:
             return
         numbers = (n for n in itertools.count(1) if not (self.folder / f"abandoned-{n}").exists())
-        place = self.folder / f"abandoned-{next(numbers)}"
+        target = self.folder / f"abandoned-{next(numbers)}"
         try:
-            place.mkdir()
+            target.mkdir()
             for snapshot in later:  # the last first: at any moment the rest is one path
-                snapshot.file.rename(place / snapshot.file.name)
+                snapshot.file.rename(target / snapshot.file.name)
                 self.snapshots.pop()
                 self.stride = self.snapshots[-1].stride if self.snapshots else 1
         except OSError as error:
             raise RecorderError(
                 f"{self.folder} holds later steps than {step}, which cannot be moved to"
-                f" {place.name} ({error}): move them elsewhere, or record into another folder."
+                f" {target.name} ({error}): move them elsewhere, or record into another folder."
             ) from error
 
     def remove_partial_files(self) -> None:

@@ -55,21 +55,21 @@ class Recorder:
 
     Args:
         folder: The folder, created at the first checkpoint; each training run needs its own.
-        every: "epoch" takes a checkpoint at the first call of each epoch (of calls without an
-            epoch, at each); a number takes one at each step that it divides.
+        every: "epoch" takes a checkpoint at the first call of each epoch (at every call that passes
+            no epoch); a number takes one at each step that it divides.
         keep: The largest number of checkpoints, 2 or more; None keeps all. When there are more,
             every second one is removed, and of new ones every second one is kept, so at least half
-            as many remain (a third, after too many drops). The first and the last checkpoint stay,
-            and those before and after a drop of the learning rate, unless these are more than a
-            quarter.
+            of ``keep`` remain (a third, if drops were kept until they became too many). The first
+            and the last checkpoint stay, and those before and after a drop of the learning rate,
+            unless the latter are more than a quarter of ``keep``.
         buffers: Whether floating-point buffers (statistics of batch norm) are recorded.
 
     Raises:
         RecorderError: When ``every`` or ``keep`` is out of range.
 
     Cost: microseconds for a call that takes no checkpoint. A call that takes one copies the model
-    to CPU memory (from a GPU asynchronously); a thread writes it. Memory: two checkpoints, however
-    slow the disk is: a call waits while two are being written. A killed process loses these two at
+    to CPU memory (from a GPU asynchronously); a thread writes it. Memory: at most two checkpoints,
+    because a call waits while two are being written. A killed process loses these two at
     most. ``keep`` saves space on the disk, not writing.
 
     Example:
@@ -255,10 +255,10 @@ class Recorder:
             self._initial_names = set(present)
         missing = next((n for n in self._names if n not in present), None)
         if missing is not None or not self._names:
-            absent = missing or "parameters of floating-point numbers"
+            absent = repr(missing) if missing else "floating-point parameters"
             raise RecorderError(
-                f"{type(model).__name__} has no {absent!r}, so it is not the model that was"
-                " recorded: give each model a recorder and a folder of its own."
+                f"{type(model).__name__} has no {absent}, so it cannot be recorded here: give"
+                " each model a recorder and a folder of its own."
             )
         new = next((n for n, _ in model.named_parameters() if n not in self._initial_names), None)
         if new is not None:
@@ -289,7 +289,7 @@ class Recorder:
         return self._open
 
     def _resume(self, buffer: CheckpointBuffer, epoch: float | None, *, counted: bool) -> bool:
-        """Find the place of a first call on the path; return whether a checkpoint is to be taken.
+        """Find the step of a first call on the path; return whether a checkpoint must be taken.
 
         Args:
             buffer: The tensors of the model.
@@ -337,7 +337,7 @@ def check_recorder(recorder: Any) -> Recorder:
     """Return the recorder that was passed to a callback.
 
     Raises:
-        RecorderError: When it is no recorder.
+        RecorderError: When it is not a recorder.
     """
     if isinstance(recorder, Recorder):
         return recorder

@@ -34,8 +34,8 @@ _RECORDED = re.compile(r"\d+\.safetensors")
 _STATE_DICT = re.compile(r"model_(\d+)\.(?:t7|pt|pth)")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _FALL = 0.99  # a learning rate below this share of the one before has fallen; above is rounding
-_DECAY = 3  # consecutive falls, from which on they are a decay (cosine, linear) and no drops,
-_STEEP = 0.34  # unless each is to this share or less
+_DECAY = 3  # this many consecutive falls or more are a decay (cosine, linear) and not drops,
+_STEEP = 0.34  # unless each of them is to this share of the rate before, or less
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        step: The step of training; for .t7 files, which do not tell it, the epoch.
+        step: The step of training; for .t7 files, which do not record it, the epoch.
         epoch: The epoch, a whole number where an epoch ended; None if it is unknown.
         learning_rate: The learning rate at that step; None if it is unknown.
         values: The losses and metrics that were recorded, by name.
@@ -116,8 +116,8 @@ class Checkpoint:
         missing = next((name for name in self.names if name not in tensors), None)
         if missing is not None:
             raise ParamsError(
-                f"{self.path} has no {missing!r}: the checkpoints of a trajectory are of one"
-                " network, and like= are parameters of the same."
+                f"{self.path} has no {missing!r}: all checkpoints of a trajectory must be of one"
+                " network, and like= must be parameters of that network."
             )
         return {name: tensors[name] for name in self.names}
 
@@ -161,7 +161,7 @@ class Trajectory:
         Args:
             folder: A folder of ``ls.Recorder``, or of files model_<epoch>.t7.
             name: The name for legends; by default that of the folder.
-            like: ``objective.center`` or ``objective.states``: they tell which tensors of a
+            like: ``objective.center`` or ``objective.states``: it says which tensors of a
                 checkpoint are the parameters, in which order, and which of them are vectors. By
                 default this is what was recorded; for files model_<epoch>.t7 it is all tensors
                 except running_mean, running_var and num_batches_tracked, and the vectors are
@@ -182,8 +182,8 @@ class Trajectory:
             >>> len(trajectory), trajectory[-1].step, trajectory[-1].learning_rate
             (1, 0, 0.1)
         """
-        place = Path(folder)
-        paths = _list_files(place)
+        directory = Path(folder)
+        paths = _list_files(directory)
         shared = _SharedNames(like)
         checkpoints, notes = [], []
         for path in paths:
@@ -193,13 +193,14 @@ class Trajectory:
                 notes.append(str(error))
         if not checkpoints:
             raise FormatError(
-                f"{place}: none of {len(paths)} checkpoints is whole. {notes[0]}"
+                f"{directory}: none of {len(paths)} checkpoints is complete. {notes[0]}"
                 if notes
-                else f"{place} holds no checkpoints: give a folder that ls.Recorder (or landscope"
-                " train --record) wrote, or one of files model_<epoch>.t7."
+                else f"{directory} holds no checkpoints: give a folder that ls.Recorder (or"
+                " landscope train --record) wrote, or one with files model_<epoch>.t7."
             )
         checkpoints.sort(key=lambda c: (c.step, c.path.name))
-        return cls(place, name or place.resolve().name, tuple(checkpoints), tuple(notes))
+        name = name or directory.resolve().name
+        return cls(directory, name, tuple(checkpoints), tuple(notes))
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -219,8 +220,8 @@ class Trajectory:
 def drops(rates: Iterable[float | None]) -> list[int]:
     """Return the indices at which a learning rate had dropped since the one before.
 
-    Three or more consecutive falls are a decay (cosine, linear) and no drops, unless each of them
-    is to a third or less, as in a few epochs with a drop after each. Rates that are None or NaN are
+    Three or more consecutive falls are a decay (cosine, linear) and not drops, unless each of them
+    is to a third or less, as when the rate drops after every epoch. Rates that are None or NaN are
     unknown and skipped.
     """
     known = [(k, r) for k, r in enumerate(rates) if r is not None and not math.isnan(r)]
@@ -289,7 +290,7 @@ def _read_checkpoint(path: Path, shared: _SharedNames) -> Checkpoint:
 
 
 def _check_complete(path: Path) -> None:
-    """Check that a file of torch since 1.6, a zip archive, has its end; older files have no mark.
+    """Check that a file of torch is complete; only files since 1.6, zip archives, show it.
 
     Raises:
         FormatError: When the file is incomplete.

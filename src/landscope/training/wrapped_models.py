@@ -1,4 +1,4 @@
-"""Models as torch wraps and distributes them: the bare module, and whole tensors of shards."""
+"""Models that torch has wrapped or sharded: the module inside, and the gathered tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unwrap(model: Any) -> nn.Module:
     """Return the model without the wrappers of torch, which would change the names.
 
     Raises:
-        RecorderError: When it is no module.
+        RecorderError: When it is not a module.
     """
     if not isinstance(model, nn.Module):
         raise RecorderError(

@@ -70,7 +70,7 @@ class Writer:
         # Simple queues, because a finalizer may run in the middle of one of their own calls.
         self._tasks: queue.SimpleQueue[WriteTask | threading.Event | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[CheckpointBuffer] = queue.SimpleQueue()
-        self._finished = threading.Event()  # an interrupted join() takes a thread for finished
+        self._finished = threading.Event()  # join() is not enough: interrupted once, it returns
         self._allocated = 0
         self._layout: dict[str, Entry] = {}
         self._failures: list[tuple[Path, Exception]] = []
@@ -87,7 +87,7 @@ class Writer:
             raise RecorderError(
                 f"folder={str(self.folder)!r} is being recorded into by another recorder of this"
                 " program, which began later: give each training run a folder of its own, or"
-                " close() this recorder to go on after the other."
+                " close() this recorder to continue the folder after the other."
             )
         if self._free.empty() and self._allocated < BUFFERS:
             self._layout = self._layout or arrange(tensors)
@@ -138,7 +138,9 @@ class Writer:
             return
         self._stopped = True
         self._tasks.put(None)
-        if threading.current_thread() is not self._thread:  # it may collect garbage, too
+        if (
+            threading.current_thread() is not self._thread
+        ):  # which may run the recorder's finalizer, too
             self._finished.wait()
             self._thread.join()
 
@@ -200,7 +202,7 @@ def _lock_folder(folder: Path) -> IO[bytes]:
             file.close()
             raise RecorderError(
                 f"folder={str(folder)!r} is being recorded into by another process: give each"
-                " training a folder of its own."
+                " training run a folder of its own."
             ) from error
         except OSError:  # pragma: no cover - file systems without locks
             pass
