@@ -28,8 +28,7 @@ _STRETCHES = (0.0, 0.5, 1.0, 1.5)
 # smooth surfaces. Points are dense where a surface is rough, so residuals favor the cubic spline
 # more than the cells do: it must win clearly.
 _PENALTY = {3: 1.2, 5: 1.0}
-# The number of next-best splines, whose disagreement with the best is a part of the error estimate.
-_RUNNERS_UP = 3
+_RUNNERS_UP = 3  # next-best splines: disagreement with the best is a part of the error estimate
 _DISAGREEMENT_WEIGHT = 2.0  # 0.5 to 4 did equally well on digits networks
 _NEIGHBORS = 8  # residuals from which local roughness is averaged; 5 to 16 did equally well
 _SELECT = 500  # exponent and stretch are chosen by this many of the points
@@ -174,10 +173,7 @@ class Surface:
         return cast(np.ndarray, residuals / np.maximum(bars, 1e-300))
 
     def _average_nearby(self, distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return a weighted mean of squared standardized residuals.
-
-        Each neighbor counts by its nearness, the mean of all points like one average neighbor.
-        """
+        """Return the mean of squared standardized residuals of the neighbors and of all points."""
         squares = self.standardized_squares
         weights = 1.0 / (distances**2 + 0.04**2)
         weight_of_all = weights.mean(axis=1)
