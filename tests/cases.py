@@ -1,6 +1,6 @@
 """Problems with known answers, small enough to be looked at from every side.
 
-Each is made anew by a call, from a seed of its own: a test that spoils one spoils no other.
+Each call makes a new one from a fixed seed, so that a test cannot spoil another one.
 """
 
 from __future__ import annotations
@@ -206,11 +206,11 @@ def plain_loss(case: Case, params: Mapping[str, Tensor], *, double: bool = False
     An independent witness: it knows nothing of batches, borrowing or terms.
     """
     model = copy.deepcopy(case.model)
-    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     inputs = case.inputs
     with torch.no_grad():
         for name, value in params.items():
-            own[name].copy_(value)
+            tensors[name].copy_(value)
         if double:
             model, inputs = model.double(), inputs.double()
         return float(F.cross_entropy(model(inputs), case.targets))

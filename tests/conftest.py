@@ -1,4 +1,4 @@
-"""What several tests share: a cache of their own, the command line, a small target."""
+"""Fixtures of all tests: a temporary cache, the command line, a small target."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def command(
             app.main()
         except SystemExit as end:
             code = 0 if end.code is None else int(end.code)
-        told = capsys.readouterr()
-        return Answer(code, told.out, told.err)
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
 
     yield run
     for name in set(sys.modules) - modules:

@@ -77,5 +77,5 @@ def test_the_examples_of_a_module_run_and_write_nothing_into_the_current_folder(
 
 def test_there_are_examples_to_run() -> None:
     finder = doctest.DocTestFinder()
-    found = [t for m in MODULES for t in finder.find(importlib.import_module(m)) if t.examples]
-    assert len(found) >= 6
+    examples = [t for m in MODULES for t in finder.find(importlib.import_module(m)) if t.examples]
+    assert len(examples) >= 6

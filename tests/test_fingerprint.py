@@ -17,10 +17,10 @@ from landscope import fingerprint
 
 
 def test_tensors_have_a_fingerprint_of_sixteen_hexadecimal_digits() -> None:
-    found = fingerprint.of_tensors({"a": torch.ones(2)})
-    assert len(found) == 16
-    assert int(found, 16) >= 0
-    assert found == fingerprint.of_tensors([("a", torch.ones(2))])
+    digest = fingerprint.of_tensors({"a": torch.ones(2)})
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+    assert digest == fingerprint.of_tensors([("a", torch.ones(2))])
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_texts_differ_but_not_by_memory_addresses() -> None:
 
 
 def test_a_module_is_its_class_and_structure() -> None:
-    found = fingerprint.of_module(nn.Linear(2, 3))
-    assert found.startswith("Linear ")
-    assert found == fingerprint.of_module(nn.Linear(2, 3))
-    assert found != fingerprint.of_module(nn.Linear(2, 4))
+    digest = fingerprint.of_module(nn.Linear(2, 3))
+    assert digest.startswith("Linear ")
+    assert digest == fingerprint.of_module(nn.Linear(2, 3))
+    assert digest != fingerprint.of_module(nn.Linear(2, 4))
 
 
 class Twice(nn.Linear):
@@ -101,35 +101,35 @@ def closing(over: Any) -> Callable[[Tensor], Any]:
 
 
 def by_default(value: Any) -> Callable[[Tensor], Any]:
-    def function(x: Tensor, held: Any = value) -> Any:
-        return (x, held)
+    def function(x: Tensor, content: Any = value) -> Any:
+        return (x, content)
 
     return function
 
 
 def by_keyword(value: Any) -> Callable[[Tensor], Any]:
-    def function(x: Tensor, *, held: Any = value) -> Any:
-        return (x, held)
+    def function(x: Tensor, *, content: Any = value) -> Any:
+        return (x, content)
 
     return function
 
 
 class Holder:
-    def __init__(self, held: Any) -> None:
-        self.held = held
+    def __init__(self, content: Any) -> None:
+        self.content = content
 
     def __call__(self, x: Tensor) -> Any:
-        return (x, self.held)
+        return (x, self.content)
 
     def method(self, x: Tensor) -> Any:
-        return (x, self.held)
+        return (x, self.content)
 
 
 class Module(nn.Module):
-    def __init__(self, held: Any) -> None:
+    def __init__(self, content: Any) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Identity())
-        self.inner[0].held = held
+        self.inner[0].content = content
 
 
 LONG = torch.arange(5000.0)
@@ -169,9 +169,9 @@ NAMES = ["closure", "default", "keyword", "partial", "named", "object", "method"
 def test_functions_differ_when_what_they_hold_differs(
     holder: Callable[[Any], Any], one: Any, two: Any
 ) -> None:
-    found = fingerprint.of_function(holder(one))
-    assert found == fingerprint.of_function(holder(one))
-    assert found != fingerprint.of_function(holder(two))
+    digest = fingerprint.of_function(holder(one))
+    assert digest == fingerprint.of_function(holder(one))
+    assert digest != fingerprint.of_function(holder(two))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_function_may_hold_itself_or_a_name_that_is_not_bound() -> None:
     ring: list[Any] = [1]
     ring.append(ring)
     holder = Holder(None)
-    holder.held = holder
+    holder.content = holder
     for function in (factorial, closing(ring), holder):
         assert fingerprint.of_function(function) == fingerprint.of_function(function)
     assert before != early()
@@ -228,11 +228,11 @@ def terms(model, batch, *, kinds=frozenset("abcdef")):
     return [k for k in batch if k in {"x", "y", "z", "w"} or k in kinds]
 class Held:
     pass
-held = Held()
+content = Held()
 print(fingerprint.of_function(terms))
-print(fingerprint.of_function(functools.partial(terms, held, kinds={"p", "q", "r", "s"})))
+print(fingerprint.of_function(functools.partial(terms, content, kinds={"p", "q", "r", "s"})))
 print(as_loss(nn.CrossEntropyLoss(weight=torch.ones(3))).identity)
-print(as_loss(lambda o, t: (o, t, held)).identity)
+print(as_loss(lambda o, t: (o, t, content)).identity)
 print(fingerprint.of_tensors({"a": torch.arange(5.0)}))
 """
 

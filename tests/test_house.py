@@ -91,18 +91,18 @@ def test_help_is_quick_because_it_loads_nothing_heavy() -> None:
 
 
 def _everything() -> Iterator[tuple[str, object]]:
-    for found in pkgutil.walk_packages([str(SOURCE)], "landscope."):
-        module = importlib.import_module(found.name)
-        yield found.name, module
+    for info in pkgutil.walk_packages([str(SOURCE)], "landscope."):
+        module = importlib.import_module(info.name)
+        yield info.name, module
         for name, thing in vars(module).items():
-            if name[0] == "_" or getattr(thing, "__module__", None) != found.name:
+            if name[0] == "_" or getattr(thing, "__module__", None) != info.name:
                 continue
             if inspect.isfunction(thing) or inspect.isclass(thing):
-                yield f"{found.name}.{name}", thing
+                yield f"{info.name}.{name}", thing
             if inspect.isclass(thing) and not issubclass(thing, tuple):
                 for member, inner in vars(thing).items():
                     if member[0] != "_" and isinstance(inner, FunctionType | property):
-                        yield f"{found.name}.{name}.{member}", inner
+                        yield f"{info.name}.{name}.{member}", inner
 
 
 def test_everything_public_has_a_docstring() -> None:

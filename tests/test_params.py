@@ -56,10 +56,10 @@ LAYOUTS: list[tuple[str, Callable[[], nn.Module], dict[str, Layout]]] = [
 def test_a_module_says_how_its_tensors_are_made_of_filters(
     build: Callable[[], nn.Module], expected: dict[str, Layout]
 ) -> None:
-    found = params.states(build())
+    states = params.states(build())
     for name, layout in expected.items():
-        assert found.layout(name) == layout
-        assert found[name].ndim <= 1 or (name in params.filters(found)) == (not layout.vector)
+        assert states.layout(name) == layout
+        assert states[name].ndim <= 1 or (name in params.filters(states)) == (not layout.vector)
 
 
 def test_a_normalized_weight_has_the_filters_of_its_module() -> None:
@@ -68,10 +68,10 @@ def test_a_normalized_weight_has_the_filters_of_its_module() -> None:
     alone = weight_norm(nn.ConvTranspose2d(4, 6, 3, groups=2))
     inside = nn.Sequential(weight_norm(nn.ConvTranspose2d(4, 6, 3, groups=2)), nn.Flatten())
     for model, prefix in ((alone, ""), (inside, "0.")):
-        found = params.layouts(model)
-        assert found[f"{prefix}parametrizations.weight.original1"] == Layout(1, 2)
-        assert found[f"{prefix}parametrizations.weight.original0"].vector  # gains, one a channel
-        assert found[f"{prefix}bias"].vector
+        layouts = params.layouts(model)
+        assert layouts[f"{prefix}parametrizations.weight.original1"] == Layout(1, 2)
+        assert layouts[f"{prefix}parametrizations.weight.original0"].vector  # gains, one a channel
+        assert layouts[f"{prefix}bias"].vector
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
@@ -86,8 +86,8 @@ def test_a_normalized_weight_has_the_filters_of_its_module() -> None:
 def test_a_weight_kept_under_another_name_has_the_filters_of_its_module(
     change: Callable[[nn.Module], nn.Module], expected: dict[str, Layout]
 ) -> None:
-    found = params.layouts(change(nn.ConvTranspose1d(4, 6, 3, groups=2)))
-    assert {name: found[name] for name in expected} == expected
+    layouts = params.layouts(change(nn.ConvTranspose1d(4, 6, 3, groups=2)))
+    assert {name: layouts[name] for name in expected} == expected
 
 
 class Causal(nn.Conv1d):
@@ -145,16 +145,16 @@ def test_a_tensor_is_made_again_from_its_rows(layout: Layout, shape: tuple[int, 
 
 
 def test_a_plain_dict_has_its_output_axis_first_and_vectors_of_one_dimension() -> None:
-    found = params.wrap({"m": torch.zeros(3, 2, 2), "v": torch.zeros(3), "s": torch.tensor(0.0)})
-    assert [found.layout(n) for n in found] == [FILTER, VECTOR, VECTOR]
-    assert {n: r.shape for n, r in params.filters(found).items()} == {"m": (3, 4)}
+    wrapped = params.wrap({"m": torch.zeros(3, 2, 2), "v": torch.zeros(3), "s": torch.tensor(0.0)})
+    assert [wrapped.layout(n) for n in wrapped] == [FILTER, VECTOR, VECTOR]
+    assert {n: r.shape for n, r in params.filters(wrapped).items()} == {"m": (3, 4)}
 
 
 def test_parameters_come_in_module_order_and_are_not_copies() -> None:
     model = nn.Sequential(OrderedDict(z=nn.Linear(2, 2), a=nn.Linear(2, 1)))
-    found = params.parameters(model)
-    assert list(found) == ["z.weight", "z.bias", "a.weight", "a.bias"]
-    assert all(found[n] is p for n, p in model.named_parameters())
+    parameters = params.parameters(model)
+    assert list(parameters) == ["z.weight", "z.bias", "a.weight", "a.bias"]
+    assert all(parameters[n] is p for n, p in model.named_parameters())
 
 
 def test_frozen_parameters_are_no_parameters_but_states() -> None:
@@ -174,9 +174,9 @@ def test_tied_tensors_come_once_under_their_first_name() -> None:
 def test_states_stand_in_the_order_of_the_state_dict_without_counters() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2))
     expected = [n for n in model.state_dict() if not n.endswith("num_batches_tracked")]
-    found = params.states(model)
-    assert list(found) == expected
-    assert found["1.running_mean"] is model[1].running_mean
+    states = params.states(model)
+    assert list(states) == expected
+    assert states["1.running_mean"] is model[1].running_mean
 
 
 def test_buffers_that_are_not_saved_are_no_states() -> None:
@@ -186,9 +186,9 @@ def test_buffers_that_are_not_saved_are_no_states() -> None:
 
 
 def test_wrap_returns_params_themselves_and_keeps_their_layouts() -> None:
-    found = params.parameters(nn.ConvTranspose1d(2, 3, 2))
-    assert params.wrap(found) is found
-    assert params.clone(found).layout("weight") == Layout(1, 1)
+    parameters = params.parameters(nn.ConvTranspose1d(2, 3, 2))
+    assert params.wrap(parameters) is parameters
+    assert params.clone(parameters).layout("weight") == Layout(1, 1)
 
 
 def test_copies_share_no_memory_and_need_no_gradient() -> None:
@@ -242,8 +242,8 @@ def test_flatten_follows_the_names_and_unflatten_takes_it_back() -> None:
 
 def test_unflatten_gives_each_tensor_its_own_dtype() -> None:
     here = {"a": torch.zeros(2, dtype=torch.float32), "b": torch.zeros(1, dtype=torch.bfloat16)}
-    found = params.unflatten(torch.ones(3, dtype=torch.float64), here)
-    assert [t.dtype for t in found.values()] == [torch.float32, torch.bfloat16]
+    unflattened = params.unflatten(torch.ones(3, dtype=torch.float64), here)
+    assert [t.dtype for t in unflattened.values()] == [torch.float32, torch.bfloat16]
 
 
 @pytest.mark.parametrize("size", [3, 5])

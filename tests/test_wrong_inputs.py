@@ -109,13 +109,13 @@ def _sentence(answer: Any, *words: str) -> None:
     assert "Traceback" not in answer.err + answer.out
     assert "LANDSCOPE_TRACEBACK" not in answer.err, answer.err
     lines = [line for line in answer.err.splitlines() if "landscope: " in line]
-    told = answer.err[answer.err.index("landscope: ") :].strip()
+    sentence = answer.err[answer.err.index("landscope: ") :].strip()
     assert len(lines) == 1, answer.err
-    assert told.count("\n") == 0, told
-    assert told.startswith("landscope: ")
-    assert told[-1] in ".)", told
+    assert sentence.count("\n") == 0, sentence
+    assert sentence.startswith("landscope: ")
+    assert sentence[-1] in ".)", sentence
     for word in words:
-        assert word in told, (word, told)
+        assert word in sentence, (word, sentence)
 
 
 @pytest.mark.parametrize(

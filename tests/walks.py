@@ -36,13 +36,13 @@ def rows(
 
     at = {name: drawn(shape) for name, shape in shapes.items()}
     speed = {name: drawn(shape) for name, shape in shapes.items()}
-    found = []
+    checkpoints = []
     for _ in range(count):
-        found.append({name: tensor.to(dtype) for name, tensor in at.items()})
+        checkpoints.append({name: tensor.to(dtype) for name, tensor in at.items()})
         for name, shape in shapes.items():
             speed[name] = 0.8 * speed[name] + 0.3 * drawn(shape)
             at[name] = at[name] + 0.05 * speed[name]
-    return found
+    return checkpoints
 
 
 def write(
@@ -57,13 +57,13 @@ def write(
     """Write checkpoints as the format of a recorded trajectory says, step = place in the list."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, row in enumerate(given):
-        told = {
+        notes = {
             "version": 1, "step": first + k, "epoch": None, "learning_rate": None, "values": {},
             "parameters": list(row), "vectors": list(vectors), **(about[k] if about else {}),
         }  # fmt: skip
         tensors = {**row, **(buffers[k] if buffers else {})}
-        file = folder / f"{told['step']:09d}.safetensors"
-        save_file(tensors, file, metadata={"landscope": json.dumps(told)})
+        file = folder / f"{notes['step']:09d}.safetensors"
+        save_file(tensors, file, metadata={"landscope": json.dumps(notes)})
     return folder
 
 

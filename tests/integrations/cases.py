@@ -1,4 +1,4 @@
-"""Models of each kind, made small from their configurations, and rows of tokens for them.
+"""Small models of each kind, from their configurations, and rows of tokens for them.
 
 The witnesses here take no part of ours: ``model(**batch).loss`` is what transformers computes, on
 a batch that a plain loop padded, or row by row without any padding.
@@ -39,7 +39,7 @@ class Case:
     """A model and rows that it can be trained on.
 
     Args:
-        make: makes the model, in training mode, with weights of its own.
+        make: Makes the model, in training mode, with new weights.
         rows: dicts of lists, without padding.
         count: terms of the loss of all rows.
         shift: whether labels are compared with the logits before them.
@@ -119,14 +119,14 @@ def t5() -> Model:
 
 
 def _masked(rows: list[list[int]]) -> list[Row]:
-    """Every third token is hidden, and is what is to be found."""
-    found = []
+    """Return rows in which every third token is hidden and is the label."""
+    masked_rows = []
     for row in rows:
         hidden = [k % 3 == 0 for k in range(len(row))]
         shown = [2 if h else t for t, h in zip(row, hidden, strict=True)]
         labels = [t if h else IGNORED for t, h in zip(row, hidden, strict=True)]
-        found.append({"input_ids": shown, "labels": labels})
-    return found
+        masked_rows.append({"input_ids": shown, "labels": labels})
+    return masked_rows
 
 
 _ROWS = _tokens(0)

@@ -28,27 +28,27 @@ def test_the_model_keeps_its_mode_its_configuration_and_its_attention() -> None:
     model = cases.gpt2()
     model.config.output_hidden_states = True
     before = model.config.to_dict()
-    found = objective(model, TEXT, attention="eager")
-    assert found.evaluate() == found.evaluate()  # dropout is off
+    wrapped = objective(model, TEXT, attention="eager")
+    assert wrapped.evaluate() == wrapped.evaluate()  # dropout is off
     assert all(m.training for m in model.modules())
     assert model.config.to_dict() == before
     assert model.config._attn_implementation == "sdpa"
-    body: Model = found.model
+    body: Model = wrapped.model
     assert body.config._attn_implementation == "eager"
     assert list(body(padded(TEXT)["input_ids"])) == ["logits"]
 
 
 def test_the_body_shares_every_tensor_with_the_model_which_may_be_trained_on() -> None:
     model = cases.gpt2()
-    found = objective(model, TEXT)
-    pairs = zip(model.state_dict(keep_vars=True).values(), found.model.parameters(), strict=False)
+    wrapped = objective(model, TEXT)
+    pairs = zip(model.state_dict(keep_vars=True).values(), wrapped.model.parameters(), strict=False)
     assert all(a is b for a, b in pairs)
-    before = found.loss()
+    before = wrapped.loss()
     with torch.no_grad():
         model.transformer.wte.weight.mul_(1.5)
-    assert found.loss() == before
+    assert wrapped.loss() == before
     expected = own_loss(model, padded(TEXT))
-    assert ls.Objective.of(found.problem.recenter()).loss() == pytest.approx(expected, rel=1e-6)
+    assert ls.Objective.of(wrapped.problem.recenter()).loss() == pytest.approx(expected, rel=1e-6)
     assert expected != pytest.approx(before, rel=1e-3)
 
 
@@ -67,16 +67,16 @@ def test_activations_are_not_checkpointed() -> None:
 def test_the_loss_is_the_same_with_any_attention(case: Case, attention: str) -> None:
     model = case.make()
     expected = own_loss(model, padded(case.rows))
-    found = objective(model, case.rows, attention=attention)
-    assert found.loss() == pytest.approx(expected, rel=1e-5)
+    wrapped = objective(model, case.rows, attention=attention)
+    assert wrapped.loss() == pytest.approx(expected, rel=1e-5)
 
 
 def test_bfloat16_is_near_and_gives_the_loss_in_float32() -> None:
     model = cases.llama()
-    found = objective(model, TEXT, precision="bfloat16")
+    wrapped = objective(model, TEXT, precision="bfloat16")
     exact = objective(model, TEXT).loss()
-    assert found.loss() != exact
-    assert found.loss() == pytest.approx(exact, rel=0.02)
+    assert wrapped.loss() != exact
+    assert wrapped.loss() == pytest.approx(exact, rel=0.02)
 
 
 @pytest.fixture
@@ -91,9 +91,9 @@ def test_the_16_bits_of_a_training_end_with_it(accelerator: accelerate.Accelerat
     model, expected = cases.llama(), objective(cases.llama(), TEXT)
     trained = accelerator.prepare(model)
     assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
-    found = objective(trained, TEXT)
-    assert found.loss() == expected.loss()
-    assert found.problem.fingerprints() == expected.problem.fingerprints()
+    wrapped = objective(trained, TEXT)
+    assert wrapped.loss() == expected.loss()
+    assert wrapped.problem.fingerprints() == expected.problem.fingerprints()
     assert own_loss(trained, padded(TEXT)) != pytest.approx(expected.loss(), rel=1e-6)
 
 
@@ -102,14 +102,14 @@ def test_rwkv_does_not_halve_the_weights_that_it_is_given(in_place: bool) -> Non
     """In evaluation mode it does, once, so that all directions after that are twice as long."""
     torch.manual_seed(0)
     sizes: Any = {"vocab_size": cases.VOCABULARY, "hidden_size": 16, "num_hidden_layers": 4}
-    made: Any = RwkvForCausalLM  # the types of transformers know no modules
-    model: Model = made(RwkvConfig(context_length=16, rescale_every=1, **sizes)).train()
+    model_class: Any = RwkvForCausalLM  # the types of transformers know no modules
+    model: Model = model_class(RwkvConfig(context_length=16, rescale_every=1, **sizes)).train()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    found = objective(model, TEXT, in_place=in_place)
-    (d,) = ls.directions.random(found.center, 1, seed=1)
-    land = ls.scan(found, ls.Line(found.center, d), ls.Grid(3))
+    wrapped = objective(model, TEXT, in_place=in_place)
+    (d,) = ls.directions.random(wrapped.center, 1, seed=1)
+    land = ls.scan(wrapped, ls.Line(wrapped.center, d), ls.Grid(3))
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
-    assert all(torch.equal(p, before[n]) for n, p in found.center.items())
+    assert all(torch.equal(p, before[n]) for n, p in wrapped.center.items())
     moved = copy.deepcopy(model)  # which stays in training mode: it has no dropout
     with torch.no_grad():
         for n, p in moved.named_parameters():
@@ -124,10 +124,10 @@ def test_a_forward_that_stays_with_the_model_is_a_sentence_while_there_is_dropou
     model = cases.gpt2()
     expected, forward = own_loss(model, padded(TEXT)), model.forward
 
-    def wrapped(input_ids: Any = None, attention_mask: Any = None) -> Any:  # as torch.compile does
+    def compiled(input_ids: Any = None, attention_mask: Any = None) -> Any:  # as torch.compile does
         return forward(input_ids=input_ids, attention_mask=attention_mask)
 
-    model.forward = wrapped
+    model.forward = compiled
     with pytest.raises(ObjectiveError, match=r"GPT2LMHeadModel was replaced.*call model\.eval\(\)"):
         objective(model, TEXT)
     assert objective(model.eval(), TEXT).loss() == pytest.approx(expected, rel=1e-6)

@@ -112,14 +112,16 @@ def test_each_epoch_is_recorded_with_its_metrics_and_rate(tmp_path: Path) -> Non
     batches = ROWS // BATCH
     assert steps(tmp_path) == [0, 4, 8, 12]
     assert_same_weights(tmp_path, witness)
-    told = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in steps(tmp_path)]
-    assert [about["epoch"] for about in told] == [0, 1, 2, 3]
+    headers = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in steps(tmp_path)]
+    assert [notes["epoch"] for notes in headers] == [0, 1, 2, 3]
     # The schedule has been moved on already: the rate of the epoch that comes.
-    assert [about["learning_rate"] for about in told] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [notes["learning_rate"] for notes in headers] == pytest.approx([0.1, 0.1, 0.01, 0.01])
     means = [sum(witness.losses[k : k + batches]) / batches for k in (0, 4, 8)]
-    assert [about["values"]["loss_epoch"] for about in told[1:]] == pytest.approx(means)
-    assert told[0]["values"] == {}
-    assert {"0.weight", "0.bias"} <= {name.removeprefix("body.") for name in told[0]["parameters"]}
+    assert [notes["values"]["loss_epoch"] for notes in headers[1:]] == pytest.approx(means)
+    assert headers[0]["values"] == {}
+    assert {"0.weight", "0.bias"} <= {
+        name.removeprefix("body.") for name in headers[0]["parameters"]
+    }
 
 
 def test_every_few_steps_are_recorded_once_though_gradients_are_accumulated(tmp_path: Path) -> None:
@@ -128,8 +130,8 @@ def test_every_few_steps_are_recorded_once_though_gradients_are_accumulated(tmp_
     trainer(callback(recorder), witness, accumulate_grad_batches=2).fit(Net(), data())
     assert steps(tmp_path) == [0, 2, 4, 6]  # two optimizer steps an epoch
     assert not list(tmp_path.glob("abandoned-*"))
-    told = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in steps(tmp_path)]
-    assert [about["epoch"] for about in told] == [0, 1, 2, 3]
+    headers = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in steps(tmp_path)]
+    assert [notes["epoch"] for notes in headers] == [0, 1, 2, 3]
 
 
 def test_metrics_are_gathered_only_for_steps_that_are_taken(
@@ -148,8 +150,8 @@ def test_metrics_are_gathered_only_for_steps_that_are_taken(
 
 def test_steps_within_an_epoch_have_a_fraction_of_it(tmp_path: Path) -> None:
     trainer(callback(Recorder(tmp_path, every=3))).fit(Net(), data())
-    told = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in (0, 3, 6, 9, 12)]
-    assert [about["epoch"] for about in told] == [0, 0.75, 1.5, 2.25, 3]
+    headers = [read(tmp_path / f"{step:09d}.safetensors")[0] for step in (0, 3, 6, 9, 12)]
+    assert [notes["epoch"] for notes in headers] == [0, 0.75, 1.5, 2.25, 3]
 
 
 def test_a_resumed_fit_continues_the_path(tmp_path: Path) -> None:
@@ -205,9 +207,9 @@ def test_a_copy_of_the_callback_records_into_the_same_folder(copied: Any, tmp_pa
 def test_pytorch_lightning_takes_it_too(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         other = pytest.importorskip("pytorch_lightning")
-    made = callback(Recorder(tmp_path))
-    assert isinstance(made, lightning.Callback)
-    assert isinstance(made, other.Callback)
+    recording = callback(Recorder(tmp_path))
+    assert isinstance(recording, lightning.Callback)
+    assert isinstance(recording, other.Callback)
 
     class Plain(other.LightningModule):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -220,7 +222,7 @@ def test_pytorch_lightning_takes_it_too(tmp_path: Path) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    trainer(made, library=other).fit(Plain(), data())
+    trainer(recording, library=other).fit(Plain(), data())
     assert steps(tmp_path) == [0, 4, 8, 12]
 
 

@@ -44,18 +44,19 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def wide(rows: list[Row], side: str) -> list[Row]:
-    """The same rows, each padded to 12 by its owner; the answers of pairs are not."""
+    """Return the rows, each padded to 12 by the user; the answers of pairs are not padded."""
     fills = {"input_ids": 0, "attention_mask": 0}
     fills |= {"labels": IGNORED} if rows != cases.PAIRS else {}
-    found = []
+    wide_rows = []
     for row in rows:
-        new = {**row, "attention_mask": [1] * len(row["input_ids"])}
+        wide_row = {**row, "attention_mask": [1] * len(row["input_ids"])}
         more = 12 - len(row["input_ids"])
-        for name in fills.keys() & new.keys():
+        for name in fills.keys() & wide_row.keys():
             gap = [fills[name]] * more
-            new[name] = new[name] + gap if side == "right" else gap + new[name]
-        found.append(new)
-    return found
+            entries = wide_row[name]
+            wide_row[name] = entries + gap if side == "right" else gap + entries
+        wide_rows.append(wide_row)
+    return wide_rows
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -71,9 +72,9 @@ def test_padding_that_is_learned_from_stays() -> None:
     model, rows = cases.gpt2(), wide(TEXT, "right")
     rows = [{**row, "labels": row["input_ids"]} for row in rows]
     batch = {k: torch.tensor([row[k] for row in rows]) for k in rows[0]}
-    found = objective(model, rows)
-    assert len(found.terms()) == 11 * 11
-    assert found.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
+    wrapped = objective(model, rows)
+    assert len(wrapped.terms()) == 11 * 11
+    assert wrapped.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
 
 
 def test_the_token_that_marks_padding_makes_the_mask_that_is_lacking() -> None:
@@ -166,17 +167,17 @@ def test_every_kind_of_dataset_gives_the_same_loss(kind: str) -> None:
         case = CASES[name]
         model = case.make()
         expected = own_loss(model, padded(case.rows))
-        found = objective(model, KINDS[kind](case.rows))
-        assert found.loss() == pytest.approx(expected, rel=1e-6)
-        assert len(found.terms()) == case.count
+        wrapped = objective(model, KINDS[kind](case.rows))
+        assert wrapped.loss() == pytest.approx(expected, rel=1e-6)
+        assert len(wrapped.terms()) == case.count
 
 
 def test_ready_batches_are_used_as_they_are() -> None:
     """On the left, padding moves GPT-2's positions and is what the first token follows."""
     model, batch = cases.gpt2(), padded(TEXT, side="left")
-    found = objective(model, loader([batch]))
-    assert found.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
-    assert len(found.terms()) == sum(cases.LENGTHS) - 3  # three rows have no padding
+    wrapped = objective(model, loader([batch]))
+    assert wrapped.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
+    assert len(wrapped.terms()) == sum(cases.LENGTHS) - 3  # three rows have no padding
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +185,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     words = ["[PAD]", "[UNK]", "[MASK]", *(f"w{k}" for k in range(3, cases.VOCABULARY))]
     inner = Tokenizer(models.WordLevel({w: k for k, w in enumerate(words)}, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    made: Any = PreTrainedTokenizerFast  # whose constructor has no annotations
-    return made(  # type: ignore[no-any-return] # so
+    tokenizer_class: Any = PreTrainedTokenizerFast  # its constructor has no annotations
+    return tokenizer_class(  # type: ignore[no-any-return]
         tokenizer_object=inner, pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]"
     )
 
@@ -197,15 +198,15 @@ def test_masks_of_a_collator_are_drawn_once_whatever_the_batches(
     model = cases.bert()
     draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4)
     before = torch.get_rng_state()
-    found = objective(model, TEXT, collate=draw)
+    wrapped = objective(model, TEXT, collate=draw)
     assert torch.equal(torch.get_rng_state(), before)
-    first = next(iter(found.problem.batches[""]))
+    first = next(iter(wrapped.problem.batches[""]))
     assert bool((first["input_ids"] == 2).any())  # [MASK]
-    assert found.loss() == pytest.approx(own_loss(model, first), rel=0.5)
+    assert wrapped.loss() == pytest.approx(own_loss(model, first), rel=0.5)
     for size in (1, 7):
         again = objective(model, TEXT, collate=draw, batch_size=size)
-        assert len(again.terms()) == len(found.terms())
-        assert again.loss() == pytest.approx(found.loss(), rel=1e-6)
+        assert len(again.terms()) == len(wrapped.terms())
+        assert again.loss() == pytest.approx(wrapped.loss(), rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*masked using random_replace_prob.*")
@@ -222,8 +223,8 @@ def test_a_collator_with_a_seed_of_its_own_begins_anew_each_time(
 def test_a_loader_that_draws_masks_is_walked_once(tokenizer: PreTrainedTokenizerFast) -> None:
     draw = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.4)
     rows = [{"input_ids": r["input_ids"]} for r in TEXT]
-    found = objective(cases.bert(), loader(rows, 4, collate_fn=draw))
-    assert found.evaluate() == found.evaluate()
+    wrapped = objective(cases.bert(), loader(rows, 4, collate_fn=draw))
+    assert wrapped.evaluate() == wrapped.evaluate()
 
 
 def test_a_collator_of_pairs_gives_the_loss_of_the_rows(
@@ -231,26 +232,26 @@ def test_a_collator_of_pairs_gives_the_loss_of_the_rows(
 ) -> None:
     case = CASES["t5"]
     model = case.make()
-    found = objective(model, case.rows, collate=DataCollatorForSeq2Seq(tokenizer, model))
-    assert found.loss() == pytest.approx(own_loss(model, padded(case.rows)), rel=1e-6)
+    wrapped = objective(model, case.rows, collate=DataCollatorForSeq2Seq(tokenizer, model))
+    assert wrapped.loss() == pytest.approx(own_loss(model, padded(case.rows)), rel=1e-6)
 
 
 def test_texts_are_tokenized(tokenizer: PreTrainedTokenizerFast) -> None:
     model = cases.gpt2()
     texts = [" ".join(f"w{t}" for t in row["input_ids"]) for row in TEXT]
     expected = own_loss(model, padded(TEXT))
-    found = objective(model, texts, tokenizer=tokenizer)
-    assert found.loss() == pytest.approx(expected, rel=1e-6)
+    wrapped = objective(model, texts, tokenizer=tokenizer)
+    assert wrapped.loss() == pytest.approx(expected, rel=1e-6)
     columns = datasets.Dataset.from_dict({"text": texts, "label": [k % 3 for k in range(11)]})
     classes = cases.bert_classes()
-    found = objective(classes, columns, tokenizer=tokenizer)
-    assert found.loss() == pytest.approx(
+    wrapped = objective(classes, columns, tokenizer=tokenizer)
+    assert wrapped.loss() == pytest.approx(
         own_loss(classes, padded(CASES["bert classes"].rows)), rel=1e-6
     )
 
 
-def collated(found: Any) -> Callable[[], Any]:
-    return lambda: objective(cases.gpt2(), TEXT, collate=lambda rows: found)
+def collate_into(batch: Any) -> Callable[[], Any]:
+    return lambda: objective(cases.gpt2(), TEXT, collate=lambda rows: batch)
 
 
 def read(dataset: Any, make: Callable[[], Model] = cases.gpt2) -> Callable[[], Any]:
@@ -352,10 +353,13 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "batch_size=0; expected 1 or more",
     ),
     "a collator that mixes rows": (
-        collated({"input_ids": torch.ones(3, 2)}),
+        collate_into({"input_ids": torch.ones(3, 2)}),
         r"collate returned input_ids: \(3, 2\) for a list of one row; expected",
     ),
-    "a collator of something else": (collated(3), "collate returned a int for a list of one row"),
+    "a collator of something else": (
+        collate_into(3),
+        "collate returned a int for a list of one row",
+    ),
 }
 
 

@@ -26,18 +26,18 @@ from tests.integrations.cases import CASES, TEXT, own_loss, padded
 def test_a_classifier_with_one_output_is_a_regression() -> None:
     model = cases.bert_classes(num_labels=1)
     rows = [{**r, "label": 0.3 * k} for k, r in enumerate(TEXT)]
-    found = objective(model, rows, batch_size=4)
-    assert found.loss() == pytest.approx(own_loss(model, padded(rows)), rel=1e-6)
-    assert list(found.evaluate()) == ["loss"]
+    wrapped = objective(model, rows, batch_size=4)
+    assert wrapped.loss() == pytest.approx(own_loss(model, padded(rows)), rel=1e-6)
+    assert list(wrapped.evaluate()) == ["loss"]
 
 
 def test_a_classifier_of_several_labels_has_one_term_a_label() -> None:
     model = cases.bert_classes(problem_type="multi_label_classification")
     rows = [{**r, "labels": [1.0, 0.0, float(k % 2)]} for k, r in enumerate(TEXT)]
     batch = padded(TEXT) | {"labels": torch.tensor([r["labels"] for r in rows])}
-    found = objective(model, rows, batch_size=4)
-    assert found.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
-    assert len(found.terms()) == 3 * 11
+    wrapped = objective(model, rows, batch_size=4)
+    assert wrapped.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
+    assert len(wrapped.terms()) == 3 * 11
 
 
 @pytest.mark.parametrize(

@@ -45,17 +45,17 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_the_loss_is_that_of_the_model_itself_on_the_same_batch(case: Case) -> None:
     model = case.make()
-    found = objective(model, case.rows, batch_size=len(case.rows))
-    assert found.loss() == pytest.approx(own_loss(model, padded(case.rows)), rel=1e-6)
-    assert len(found.terms()) == case.count
+    wrapped = objective(model, case.rows, batch_size=len(case.rows))
+    assert wrapped.loss() == pytest.approx(own_loss(model, padded(case.rows)), rel=1e-6)
+    assert len(wrapped.terms()) == case.count
 
 
 def test_the_loss_is_that_of_rows_without_padding_whatever_the_batches(case: Case) -> None:
     model = case.make()
     expected = row_by_row(model, case.rows, shift=case.shift)
     for size in (1, 7, len(case.rows)):
-        found = objective(model, case.rows, batch_size=size).loss()
-        assert found == pytest.approx(expected, rel=1e-6)
+        loss = objective(model, case.rows, batch_size=size).loss()
+        assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_perplexity_and_accuracy_are_those_of_a_plain_loop() -> None:
@@ -85,15 +85,15 @@ def test_a_plane_is_the_loss_of_the_model_with_these_weights(name: str) -> None:
     case = CASES[name]
     model = case.make()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    found = objective(model, case.rows)
-    dx, dy = ls.directions.random(found.center, seed=1)
-    land = ls.scan(found, ls.Plane(found.center, dx, dy), ls.Grid(3, (-0.5, 0.5)))
+    wrapped = objective(model, case.rows)
+    dx, dy = ls.directions.random(wrapped.center, seed=1)
+    land = ls.scan(wrapped, ls.Plane(wrapped.center, dx, dy), ls.Grid(3, (-0.5, 0.5)))
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
     moved = copy.deepcopy(model)
     for x, y in ((-0.5, 0.5), (0.5, 0.0)):
         with torch.no_grad():
             for n, p in moved.named_parameters():
-                p.copy_(found.center[n] + x * dx[n] + y * dy[n])
+                p.copy_(wrapped.center[n] + x * dx[n] + y * dy[n])
         value = float(land.data["loss"].sel(x=x, y=y))
         assert value == pytest.approx(own_loss(moved, padded(case.rows)), rel=1e-5)
 
@@ -101,9 +101,9 @@ def test_a_plane_is_the_loss_of_the_model_with_these_weights(name: str) -> None:
 def test_a_scan_in_place_gives_the_same_plane_and_leaves_every_bit() -> None:
     model = cases.gpt2()
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    found = [objective(model, TEXT, in_place=in_place) for in_place in (True, False)]
-    dx, dy = ls.directions.seeded(found[0].center, seed=1)
-    planes = [ls.scan(o, ls.Plane(o.center, dx, dy), ls.Grid(3)).data["loss"] for o in found]
+    objectives = [objective(model, TEXT, in_place=in_place) for in_place in (True, False)]
+    dx, dy = ls.directions.seeded(objectives[0].center, seed=1)
+    planes = [ls.scan(o, ls.Plane(o.center, dx, dy), ls.Grid(3)).data["loss"] for o in objectives]
     assert planes[0].values == pytest.approx(planes[1].values, rel=1e-5)
     assert planes[0].std() > 1e-2
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
@@ -115,11 +115,11 @@ def test_a_plane_of_offloaded_weights_is_that_of_the_whole_model(tmp_path: Path)
     accelerate.disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
     with pytest.raises(ObjectiveError, match="pass in_place=True"):
         objective(model, TEXT)
-    found = objective(model, TEXT, in_place=True)
-    assert list(found.center) == list(whole.center)
+    wrapped = objective(model, TEXT, in_place=True)
+    assert list(wrapped.center) == list(whole.center)
     dx, dy = ls.directions.seeded(whole.center, seed=1)
     planes = [
-        ls.scan(o, ls.Plane(o.center, dx, dy), ls.Grid(3)).data["loss"] for o in (found, whole)
+        ls.scan(o, ls.Plane(o.center, dx, dy), ls.Grid(3)).data["loss"] for o in (wrapped, whole)
     ]
     assert planes[0].values == pytest.approx(planes[1].values, rel=1e-5)
     assert planes[0].std() > 1e-2
@@ -132,29 +132,31 @@ def test_metrics_and_penalties_are_as_for_any_objective() -> None:
     bare = objective(model, TEXT, metrics={})
     assert list(bare.evaluate()) == ["loss"]
     penalty = ls.losses.weight_decay(0.01)
-    found = objective(model, TEXT, metrics={"also": ls.losses.tokens(shift=True)}, penalty=penalty)
-    values = found.evaluate()
+    wrapped = objective(
+        model, TEXT, metrics={"also": ls.losses.tokens(shift=True)}, penalty=penalty
+    )
+    values = wrapped.evaluate()
     assert values["also"] == bare.loss()
     squares = sum(float(p.detach().square().sum()) for p in model.parameters())
     assert values["loss"] - values["also"] == pytest.approx(0.005 * squares, rel=1e-5)
 
 
 def test_second_derivatives_are_those_of_finite_differences() -> None:
-    found = objective(cases.gpt2().double(), TEXT)  # fused attention has no second derivatives
-    center = found.center
+    wrapped = objective(cases.gpt2().double(), TEXT)  # fused attention has no second derivatives
+    center = wrapped.center
     (d,) = ls.directions.random(center, 1, seed=2)
-    product = ls.curvature.Hessian(found) @ d
-    ahead, behind = (found.gradient({n: center[n] + s * d[n] for n in d}) for s in (1e-5, -1e-5))
+    product = ls.curvature.Hessian(wrapped) @ d
+    ahead, behind = (wrapped.gradient({n: center[n] + s * d[n] for n in d}) for s in (1e-5, -1e-5))
     for name in center:
         assert torch.allclose(product[name], (ahead[name] - behind[name]) / 2e-5, atol=1e-7)
 
 
 def test_tied_weights_are_moved_once_and_buffers_not_at_all() -> None:
     model = cases.gpt2()
-    found = objective(model, TEXT)
-    assert list(found.center) == [n for n, _ in model.named_parameters()]
-    assert "lm_head.weight" not in found.center
-    assert "transformer.wte.weight" in found.center
+    wrapped = objective(model, TEXT)
+    assert list(wrapped.center) == [n for n, _ in model.named_parameters()]
+    assert "lm_head.weight" not in wrapped.center
+    assert "transformer.wte.weight" in wrapped.center
 
 
 def test_the_filters_of_the_layers_are_their_outputs() -> None:
@@ -180,18 +182,18 @@ def test_only_the_adapter_moves() -> None:
             if "lora_B" in name:
                 parameter.add_(0.3 * torch.randn(parameter.shape))
     before = {n: p.clone() for n, p in model.named_parameters()}
-    found = objective(model, TEXT)
-    assert found.loss() == pytest.approx(own_loss(model, padded(TEXT)), rel=1e-6)
-    assert list(found.center) == [n for n, p in model.named_parameters() if p.requires_grad]
-    assert all("lora_" in n for n in found.center)
-    dx, dy = ls.directions.random(found.center, seed=0)
-    land = ls.scan(found, ls.Plane(found.center, dx, dy), ls.Grid(3))
+    wrapped = objective(model, TEXT)
+    assert wrapped.loss() == pytest.approx(own_loss(model, padded(TEXT)), rel=1e-6)
+    assert list(wrapped.center) == [n for n, p in model.named_parameters() if p.requires_grad]
+    assert all("lora_" in n for n in wrapped.center)
+    dx, dy = ls.directions.random(wrapped.center, seed=0)
+    land = ls.scan(wrapped, ls.Plane(wrapped.center, dx, dy), ls.Grid(3))
     with torch.no_grad():
         for n, d in dx.items():
             model.get_parameter(n).add_(d)
     expected = own_loss(model, padded(TEXT))
     assert float(land.data["loss"].sel(x=1, y=0)) == pytest.approx(expected, rel=1e-5)
-    frozen = [n for n in before if n not in found.center]
+    frozen = [n for n in before if n not in wrapped.center]
     assert all(torch.equal(model.get_parameter(n), before[n]) for n in frozen)
     assert land.data["loss"].std() > 1e-3
 
@@ -212,9 +214,9 @@ def test_only_the_adapter_moves() -> None:
 def test_adapters_of_other_kinds_have_the_loss_of_the_model(config: Any) -> None:
     model = peft.get_peft_model(cases.llama(), config)
     batch = padded(TEXT)
-    found = objective(model, TEXT, batch_size=len(TEXT))
-    assert found.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
-    assert 0 < len(found.center) < len(list(model.parameters()))
+    wrapped = objective(model, TEXT, batch_size=len(TEXT))
+    assert wrapped.loss() == pytest.approx(own_loss(model, batch), rel=1e-6)
+    assert 0 < len(wrapped.center) < len(list(model.parameters()))
 
 
 def test_a_forward_that_passes_all_on_takes_what_its_parent_takes() -> None:
@@ -224,8 +226,8 @@ def test_a_forward_that_passes_all_on_takes_what_its_parent_takes() -> None:
 
     model: Any = Mine(cases.llama().config)
     rows = [{**row, "labels": row["input_ids"], "text": "a", "number": 1} for row in TEXT]
-    found = objective(model, rows)
-    assert found.loss() == pytest.approx(own_loss(model, padded(TEXT)), rel=1e-6)
+    wrapped = objective(model, rows)
+    assert wrapped.loss() == pytest.approx(own_loss(model, padded(TEXT)), rel=1e-6)
 
 
 def m2m() -> Any:
@@ -233,8 +235,8 @@ def m2m() -> Any:
     sizes = {f"{part}_{name}": 2 for part in ("encoder", "decoder")
              for name in ("layers", "attention_heads", "ffn_dim")}  # fmt: skip
     config = M2M100Config(vocab_size=30, d_model=16, max_position_embeddings=16, **sizes)  # type: ignore[arg-type] # numbers
-    made: Any = M2M100ForConditionalGeneration
-    return made(config)
+    model_class: Any = M2M100ForConditionalGeneration
+    return model_class(config)
 
 
 def test_the_inputs_of_a_decoder_follow_from_labels_also_where_the_model_has_no_rule() -> None:
@@ -252,8 +254,8 @@ def test_a_decoder_without_a_first_token_is_a_sentence(make: Any) -> None:
 
 
 def test_a_model_without_a_table_of_tokens_takes_any() -> None:
-    made: Any = CanineForSequenceClassification
-    model = made(
+    model_class: Any = CanineForSequenceClassification
+    model = model_class(
         CanineConfig(
             hidden_size=4,
             num_hidden_layers=1,
@@ -267,8 +269,8 @@ def test_a_model_without_a_table_of_tokens_takes_any() -> None:
 
 
 def test_a_model_of_pictures_is_a_sentence() -> None:
-    made: Any = ViTForImageClassification
-    model = made(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
+    model_class: Any = ViTForImageClassification
+    model = model_class(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2))
     with pytest.raises(ObjectiveError, match=r"ViTForImageClassification takes pixel_values; exp"):
         objective(model, [], task="classification")
 

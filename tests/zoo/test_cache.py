@@ -1,4 +1,4 @@
-"""The cache of trained networks: what is kept is what was trained, and nothing else is taken."""
+"""The cache of trained networks: it saves what was trained, and loads nothing else."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _never(_: nn.Module) -> None:
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
 
 
 def test_weights_come_back_bit_for_bit_and_tied_ones_stay_tied(tmp_path: Path) -> None:
     first = cache.load_or_train("a_net", Tied(), _train, "recipe")
-    (file,) = (tmp_path / "kept").iterdir()
+    (file,) = (tmp_path / "cache").iterdir()
     assert file.name.startswith("a_net-")
     again = cache.load_or_train("a_net", Tied(), _never, "recipe")
     assert not first.training
@@ -64,7 +64,7 @@ def test_another_network_or_recipe_is_trained_for_itself(
 
 def test_without_a_cache_nothing_is_written_or_taken(tmp_path: Path) -> None:
     cache.load_or_train("a_net", Tied(), _train, "recipe", cache=False)
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
     cache.load_or_train("a_net", Tied(), _train, "recipe")
     with pytest.raises(AssertionError, match="trained again"):
         cache.load_or_train("a_net", Tied(), _never, "recipe", cache=False)
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written_to_is_a_sentence_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file" / "kept"))
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(TargetError, match=r"cannot be saved in .*set LANDSCOPE_CACHE"):
         cache.load_or_train("a_net", Tied(), _never, "recipe")
 
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_nothing(tmp_path: Path) ->
             cache.load_or_train("a_net", Tied(), _train, "recipe")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list((tmp_path / "kept").iterdir()) == []
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_training_leaves_the_random_state_alone() -> None:
@@ -102,8 +102,8 @@ def test_training_leaves_the_random_state_alone() -> None:
 
 def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     cache.load_or_train("a_net", Tied(), _train, "recipe")
-    (file,) = (tmp_path / "kept").iterdir()
+    (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     again = cache.load_or_train("a_net", Tied(), _train, "recipe")
-    kept = cache.load_or_train("a_net", Tied(), _never, "recipe")
-    assert torch.equal(*(model.state_dict()["head.weight"] for model in (again, kept)))
+    loaded = cache.load_or_train("a_net", Tied(), _never, "recipe")
+    assert torch.equal(*(model.state_dict()["head.weight"] for model in (again, loaded)))

@@ -1,6 +1,6 @@
 """Reading CIFAR-10: every layout gives the same images, and no pickle runs anything.
 
-Witnesses: the images are made here and written byte by byte, so that what must come back is known.
+Witnesses: the images are made here and written byte by byte, so that the result is known.
 One batch was written by Python 2.7 (cPickle, protocol 2, numpy 1.16) as the published ones were.
 The preprocessing is computed again in float64 from its definition.
 """

@@ -61,9 +61,9 @@ def test_a_few_epochs_learn_the_digits() -> None:
 def test_a_trained_network_is_kept_and_taken_from_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("LANDSCOPE_CACHE", str(tmp_path / "cache"))
     first = digits.load_trained("digits_mlp", epochs=1)
-    (file,) = (tmp_path / "kept").iterdir()
+    (file,) = (tmp_path / "cache").iterdir()
     assert file.name.startswith("digits_mlp-")
 
     def never(*_: object, **__: object) -> None:

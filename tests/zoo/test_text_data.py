@@ -1,4 +1,4 @@
-"""The text: Python's own files, read here in the plain way, are the witness of each piece."""
+"""The text: Python's own files, read here in the simplest way, are the witness of each block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from landscope.zoo import text_data
 WHOLE = (True, False)
 
 
-def _joined(*, train: bool) -> str:
+def _join(*, train: bool) -> str:
     return "".join(
         piece for pieces in text_data.cut_blocks(train=train).values() for piece in pieces
     )
@@ -57,7 +57,7 @@ def test_each_place_of_the_text_is_in_one_piece_for_training_or_for_testing(
 ) -> None:
     places = "".join(map(chr, range(100_000, 145_000)))  # all of them different
     monkeypatch.setattr(text_data, "read_corpus", lambda: {"a module": places})
-    train, test = _joined(train=True), _joined(train=False)
+    train, test = _join(train=True), _join(train=False)
     assert sorted(train + test) == list(places)
     assert 0.15 < len(test) / len(places) < 0.25
 
@@ -95,7 +95,7 @@ def test_lines_are_whole_padded_and_of_unequal_length(train: bool) -> None:
     lengths = _lengths(inputs)
     assert _lengths(targets) == lengths
     assert len(set(lengths)) > 10
-    every = _joined(train=train).splitlines()
+    every = _join(train=train).splitlines()
     for row, target, length in zip(inputs, targets, lengths, strict=True):
         assert torch.equal(row[1:length], target[: length - 1])
         assert text_data.decode(row) in every

@@ -88,22 +88,22 @@ def test_a_block_is_attention_and_a_network_as_they_are_written(causal: bool) ->
     block = text_networks.Block().double()
     states, present = torch.randn(2, 7, 64).double(), torch.ones(2, 7, dtype=torch.bool)
     present[1, 5:] = False
-    found = block(states, None if causal else present[:, None, None]).detach().numpy()
+    result = block(states, None if causal else present[:, None, None]).detach().numpy()
 
     x = states.numpy()
     packed = _linear(_layer_norm(x, block.attention_norm), block.qkv)
     mixed = np.zeros_like(x)
     for b in range(2):
         for head in range(4):
-            own = slice(16 * head, 16 * head + 16)
-            q, k, v = (part[b][:, own] for part in np.split(packed, 3, axis=-1))
+            width = slice(16 * head, 16 * head + 16)
+            q, k, v = (part[b][:, width] for part in np.split(packed, 3, axis=-1))
             seen = np.tril(np.ones((7, 7))) if causal else np.tile(present[b].numpy(), (7, 1))
             weights = np.exp(q @ k.T / 4.0) * seen  # the root of 16, the width of a head
-            mixed[b][:, own] = weights / weights.sum(-1, keepdims=True) @ v
+            mixed[b][:, width] = weights / weights.sum(-1, keepdims=True) @ v
     x = x + _linear(mixed, block.out)
     up = torch.from_numpy(_linear(_layer_norm(x, block.mlp_norm), block.up))
     bent = (up * 0.5 * (1 + torch.erf(up / 2**0.5))).numpy()
-    np.testing.assert_allclose(found, x + _linear(bent, block.down), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(result, x + _linear(bent, block.down), rtol=0, atol=1e-10)
 
 
 def test_the_head_of_the_decoder_is_its_embedding_unless_asked_otherwise() -> None:

@@ -58,8 +58,8 @@ def test_the_mean_squared_error_of_the_softmax_is_a_loss_of_the_zoo() -> None:
     with torch.no_grad():
         shares = digits.load_trained("digits_mlp", epochs=1)(inputs).softmax(1)
     expected = F.mse_loss(shares, F.one_hot(targets, 10).float())
-    found = zoo.objective("digits_mlp", epochs=1, loss="mse").loss()
-    assert found == pytest.approx(float(expected), rel=1e-5)
+    loss = zoo.objective("digits_mlp", epochs=1, loss="mse").loss()
+    assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_what_is_lacking_or_of_no_use_is_named(name: str, words: dict[str, Any],
 
 @pytest.mark.parametrize("name", ["digits_mlp", "text_gru"])
 @pytest.mark.parametrize(
-    ("odd", "told"),
+    ("odd", "sentence"),
     [
         ({"seed": "abc"}, "seed='abc'; expected a whole number from 0"),
         ({"seed": 2**63}, "seed=9223372036854775808; expected"),
@@ -154,7 +154,7 @@ def test_what_is_lacking_or_of_no_use_is_named(name: str, words: dict[str, Any],
     ids=str,
 )
 def test_seeds_and_epochs_out_of_range_are_sentences(
-    name: str, odd: dict[str, Any], told: str
+    name: str, odd: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(TargetError, match=re.escape(told)):
+    with pytest.raises(TargetError, match=re.escape(sentence)):
         ls.zoo.objective(name, **odd)
