@@ -11,7 +11,7 @@
     ├── SamplerError      (ValueError)    a resolution or a span is wrong
     ├── EngineError       (RuntimeError)  workers cannot be started, or were lost
     ├── JournalError      (RuntimeError)  a journal cannot be used, or belongs to another scan
-    ├── RecorderError     (RuntimeError)  a training cannot be recorded
+    ├── RecorderError     (RuntimeError)  a training run cannot be recorded
     ├── FormatError       (ValueError)    a file cannot be read or written
     ├── DrawError         (ValueError)    a landscape cannot be drawn this way
     ├── TrainingError     (ValueError)    a network cannot be trained this way
@@ -87,7 +87,7 @@ class JournalError(LandscopeError, RuntimeError):
 
 
 class RecorderError(LandscopeError, RuntimeError):
-    """A training cannot be recorded."""
+    """A training run cannot be recorded."""
 
 
 class FormatError(LandscopeError, ValueError):

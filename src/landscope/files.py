@@ -76,7 +76,7 @@ def read_netcdf(path: Path) -> xr.Dataset:
     """Return the dataset in a netCDF-4 file, in memory.
 
     Raises:
-        OSError: When the file is no netCDF-4 file.
+        OSError: When the file is not a netCDF-4 file.
         ValueError: When its variables cannot be decoded.
     """
     import xarray as xr
@@ -101,7 +101,7 @@ def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a small text file completely; a file that another process wrote first stays."""
+    """Write a small text file completely; if another process wrote it first, its file is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
     part = Path(name)

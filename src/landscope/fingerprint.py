@@ -16,11 +16,11 @@ from landscope.params import as_bytes
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
-_Stack = tuple[object, ...]  # the objects that contain the present one, so that cycles end
+_Stack = tuple[object, ...]  # the containers of the current object, to stop at cycles
 
 
 def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str:
-    """Return 16 hexadecimal digits of the names, shapes, dtypes and all bits of the values."""
+    """Return 16 hexadecimal digits that identify names, shapes, dtypes and all bits of values."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in dict(tensors).items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -29,7 +29,7 @@ def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> 
 
 
 def of_text(*texts: object) -> str:
-    """Return 16 hexadecimal digits of several texts; memory addresses in them are ignored."""
+    """Return 16 hexadecimal digits that identify several texts, except for memory addresses."""
     joined = "\n".join(_ADDRESS.sub("", str(text)) for text in texts)
     return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
 
@@ -37,7 +37,7 @@ def of_text(*texts: object) -> str:
 def of_module(module: nn.Module) -> str:
     """Return the class name of a module and a fingerprint of its structure and its code.
 
-    The values of its tensors are ignored, and so is code outside of the ``forward`` methods of the
+    The values of its tensors are ignored, and so is code outside the ``forward`` methods of the
     user's own classes.
     """
     classes = dict.fromkeys(type(m) for m in module.modules())
@@ -82,7 +82,7 @@ def _of_function(function: Any, stack: _Stack) -> str:
 
 
 def _settings(module: nn.Module) -> dict[str, object]:
-    """Return the attributes of a module that are no tensors or modules, e.g. label smoothing."""
+    """Return the attributes of a module that are not tensors or modules, e.g. label smoothing."""
     return {n: v for n, v in vars(module).items() if not n.startswith("_") and n != "training"}
 
 
@@ -124,7 +124,7 @@ def _plain_object(value: Any, stack: _Stack) -> str:
         return f"{kind}{[_plain(v, stack) for v in value]}"
     if isinstance(value, set | frozenset):
         return f"{kind}{sorted(_plain(v, stack) for v in value)}"  # a set has no fixed order
-    default_repr: Any = object.__repr__  # it says nothing but the address
+    default_repr: Any = object.__repr__  # shows the address only
     if type(value).__repr__ is default_repr and hasattr(value, "__dict__"):
         return f"{kind}{_plain(vars(value), stack)}"
     return repr(value)

@@ -34,8 +34,8 @@ class Landscape:
             three of ("z", "y", "x"). The attributes of a variable are ``units`` and
             ``long_name``; the attributes of the dataset say where the values come from (as text,
             numbers, or JSON).
-        seconds: The wall-clock time that the values took, over all sessions; None if unknown. It
-            is not saved with the data, so that the same question gives the same file, bit for bit.
+        seconds: The wall-clock time that the values took, over all sessions; None if unknown. It is
+            not saved with the data, so that the same scan always gives the same file, bit for bit.
 
     Raises:
         FormatError: When the dimensions are not those of a line, a plane or a volume.
@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
             f" {', '.join(_FORMATS)}, or the folder of a run."
         )
     if not path.exists():
-        raise FormatError(f"{path} does not exist: check the name, or make it with a scan.")
+        raise FormatError(f"{path} does not exist: check the name, or create it with a scan.")
     _, read = _FORMATS[path.suffix]
     try:
         return Landscape(read(path))

@@ -1,4 +1,4 @@
-"""Params: the named tensors of a model, and which of their weights form a filter.
+"""Params: the named tensors of a model, and which weights of each tensor form a filter.
 
 ``Params`` is a ``dict[str, Tensor]`` that also stores the layout of each tensor, because a shape
 alone does not say which axis is the output: a Linear weight is (out, in), the weight of a
@@ -47,8 +47,8 @@ class Layout:
 
     Args:
         axis: The output axis: 0, or 1 if the inputs come first.
-        groups: The number of groups of a transposed convolution; it has groups times the length of
-            ``axis`` output units.
+        groups: The number of groups of a transposed convolution, whose number of output units is
+            ``groups`` times the length of ``axis``.
         vector: Whether the tensor has no filters, whatever its shape: biases, gains, shifts and
             statistics.
         constant: Whether the tensor is a buffer that is not a statistic, such as rotary
@@ -161,7 +161,7 @@ def layouts(model: nn.Module) -> dict[str, Layout]:
 def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
     if tensor.ndim <= 1 or isinstance(module, _NORMS):
         return Layout(vector=True)
-    if name.endswith("bias") or name in ("bias_k", "bias_v"):  # of experts, of attention
+    if name.endswith("bias") or name in ("bias_k", "bias_v"):  # biases of experts, of attention
         return Layout(vector=True)
     stem = name.partition("_")[0]  # "weight_orig" after pruning, "weight_v" of a weight norm
     if isinstance(module, _ConvTransposeNd) and stem == "weight":
@@ -172,7 +172,7 @@ def _layout(module: nn.Module, name: str, tensor: Tensor) -> Layout:
 
 
 def _is_length(module: nn.Module, name: str) -> bool:
-    """Whether a parameter holds the lengths of filters, separated from them by a weight norm."""
+    """Whether a parameter holds the filter lengths that a weight norm stores separately."""
     if isinstance(module, ParametrizationList):
         return name == "original0" and isinstance(module[0], _WeightNorm)
     hooks = module._forward_pre_hooks.values()  # torch.nn.utils.weight_norm
@@ -190,7 +190,7 @@ def _is_transposed_linear(module: nn.Module) -> bool:
 
 def _is_table(module: nn.Module, tensor: Tensor) -> bool:
     """Whether a tensor is a table of position embeddings (1, t, e) outside of any Embedding."""
-    has_outputs = isinstance(module, _ConvNd | nn.Bilinear)  # it may have a single one
+    has_outputs = isinstance(module, _ConvNd | nn.Bilinear)  # of which there may be only one
     return tensor.ndim == 3 and tensor.shape[0] == 1 and not has_outputs
 
 
@@ -225,7 +225,7 @@ def clone(params: Mapping[str, Tensor]) -> Params:
 
 
 def select(params: Mapping[str, Tensor], pattern: str | Iterable[str]) -> Params:
-    """Return the tensors whose names match a shell pattern such as ``"layer3.*"``, or several.
+    """Return the tensors whose names match one of several shell patterns, e.g. ``"layer3.*"``.
 
     Raises:
         ParamsError: When no name matches.
@@ -293,7 +293,7 @@ def check_like(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], what
         what: The name of ``given`` in the error.
 
     Raises:
-        ParamsError: When they differ; it names the first difference.
+        ParamsError: When they differ; the message names the first difference.
     """
     for name in expected:
         if name not in given:

@@ -1,6 +1,6 @@
-"""Progress: how far a long computation is, how long it will take, and who is informed.
+"""Progress: how far along a long computation is, the time left, and the function that is told.
 
-Everything that takes long has an argument ``progress``: a function that is called with a
+Every function that can take long has an argument ``progress``: a function that is called with a
 :class:`Progress` after each step (a ``Report``), True for a bar on standard error, or None.
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a computation is. In a scan, the last point is already in the journal.
+    """How far along a computation is. In a scan, the last point is in the journal already.
 
     Args:
         done: The number of steps that are done, including those of earlier sessions: points of a
-            scan, products of a Hessian, steps of a training, checkpoints, profiles.
+            scan, Hessian-vector products, training steps, checkpoints, profiles.
         total: The number of all steps; None if it is unknown. A sampler may stop earlier.
         seconds: The time since this session began.
         remaining: The seconds left at the pace of this session; None before its first step, and
             without a total.
         values: The values of the last step; empty before the first one.
-        so_far: Returns the landscape of the points that are known now; None before the first
-            point and outside of scans. The function that receives this may call it.
+        so_far: Returns the landscape of the points that are known now; None before the first point
+            and outside scans. The function that receives this may call it.
     """
 
     done: int

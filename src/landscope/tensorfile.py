@@ -1,8 +1,8 @@
-"""Files of tensors (.safetensors): their dtypes, their header, and reads of single tensors.
+"""Files of tensors (.safetensors): their dtypes, their header, and reads of individual tensors.
 
-Plain reads, because the pages of a mapped file count as memory of the process, and a trajectory may
-be many times as large as the memory. Format: an 8-byte length, a JSON header of that many bytes,
-the tensors without gaps; https://huggingface.co/docs/safetensors.
+This module reads files without memory-mapping them: the pages of a mapped file count as memory of
+the process, and a trajectory may be many times as large as the memory. Format: an 8-byte length, a
+JSON header of that many bytes, the tensors without gaps; https://huggingface.co/docs/safetensors.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Entry:
     Args:
         dtype: The dtype, by the name that the format gives it: "F32", "BF16", ...
         shape: The shape of the tensor.
-        start: The first byte, counted from the beginning of the file in entries that were read,
-            and from the end of the header in entries that are to be written.
+        start: The position of the first byte, counted from the beginning of the file in entries
+            that were read, and from the end of the header in entries that are to be written.
         size: The number of bytes.
     """
 
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def is_floating_point(self) -> bool:
-        """Whether torch can hold the values, as floating-point numbers."""
+        """Whether the dtype is a floating-point dtype of torch."""
         return self.dtype in FLOATING
 
 
@@ -141,7 +141,7 @@ def read_into(buffer: memoryview, file: Any) -> None:
 
 
 def explain_damage(path: Path, error: Exception) -> str:
-    """Return the sentence for a checkpoint that cannot be read."""
+    """Return the message of the error for a checkpoint that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{path} is gone: the folder was thinned after it was opened; open it again."
     return f"{path} is not a whole checkpoint ({error}): delete it, or write it again."

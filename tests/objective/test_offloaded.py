@@ -269,5 +269,5 @@ def test_statistics_that_are_offloaded_are_a_sentence(whole: list[str]) -> None:
 
 
 def test_a_name_that_is_not_offloaded_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"'nothing' is no offloaded parameter of this GPT2LMHe"):
+    with pytest.raises(ParamsError, match=r"'nothing' is not an offloaded parameter of this GPT"):
         offloaded.read_stored(gpt2(), "nothing")

@@ -1,4 +1,4 @@
-"""What landscapes and training paths MEAN: one subject a file, numbers and no pictures.
+"""What landscapes and training paths MEAN: one subject per file, numbers and no pictures.
 
 Pictures of the results belong to ``draw``, sentences about them to ``cli``.
 """

@@ -34,7 +34,7 @@ class NeighborhoodAverage:
 
     def __call__(self, objective: Objective, params: Params) -> dict[str, float]:
         """Return the mean loss around a point and its standard error."""
-        movable = {n: t for n, t in params.items() if n in objective.center}  # no statistics
+        movable = {n: t for n, t in params.items() if n in objective.center}  # not the batch norms'
         scales = _measure_scales(like(params, movable), self.metric)
         means = []
         with objective.problem.session() as session:
@@ -51,7 +51,7 @@ class NeighborhoodAverage:
         return {"averaged_loss": float(np.mean(means)), "averaged_loss_stderr": stderr}
 
     def _draw_noise(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
-        """Return noise from a stream of its own, not that of random directions."""
+        """Return noise from a random stream that random directions do not use."""
         return draw_normal(f"around/{self.seed}", index, name, like_).to(like_)
 
 
@@ -72,17 +72,17 @@ def neighborhood_average(
     Args:
         sigma: The standard deviation, in the units of the metric. With "filter" each of the m
             weights of a filter w moves by sigma |w| / sqrt(m), so the filter moves by sigma |w|.
-        draws: The number of evaluations at each point, an even number from 4 on. They are in pairs
-            n, -n, so the slope does not contribute to the error.
+        draws: The number of evaluations at each point, an even number of at least 4. They come in
+            pairs n, -n, so the slope does not contribute to the error.
         metric: "filter" (vectors, such as biases, move by sigma of their own norm), or "euclidean":
             every weight moves by sigma.
         seed: The seed of the noise, which is the same at every point, so that the averaged surface
             is smooth.
 
     Returns:
-        Columns ``averaged_loss`` and ``averaged_loss_stderr``, its standard error over pairs,
-        widened (by 9% for 16 pairs) so that 1.96 of it on both sides are a 95% interval although
-        the pairs are few (Student's t).
+        A quantity with the values ``averaged_loss`` and ``averaged_loss_stderr``: the standard
+        error over pairs, scaled by Student's t for few pairs (1.09 for 16), so that +- 1.96 times
+        it is a 95% interval.
 
     Raises:
         ParamsError: When sigma, draws or metric are out of range.
@@ -101,7 +101,7 @@ def neighborhood_average(
     if not sigma > 0 or draws < 4 or draws % 2 or metric not in ("filter", "euclidean"):
         raise ParamsError(
             f"sigma={sigma}, draws={draws}, metric={metric!r}; expected a sigma above 0, an even"
-            " number of draws from 4 on, and 'filter' or 'euclidean'."
+            " number of draws of at least 4, and 'filter' or 'euclidean'."
         )
     return NeighborhoodAverage(sigma, draws, metric, seed)
 

@@ -1,4 +1,4 @@
-"""Ensembles: the same scan along several random directions, to see what is chance in it."""
+"""Ensembles: the same scan along several random directions, to see how much is due to chance."""
 
 from __future__ import annotations
 

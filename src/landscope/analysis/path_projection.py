@@ -1,4 +1,4 @@
-"""The projection of a training path onto a slice: coordinates, distances off the slice, losses.
+"""The projection of a training path onto a slice: coordinates, distances to the slice, losses.
 
 A contour shows the loss on the slice, and a network in training is never exactly on it. So the loss
 of each checkpoint is given together with the loss of its projection, and with its distance; no
@@ -68,8 +68,8 @@ def project(
         slice: A Line, a Plane or a Volume, over ``objective.center`` or ``objective.states``.
         objective: The objective to evaluate; without one there are no losses.
         method: "lstsq", or "cos" as in the 2018 scripts: the length of the projection onto each
-            direction by itself. The two agree for orthonormal directions; otherwise "cos" is wrong
-            by the lengths of the directions and the angles between them.
+            direction by itself. The two agree for orthonormal directions; otherwise "cos" is wrong,
+            because it ignores that directions have lengths other than 1 and overlap.
         progress: A function that is called after each checkpoint with an ``ls.Progress``; True
             shows a bar.
 
@@ -77,7 +77,7 @@ def project(
         ParamsError: When the checkpoints lack a parameter of the slice, or have one that neither
             the slice nor the objective's model has.
         SliceError: When the method is unknown, the slice has no directions, or ``trajectory`` is
-            no trajectory.
+            not a Trajectory.
 
     Cost: for each checkpoint, a few passes over the parameters and two over the data. One
     checkpoint is in memory at a time, in addition to the slice.
@@ -129,7 +129,7 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
         objective: The objective that will be evaluated; the plane is put on its device.
 
     Raises:
-        SliceError: When there is only one component, or ``pca`` is no PCA.
+        SliceError: When there is only one component, or ``pca`` is not a PCA.
     """
     if not isinstance(pca, PCA):
         raise SliceError(
@@ -176,7 +176,7 @@ def _select_point(recorded: Params, checkpoint: Checkpoint, slice_: Affine) -> P
         check_like(moved, slice_.center, str(checkpoint.path))
     except ParamsError as error:
         raise ParamsError(
-            f"{error} The slice and the trajectory are of two networks, or the slice is over"
+            f"{error} The slice and the trajectory are of different networks, or the slice is over"
             " objective.states and the buffers were not recorded."
         ) from error
     extra = next(
@@ -196,8 +196,8 @@ class _Placement:
     """Where a checkpoint lies."""
 
     coordinates: tuple[float, ...]
-    distance: float  # to the point with these coordinates
-    relative_distance: float  # as a share of the distance to the center
+    distance: float  # from the checkpoint to the point with these coordinates
+    relative_distance: float  # the same, divided by the distance to the center
 
 
 def _locate(slice_: Affine, point: Params, method: Method) -> _Placement:

@@ -31,18 +31,18 @@ from landscope.scanning.loop import scan
 from landscope.slices import directions as directions_
 from landscope.slices.slices import Line
 
-_QUANTILE = 1.959964  # of the normal distribution: 95% on both sides together
-_ROUNDING = 1e-5  # of a loss: what a scan promises; a smaller difference is none
+_QUANTILE = 1.959964  # of the normal distribution, for a two-sided 95% interval
+_ROUNDING = 1e-5  # relative error that a scan may have; a smaller difference counts as none
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Representativeness:
-    """What random planes through a point show, and what they do not.
+    """What random planes through a point show, and what they miss.
 
     Distances are Euclidean, in units of ``unit``, the mean length of the random filter-normalized
-    directions, so that all profiles have one axis. Curvatures are second derivatives by Euclidean
-    distance: along a direction they lie between the extreme eigenvalues.
+    directions, so that all profiles have one axis. Curvatures are second derivatives with respect
+    to Euclidean distance, so they lie between the extreme eigenvalues.
 
     Args:
         distances: The distances from the point, both ways, shape [r].
@@ -58,7 +58,7 @@ class Representativeness:
         plane_smallest: The smallest curvature on each plane, shape [planes].
         extremes: The ends of the Hessian's spectrum.
         loss: The loss at the point.
-        unit: The Euclidean length of the distance 1.
+        unit: The Euclidean length of one unit of distance.
         size: The number of parameters, p.
     """
 
@@ -153,14 +153,14 @@ def representativeness(
         Profiles and curvatures; their summary in numbers is ``numbers``.
 
     Raises:
-        ParamsError: When there are less than 2 planes, params or initialization do not fit, or no
-            direction leads anywhere: no filters, or an initialization that is the point itself.
+        ParamsError: When there are fewer than 2 planes, params or initialization do not fit, or a
+            direction is zero: there are no filters, or the initialization is the point itself.
         DeterminismError: When two evaluations at the point give different losses.
 
     Cost: ``(2 num_planes + 3) resolution`` evaluations, about ``2 num_planes + 30`` products.
 
     Source: filter normalization and the question, Li et al. 2018 (arXiv 1712.09913); the interval
-    of a share, Wilson 1927.
+    of a proportion, Wilson 1927.
     """
     if num_planes < 2:
         raise ParamsError(f"num_planes={num_planes}; expected 2 or more, to see how they differ.")
@@ -194,7 +194,7 @@ def representativeness(
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """Return the 95% interval of a share, from ``count`` of ``total`` (Wilson 1927)."""
+    """Return the 95% interval of the proportion ``count`` / ``total`` (Wilson 1927)."""
     z, share = _QUANTILE, count / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + (z / total / 2) ** 2)
@@ -231,8 +231,8 @@ def _mean_length(directions: Sequence[Params]) -> float:
         raise ParamsError("the parameters hold NaN or infinity: there is no surface around them.")
     if not min(lengths) > 0:
         raise ParamsError(
-            "random directions from here are zero: they move filters, tensors of two dimensions or"
-            " more, and all filters are zero, or there are too few weights for a plane of them."
+            "random directions are zero here: they move only filters (of tensors with two or more"
+            " dimensions), and all filters are zero, or they have too few weights for a plane."
         )
     return float(np.mean(lengths))
 
@@ -268,7 +268,7 @@ def _scan_profiles(
 
 
 def _reduce(function: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
-    """Return a function of the values that are not NaN; NaN where there is none."""
+    """Return ``function`` of the values that are not NaN; NaN if there are none."""
     numbers = values[~np.isnan(values)]
     return float(function(numbers)) if numbers.size else float("nan")
 

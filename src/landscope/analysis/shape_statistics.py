@@ -20,17 +20,18 @@ _NEGLIGIBLE = 0.01  # of the largest curvature: below it second differences are 
 @final
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a plane or a line.
+    """The shape of a plane or a line, in numbers.
 
     Args:
-        center: The value at the origin, never interpolated: NaN when the grid has no such point.
+        center: The value at the origin, never interpolated: NaN if the grid has no point there.
         lowest: The smallest finite value.
         at: The coordinates of the lowest value, x first.
         rim: The median of the finite values on the border.
-        nonconvex: The share, 0 to 1, of the inner cells that are not convex: the smallest
-            eigenvalue of the matrix of second differences is negative, by more than 1% of the
-            largest in size. NaN when the grid has no inner cells.
-        holes: The number of cells that are not finite.
+        nonconvex: The fraction of the finite inner points at which the surface bends downwards
+            along some direction of the slice: the smallest eigenvalue of the matrix of second
+            differences is negative, by more than 1% of the largest absolute eigenvalue. NaN if
+            there are no such points.
+        holes: The number of points whose value is not finite.
     """
 
     center: float
@@ -46,7 +47,7 @@ def shape(land: Landscape, quantity: str | None = None) -> Shape:
 
     Args:
         land: The landscape.
-        quantity: The name of the quantity; the first one of the landscape if None.
+        quantity: The name of the quantity; ``land.quantity`` if None.
 
     Raises:
         DrawError: For a volume, an unknown quantity, or when no value is finite.

@@ -42,8 +42,8 @@ class TrainingPath:
         if wrong or "x" not in self.data:
             problem = f"{wrong[0]} is over {self.data[wrong[0]].dims}" if wrong else "there is no x"
             raise FormatError(
-                f"these are no data of a path: {problem}; expected coordinates over 'checkpoint',"
-                " as ls.paths.project returns them."
+                f"these data are not a training path: {problem}; expected coordinates over"
+                " 'checkpoint', as ls.paths.project returns them."
             )
 
     @property
@@ -59,7 +59,7 @@ class TrainingPath:
         """
         file = Path(path)
         if file.suffix != ".nc":
-            raise FormatError(f"path={str(path)!r}; a path of training is saved as a .nc file.")
+            raise FormatError(f"path={str(path)!r}; a training path is saved as a .nc file.")
         with explain_write_errors(file):
             write_netcdf(self.data, file)
         return file
@@ -73,11 +73,11 @@ class TrainingPath:
         """
         file = Path(path)
         if not file.is_file():
-            raise FormatError(f"{path} does not exist or is no file: check the name.")
+            raise FormatError(f"{path} does not exist or is not a file: check the name.")
         try:
             return cls(read_netcdf(file))
         except (OSError, KeyError, ValueError) as error:
-            raise FormatError(f"{path} cannot be read as a path of training ({error}).") from error
+            raise FormatError(f"{path} cannot be read as a training path ({error}).") from error
 
 
 def spans(
@@ -110,6 +110,6 @@ def spans(
 def _span(coordinates: np.ndarray, longest: float, margin: float) -> tuple[float, float]:
     half = max(float(np.ptp(coordinates)), longest / 2) / 2 + margin * longest
     middle = float(coordinates.min() + coordinates.max()) / 2
-    unit = 10.0 ** (math.floor(math.log10(half)) - 1)  # ends of two digits are easy to read
+    unit = 10.0 ** (math.floor(math.log10(half)) - 1)  # ends rounded to two digits are easy to read
     first, last = math.floor((middle - half) / unit), math.ceil((middle + half) / unit)
     return float(f"{first * unit:.12g}"), float(f"{last * unit:.12g}")

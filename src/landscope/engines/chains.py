@@ -1,11 +1,11 @@
 """Chains of warm starts: each point of a grid starts from the result at a neighboring point.
 
-The grids of half, a quarter, ... of the resolution are contained in a grid. The predecessor of a
-point is the nearest point of the next coarser grid; the chain of a point leads from the middle of
-the grid over its predecessors to the point itself. It depends on the position in the grid alone. So
-a value does not depend on which worker computes it, nor on the points that were evaluated before:
-any number of workers, and a resumed scan, give the same bits. A worker computes the predecessors
-that it does not remember again, at most log2(resolution) of them.
+A grid contains the grids of half, a quarter, ... of its resolution. The predecessor of a point is
+the nearest point of the next coarser grid; the chain of a point leads from the middle of the grid
+through its predecessors to the point itself. The chain depends only on the position of the point in
+the grid. So a value does not depend on which worker computes it, nor on the points that were
+evaluated before: any number of workers, and a resumed scan, give the same bits. A worker recomputes
+the predecessors whose states it no longer has, at most log2(resolution) of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained
 from landscope.slices.slices import Slice
 
-_REMEMBERED = 8  # least number of points that are remembered; in order, few are needed
+_REMEMBERED = 8  # minimum number of remembered states; few are needed in sorted order
 
 
 @final

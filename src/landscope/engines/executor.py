@@ -59,7 +59,7 @@ class Executor:
             cannot be pickled, or whose data are where the workers are.
 
     Raises:
-        EngineError: When this is no executor, or it has threads instead of processes.
+        EngineError: When ``executor`` is not an executor, or has threads instead of processes.
 
     Example:
         >>> import concurrent.futures, multiprocessing, landscope as ls

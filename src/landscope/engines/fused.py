@@ -231,7 +231,7 @@ def _is_supported(weight: Tensor) -> bool:
 
 
 def _is_foldable(norm: nn.BatchNorm2d, products: list[_Product]) -> bool:
-    """Whether batch norm is a fixed scale and shift, with the settings of the other ones."""
+    """Whether batch norm is a fixed scale and shift, with the settings of those folded before."""
     first = next((p.norm for p in products if p.norm is not None), norm)
     return (
         not norm.training

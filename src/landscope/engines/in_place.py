@@ -1,8 +1,7 @@
 """Evaluation in place: a model's own weights are moved along a slice and restored bit for bit.
 
 Adding a step and subtracting it again does not give the same number, so the original weights are
-written to a file first, which is not mapped into memory. Memory: a few pieces of a tensor per
-thread.
+first written to a file (which is not memory-mapped). Memory: a few pieces of a tensor per thread.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def borrow_in_place(model: nn.Module, live: Params, slice_: Slice) -> Iterator[I
 
 def _check_memory(tensors: Mapping[str, Tensor]) -> None:
     """Raise if elements of two tensors, or of one, have the same address."""
-    farthest, end = "", ("", 0)  # the tensor that reaches farthest, and the address of its end
+    farthest, end = "", ("", 0)  # the tensor that ends at the highest address, and that address
     starts = sorted((str(t.device), t.data_ptr(), n) for n, t in tensors.items() if t.numel())
     for device, start, name in starts:
         tensor = tensors[name]
@@ -80,7 +79,7 @@ def _check_memory(tensors: Mapping[str, Tensor]) -> None:
         is_expanded = tensor.numel() > last + 1
         if is_expanded or (device, start) < end:
             reason = (
-                "one number stands for several"
+                "several of its elements share one memory location"
                 if is_expanded
                 else f"it shares memory with {farthest!r}"
             )
@@ -179,7 +178,7 @@ class InPlaceMover:
 
 @final
 class _Backup:
-    """A file without a name that holds the bytes of some tensors; it ends with the process.
+    """An unnamed file that holds the bytes of some tensors; it vanishes when the process ends.
 
     Args:
         live: The tensors of the model.

@@ -88,7 +88,7 @@ class WorkerPool(Protocol):
 
         Args:
             points: The points; each is taken when a worker becomes free, by any thread.
-            per_sample: Whether each result has the losses of the single samples.
+            per_sample: Whether each result has the losses of the individual samples.
         """
         ...
 

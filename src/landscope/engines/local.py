@@ -137,7 +137,7 @@ def _open_pool(
         problems = [objective.problem for objective in objectives]
         batches = [p.rebatch(p.batches if data is None else data, plan.rows) for p in problems]
         devices = len(objectives)
-        clones = [  # of the model, for more workers than devices
+        clones = [  # further copies of the model, if there are more workers than devices
             Objective.of(problems[k % devices].clone()) for k in range(devices, plan.workers)
         ]
         workers = []

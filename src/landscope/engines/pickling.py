@@ -1,4 +1,4 @@
-"""Pickles that hold references in the place of tensors.
+"""Pickles that hold references in place of tensors.
 
 Workers map the tensors themselves from a file that all of them share (see
 :mod:`landscope.engines.serialization`). A reference names a tensor by the fingerprint of its
@@ -28,7 +28,7 @@ _SMALL = 1024  # bytes; a smaller tensor stays in the pickle
 
 
 def dump(value: object, references: References, cloudpickle: ModuleType) -> bytes:
-    """Return a pickle of a value, with references in the place of its tensors.
+    """Return a pickle of a value, with references in place of its tensors.
 
     Args:
         value: The value.
@@ -40,7 +40,7 @@ def dump(value: object, references: References, cloudpickle: ModuleType) -> byte
     """
     base: Any = cloudpickle.Pickler
 
-    class Pickler(base):  # type: ignore[misc]  # of one module or another
+    class Pickler(base):  # type: ignore[misc]  # of cloudpickle or of pickle
         def persistent_id(self, value: Any) -> Any:
             return references.replace(value)
 

@@ -47,8 +47,8 @@ class Ray:
     Raises:
         EngineError: When a number is out of range.
 
-    Cost: starting Ray on this machine takes some 5 seconds, a worker 3; then about a millisecond
-    for each tenth of a second of work.
+    Cost: starting Ray on this machine takes about 5 seconds, and a worker 3; each chunk (a tenth of
+    a second of work) adds about a millisecond.
     """
 
     address: str | None = None

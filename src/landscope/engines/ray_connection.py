@@ -27,7 +27,7 @@ def connect(
         address: The address of a cluster; None takes $RAY_ADDRESS, else starts Ray here.
         runtime_env: The environment of the workers.
         gpus: The GPUs of each worker.
-        least_cpus: The least number of CPUs to declare when Ray starts here.
+        least_cpus: The minimum number of CPUs to declare when Ray is started here.
 
     Raises:
         EngineError: When Ray cannot be reached, or this machine has too few GPUs.

@@ -73,7 +73,7 @@ class _Slot:
     actor: Any = None
     payload: Payload | None = None  # as the actor's machine sees it; None: the actor is not ready
     calls: deque[_Call] = field(default_factory=deque)  # the first one is being executed
-    deaths: int = 0  # of actors in a row that returned no result
+    deaths: int = 0  # successive actors that died without returning a result
     is_free: bool = False  # whether the pool lists it among those that can take points
 
 
@@ -213,7 +213,7 @@ class RayPool:
         return [(call.chunk, answer)]
 
     def _note_payload(self, slot: _Slot, payload: Payload | None) -> None:
-        """Record that an actor sees the payload, or send it the content."""
+        """Record that an actor can read the payload, or send it the content."""
         if payload is not None:
             slot.payload = payload
             self._ready += 1

@@ -42,7 +42,7 @@ class RemoteJob:
     device: str = ""
 
     def with_plan_of(self, job: Job, plan: Plan | None) -> RemoteJob:
-        """Return this job with the plan of the user or of the journal, if either has one."""
+        """Return this job with the plan that the user or the journal gives, if either does."""
         plan = plan or (Plan.loads(job.plan) if job.plan else None)
         if plan is None:
             return self

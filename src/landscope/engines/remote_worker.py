@@ -20,8 +20,8 @@ from landscope.engines.remote_job import Answer, Failure, PlainResult, RemoteJob
 from landscope.engines.serialization import unpack
 from landscope.errors import EngineError
 
-_MAX_OPEN_JOBS = 2  # of a worker: a calibrated scan alternates between some and all samples
-_IMPORTING_PROCESS = os.getpid()  # a fork of it has another id
+_MAX_OPEN_JOBS = 2  # in a worker: a calibrated scan alternates between some and all samples
+_IMPORTING_PROCESS = os.getpid()  # a forked process has another id
 _RANKS = ("SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK")
 
 
@@ -31,7 +31,7 @@ def evaluate(remote_job: RemoteJob, points: Sequence[Point], *, per_sample: bool
     Args:
         remote_job: The job; it is opened the first time and stays open.
         points: The points of one chunk.
-        per_sample: Whether each result has the losses of the single samples.
+        per_sample: Whether each result has the losses of the individual samples.
     """
     rows: list[PlainResult] = []
     coordinates = None
@@ -88,7 +88,7 @@ _OPEN_POOLS = _OpenPools()
 
 
 def _open_pool(remote_job: RemoteJob) -> WorkerPool:
-    """Return the pool of this thread for a job, which is opened the first time."""
+    """Return the pool of this thread for a job; the first call opens it."""
     pools = _OPEN_POOLS.pools
     if remote_job not in pools:
         while len(pools) >= _MAX_OPEN_JOBS:
@@ -133,7 +133,7 @@ def _local_rank() -> int:
 
 
 def _check_fork(remote_job: RemoteJob) -> None:
-    """Raise where torch would wait forever for threads that do not exist after a fork."""
+    """Raise an EngineError if torch would wait forever for threads that a fork lacks."""
     is_fork = os.getpid() != _IMPORTING_PROCESS
     if is_fork and (remote_job.threads > 1 or remote_job.device == "cuda"):
         raise EngineError(

@@ -22,8 +22,8 @@ PREFETCH = 2  # chunks that a worker holds: the one it works on, and the next
 MAX_ATTEMPTS = 3  # workers that may die at the same point
 MAX_CHUNK = 1024  # points in a chunk
 _LONG = 0.5  # seconds; a worker may idle while the next point of such a length is sent
-_SECONDS = 0.1  # the least duration of a chunk; sending one takes about a millisecond
-_CHUNKS_PER_SECOND = 2000  # that one driver can send to all workers; Ray takes half a ms for each
+_SECONDS = 0.1  # the minimum duration of a chunk; sending one takes about a millisecond
+_CHUNKS_PER_SECOND = 2000  # maximum for one driver and all workers; Ray takes 0.5 ms each
 _DECAY = 0.2  # weight of the last chunk in the running mean of the seconds per point
 
 

@@ -202,8 +202,8 @@ def _lay_out(tensors: Mapping[str, Tensor]) -> tuple[bytes, list[Tensor]]:
     """Return the header of a safetensors file and the tensors that follow it.
 
     Each tensor begins at the same offset from a multiple of 64 bytes as in the driver, so that
-    kernels round alike; safetensors itself aligns to 8. The header is padded with spaces, and each
-    gap between tensors is a tensor too, because the format allows no holes.
+    kernels round identically; safetensors itself aligns to 8. The header is padded with spaces, and
+    each gap between tensors is a tensor too, because the format allows no holes.
     """
     entries: dict[str, Entry] = {}
     pieces: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""A pool of workers in this process: one runs in the calling thread, several in a thread each.
+"""A pool of workers in this process: one runs in the calling thread, several get a thread each.
 
 Memory: the model; for each worker a copy of the moving parameters and the activations of one batch.
 It does not grow with the resolution. In a vectorized pass, which is used for small networks, each
@@ -95,7 +95,7 @@ class _Run:
     def __init__(self, points: Iterator[Point], *, per_sample: bool) -> None:
         self.points, self.per_sample = points, per_sample
         self.stop = threading.Event()
-        self._lock = threading.Lock()  # of the iterator of points
+        self._lock = threading.Lock()  # for the iterator of points
         self._results: queue.SimpleQueue[Result | BaseException | None] = queue.SimpleQueue()
         self._ended = 0
 

@@ -1,7 +1,7 @@
 """Tuning: a short measurement that finds the fastest plan for a scan on this machine.
 
-The result is stored in the cache folder, by machine and by network, so the same question gives the
-same surface bit for bit; a scan stores its plan in its journal as well.
+The result is stored in the cache folder, by machine and by network, so the same scan gives the same
+surface bit for bit; a scan stores its plan in its journal as well.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from landscope.engines.job import Job
     from landscope.engines.threads import ThreadPool
 
-MIN_EVALUATIONS = 20_000  # of single samples; a shorter scan is not worth a measurement
-_SHARE = 0.04  # of the time of a scan, for choosing its plan
-_CACHE_BYTES = {"cpu": 2**21, "cuda": 2**26}  # of a layer's outputs that stay in a fast cache
-_MAX_POINTS = 64  # in a vectorized pass
-_MAX_COPIES = 2**25  # bytes of the parameters of these points
+MIN_EVALUATIONS = 20_000  # points times samples; a shorter scan is not worth a measurement
+_SHARE = 0.04  # the fraction of a scan's time that may be spent on choosing its plan
+_CACHE_BYTES = {"cpu": 2**21, "cuda": 2**26}  # for a layer's outputs, in a fast cache
+_MAX_POINTS = 64  # maximum in a vectorized pass
+_MAX_COPIES = 2**25  # bytes, for the parameters of these points together
 _TOLERANCE = 3e-6  # relative difference from the plain pass; landscope promises 1e-5
-_PASSES = 40  # of a measurement, warm-ups included
-_LEAST_SECONDS = 2.0  # that a measurement may take in any case
-_ROUND_SECONDS = 0.02  # of points that are timed together
+_PASSES = 40  # over the data in a measurement, warm-ups included
+_LEAST_SECONDS = 2.0  # a measurement may always take this long
+_ROUND_SECONDS = 0.02  # minimum duration of a timed round of points
 # A plan replaces the fastest so far if it takes less than this share of its time.
 _RATIO = 0.95
 _RATIO_IF_LIKELY = 1.3  # for a plan that is nearly always the fastest
@@ -174,7 +174,7 @@ class _Trials:
         return data
 
     def _count_vectorized_points(self) -> int:
-        """Return the number of points in a vectorized pass; 1 if batches fill the cache anyway."""
+        """Return the number of points in a vectorized pass; 1 if batches alone fill the cache."""
         job, problem = self.job, self.job.objective.problem
         plain_only = problem.buffers == "recompute" or problem.weights is not None
         plain_only = plain_only or problem.precision == "bfloat16"
@@ -241,7 +241,7 @@ class _Trials:
         except Exception:
             if plan == self.fastest:  # the plain pass itself
                 raise
-            return  # plans may fail in any way: the scan does without this one
+            return  # a plan may fail in any way; then it is not used
         if plan == self.fastest:
             return
         if self.seconds.get(plan, math.inf) < ratio * self.seconds[self.fastest]:

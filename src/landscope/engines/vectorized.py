@@ -1,7 +1,7 @@
-"""Several points in one pass, for small networks whose single steps leave most of a GPU idle.
+"""Several points in one pass, for small networks whose operations leave most of a GPU idle.
 
 The parameters of the points are stacked, and ``torch.func.vmap`` runs the model over the stack:
-each step of the network is executed once for all points.
+each operation of the network is executed once for all points.
 """
 
 from __future__ import annotations

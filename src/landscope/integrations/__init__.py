@@ -1,6 +1,6 @@
 """Models and training loops of other frameworks: Hugging Face transformers and Lightning.
 
-Each framework is imported when it is used, and has its own extra.
+Each framework is imported when it is used, and is installed by its own extra of landscope.
 """
 
 import lazy_loader

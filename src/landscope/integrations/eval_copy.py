@@ -85,7 +85,7 @@ def _offload_stores(model: nn.Module) -> Iterator[Any]:
 
 
 def _restore_plain_forward(module: Any) -> None:
-    """Undo what changes the precision or the weights during a forward pass."""
+    """Undo patches that change the precision or the weights during a forward pass."""
     if "_original_forward" in vars(module):  # the autocast of a Trainer stays after the training
         module.forward = vars(module).pop("_original_forward")
     if getattr(module, "layers_are_rescaled", True) is False:  # RWKV would halve its own weights
@@ -93,7 +93,7 @@ def _restore_plain_forward(module: Any) -> None:
 
 
 def _check_forward(model: nn.Module, eval_copy: nn.Module) -> None:
-    """Raise a sentence if the copy would call modules of the model, in their training mode."""
+    """Raise ObjectiveError if the copy would call the model's own modules, in training mode."""
     for original, copied in zip(model.modules(), eval_copy.modules(), strict=True):
         replaced = "_original_forward" not in vars(copied) and vars(copied).get("forward")
         if isinstance(replaced, FunctionType) and original.training:

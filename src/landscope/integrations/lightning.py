@@ -1,4 +1,4 @@
-"""PyTorch Lightning: a callback that records the path of a training.
+"""PyTorch Lightning: a callback that records the training path.
 
 It works with ``lightning`` and with ``pytorch_lightning``, depending on which one the program has
 imported.
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["callback"]
 
 _LIBRARIES = "lightning.pytorch", "pytorch_lightning"
-_ARGUMENTS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # of a call of a recorder
+_ARGUMENTS = {"model", "step", "epoch", "learning_rate", "optimizer"}  # of Recorder.__call__
 
 
 def callback(recorder: Recorder) -> Callback:
     """Return a callback for ``Trainer(callbacks=[...])`` that calls the recorder.
 
     The recorder is called with the LightningModule at the start of the fit, and then at the end of
-    each epoch or every ``every`` steps (of the optimizers, ``trainer.global_step``). It gets the
-    logged metrics (those of ``callback_metrics``; ``on_epoch`` ones belong to the last finished
+    each epoch or every ``every`` steps (of the optimizers, ``trainer.global_step``). It receives
+    the logged metrics (``callback_metrics``; those logged ``on_epoch`` are of the last finished
     epoch) and the current learning rate of the first optimizer. Lightning advances a schedule by
     epochs before an epoch ends, so there the rate is that of the next epoch. The recorder is closed
     when the fit ends. A fit that is resumed (``ckpt_path=``) continues its path.
@@ -36,7 +36,8 @@ def callback(recorder: Recorder) -> Callback:
         recorder: The recorder of the folder to record into.
 
     Returns:
-        A callback of every Lightning library that is imported; it can be copied and pickled.
+        A callback that is an instance of the Callback class of every imported Lightning library; it
+        can be copied and pickled.
 
     Raises:
         RecorderError: When ``recorder`` is not an ``ls.Recorder``.

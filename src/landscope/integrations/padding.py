@@ -42,7 +42,7 @@ class Reader:
     Args:
         columns: The arguments of the model's forward, and "labels"; other columns are dropped.
         padding: The padding token.
-        masking: Whether this token is padding also in rows without an attention_mask.
+        masking: Whether this token counts as padding even in rows without an attention_mask.
         aligned: Whether each token has a label.
         tokenizer: The tokenizer for rows of text; None if there is none.
         collate: A collator of transformers, or any function (list of rows) -> dict of tensors.

@@ -1,4 +1,4 @@
-"""A callback of ``transformers.Trainer`` that records the path of a training."""
+"""A callback of ``transformers.Trainer`` that records the training path."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def objective(
         batch_size: The number of rows per batch.
         metrics: Functions (outputs, targets) by name; None for the accuracy (of tokens), and the
             perplexity of language models.
-        padding: The padding token, which can be any, because padding does not count. None takes
+        padding: The padding token; any token will do, because padding does not count. None takes
             that of the model's configuration or of the tokenizer, or 0.
         attention: The attention implementation ("sdpa", "eager", ...) of this objective; None for
             that of the model. Second derivatives always use the plain kernels of torch.
@@ -97,7 +97,7 @@ def objective(
     eval_copy = make_eval_copy(model, attention)
     check_precision(eval_copy, precision)
     token, is_known = _padding_token(base, tokenizer, padding)
-    if task == "classification" and is_known:  # a decoder finds the last token of a row by it
+    if task == "classification" and is_known:  # decoders use it to find a row's end
         unwrap_adapters(eval_copy).config.get_text_config().pad_token_id = token
     reader = Reader(
         columns=frozenset({*_forward_arguments(base), "labels"}),
@@ -249,7 +249,7 @@ def _shift_right(config: Any, labels: Tensor) -> Tensor:
 
 
 def _check_tokens(base: Any, batches: list[Row]) -> None:
-    """Raise a sentence if the model has no embedding of a token."""
+    """Raise ObjectiveError if the model has no embedding of a token."""
     tokens, vocabulary = [b["input_ids"] for b in batches], range(_vocabulary_size(base))
     extremes = min(int(t.min()) for t in tokens), max(int(t.max()) for t in tokens)
     unknown = next((token for token in extremes if token not in vocabulary), None)
@@ -261,7 +261,7 @@ def _check_tokens(base: Any, batches: list[Row]) -> None:
 
 
 def _check_labels(batches: list[Row], task: str) -> None:
-    """Raise a sentence if no label counts."""
+    """Raise ObjectiveError if no label counts."""
     labels = [b["labels"][:, 1:] if task == "causal" else b["labels"] for b in batches]
     if all(bool((part == IGNORED).all()) for part in labels):
         short = "rows have one token each, or " if task == "causal" else ""

@@ -1,6 +1,6 @@
 """WHAT is evaluated: the loss, and metrics, of a model over data as a function of its parameters.
 
-Where the parameters move is the business of ``slices``; who evaluates, of ``engines``.
+``slices`` defines how the parameters move, ``engines`` which workers evaluate.
 """
 
 import lazy_loader

@@ -36,7 +36,7 @@ class Batches:
             iterated twice.
         device: The device of the batches.
         dtype: The dtype of floating-point tensors; None leaves each as it is.
-        batch_size: The batch size for tensors; other data bring their own.
+        batch_size: The batch size for tensors; other data are in batches already.
         cache: True caches all batches on the device, False reads the data again at every pass,
             "auto" caches them when they take at most half of the free memory.
         name: The name of the data in errors and notes.
@@ -100,7 +100,7 @@ class Batches:
         return batches
 
     def rebatch(self, rows: int) -> list[Any] | None:
-        """Return the data in batches of at most ``rows`` rows, which are a copy.
+        """Return the data copied into batches of at most ``rows`` rows.
 
         Returns:
             The batches; None for streamed data, for data that take more than a quarter of the free
@@ -170,7 +170,7 @@ class Batches:
     def _read_again(self, first: Any) -> Iterable[Any]:
         """Return an iterable whose first entry is the first batch of a second pass."""
         if isinstance(self.source, DataLoader) and self._cached is not None:
-            # Starting workers again for one batch takes seconds; one sample shows as much.
+            # Restarting the workers for one batch takes seconds; one sample is enough here.
             dataset = self.source.dataset
             if isinstance(dataset, Sized):
                 return [first if nested_batches.equal(dataset[0], dataset[0]) else _DIFFERENT]
@@ -209,7 +209,7 @@ def divide(batches: Iterable[Any], rows: int) -> Iterable[Any] | None:
 
 
 def rebatch_cached(batches: Iterable[Any], rows: int) -> Iterable[Any]:
-    """Return batches of at most ``rows`` rows; those given where :meth:`Batches.rebatch` cannot."""
+    """Return batches of at most ``rows`` rows; unchanged if ``Batches.rebatch`` gives None."""
     if isinstance(batches, Batches):
         return batches.rebatch(rows) or batches
     return nested_batches.rebatch(list(batches), rows) or batches

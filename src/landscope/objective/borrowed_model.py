@@ -24,8 +24,9 @@ class BorrowedModel:
 
     Args:
         model: The user's module.
-        device: The device of its tensors in use; None leaves each tensor where it is.
-        dtype: The dtype of its floating-point tensors in use; None leaves each as it is.
+        device: The device of the tensors while the model is borrowed; None leaves each where it is.
+        dtype: The dtype of its floating-point tensors while it is borrowed; None leaves each as it
+            is.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class BorrowedModel:
     def set_params(self, params: Mapping[str, Tensor]) -> None:
         """Swap these tensors in, and the user's for all other names.
 
-        The same mapping again, with tensors that were written to in place, costs next to nothing.
+        Passing the same mapping again, after its tensors were written in place, is almost free.
         """
         if params is not self._last_params or _addresses(params) != self._last_addresses:
             self._swap(params)

@@ -56,11 +56,11 @@ class Session:
 
     Args:
         borrowed: The model.
-        center: The parameters where none are given; their names are those of gradients.
-        loss: The loss in terms.
-        metrics: Name -> metric in terms.
-        batches: Prefix of names ("" or "train_", "test_") -> batches; losses that have no prefix
-            of their own (terms, gradients) are over the first.
+        center: The point to evaluate where none is given; gradients are for these parameters.
+        loss: The loss; it returns the terms of a batch.
+        metrics: Name -> metric; it also returns the terms of a batch.
+        batches: Prefix of names ("" or "train_", "test_") -> batches; what is computed for one data
+            set only (terms, gradients) uses the first.
         penalty: A function of the parameters that is added to the loss over the first data.
         recompute: Whether batch-norm statistics are recomputed at every point.
         low_precision: The 16-bit dtype of the model, if it has one; the loss is in float32.
@@ -118,7 +118,7 @@ class Session:
         return values
 
     def evaluate_batch(self, batch: Any) -> None:
-        """Evaluate loss and metrics on one batch at the model's current point, for the cost."""
+        """Evaluate loss and metrics on one batch at the current point, to measure the cost."""
         self._compute_terms(batch, metrics=True)
 
     def sum_terms(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
@@ -203,14 +203,14 @@ class Session:
         return self._compute_terms(batch)[0]
 
     def single_terms(self, batch: Any) -> Terms:
-        """Return the same, separated sample by sample where the loss gives the mean of a batch."""
+        """Return the terms of a batch, one per sample where the loss gives the mean of a batch."""
         terms = self.batch_terms(batch)
         if isinstance(self.loss, Loss) and self.loss.per_batch and len(terms.values) == 1:
             terms = torch_losses.evaluate_by_sample(self.loss, *self.outputs(batch))
         return terms
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
-        """Return the terms of the loss summed by row; single terms where rows are unknown."""
+        """Return the terms of the loss summed by row; the unsummed terms if rows are unknown."""
         self.move(params)
         data = next(iter(self.batches.values()))
         by_batch = [(self.single_terms(b), count_rows(b)) for b in data]

@@ -1,6 +1,6 @@
 """Global state of a process that an evaluation depends on: random numbers, threads, backends.
 
-The functions that change it are context managers, which restore it also after an exception.
+The functions that change it are context managers, which restore it even after an exception.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def set_tf32(*, enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def disable_backend(backend: Any) -> Iterator[None]:
-    """Disable a backend of torch; its own ``flags()`` would also set TF32, and warn of that."""
+    """Disable a backend of torch; its own ``flags()`` would also set TF32, and warn about it."""
     enabled = backend.enabled
     backend.enabled = False
     try:

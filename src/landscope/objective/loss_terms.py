@@ -1,4 +1,4 @@
-"""Terms: the single losses that a mean is over, and losses and metrics as functions to terms.
+"""Terms: the individual losses that are averaged; losses and metrics as functions that return them.
 
 A term is the loss of a sample, or of a token or pixel where a loss has one value for each. Means
 are over terms and never over batches.
@@ -45,7 +45,7 @@ class Terms:
         return Terms(values.where(mask, 0.0).reshape(-1), weights.reshape(-1))
 
     def divide_into(self, rows: int | None) -> bool:
-        """Return whether each of ``rows`` rows can have an equal number of the terms."""
+        """Return whether the terms can be divided equally among ``rows`` rows."""
         return bool(rows) and len(self.values) % (rows or 1) == 0
 
     def sum_by_row(self, rows: int | None) -> Tensor:

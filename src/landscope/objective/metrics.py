@@ -1,4 +1,4 @@
-"""Metrics in terms (accuracy, squared error of probabilities), and the penalty of weight decay."""
+"""Metrics (accuracy, squared error of probabilities), and the penalty of weight decay."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from landscope.objective.global_state import disable_backend
 
 @final
 class _NativeKernels:
-    """A context with torch's native kernels, until the last thread leaves it: they are global."""
+    """A context manager: torch's native kernels for all threads, until the last one leaves."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

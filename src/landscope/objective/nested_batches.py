@@ -58,7 +58,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
 
 
 def iter_tensors(batch: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a batch, in the order in which :func:`map_tensors` meets them."""
+    """Yield the tensors in a batch, in the order in which :func:`map_tensors` visits them."""
     if (leaf := _as_tensor(batch)) is not None:
         yield leaf
     elif isinstance(batch, Mapping):
@@ -127,8 +127,8 @@ def select_rows(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
         count = count_rows(batch)
         if count is None:
             raise ObjectiveError(
-                "a batch holds tensors of different lengths, so single samples cannot be drawn from"
-                " it: leave samples= out, or use batches whose tensors have one entry a sample."
+                "a batch holds tensors of different lengths, so samples cannot be selected from"
+                " it: leave samples= out, or use batches whose tensors have one entry per sample."
             )
         inside = indices[(indices >= start) & (indices < start + count)] - start
         start += count

@@ -169,7 +169,7 @@ class Objective:
             return session.evaluate(params)
 
     def terms(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return the single terms of the loss, shape (n,), in data order, without the penalty.
+        """Return the individual terms of the loss, shape (n,), in data order, without the penalty.
 
         Their mean is the loss: where terms have weights (such as class weights), each is
         multiplied by its weight / the mean weight. Ignored terms are left out.
@@ -227,12 +227,12 @@ def _check_in_memory(model: nn.Module) -> None:
 def _check_trainable(center: Params) -> None:
     if not center:
         raise ObjectiveError(
-            "model has no trainable parameters: set requires_grad=True on those to move."
+            "model has no trainable parameters: set requires_grad=True on those that should move."
         )
 
 
 def _to_mean_loss(loss: Any) -> Loss | Custom:
-    """Return a loss in terms; the loss of an objective must be a mean over them."""
+    """Return a loss as a ``Loss``; the loss of an objective must be a mean over its terms."""
     converted = loss if isinstance(loss, Custom) else as_loss(loss)
     if isinstance(converted, Loss) and converted.reduction != "mean":
         raise ObjectiveError(

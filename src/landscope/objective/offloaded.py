@@ -25,7 +25,7 @@ Change = Callable[[str, Tensor], None]
 
 
 def list_names(model: nn.Module) -> list[str]:
-    """Return the names of the offloaded parameters in module order, tied ones once.
+    """Return the names of the offloaded parameters in module order, tied ones only once.
 
     Ties are known where the stored values share memory, or from the list of ties that a model of
     transformers has; tied copies on disk of any other model count as two parameters.
@@ -91,7 +91,7 @@ def read_stored(model: nn.Module, name: str) -> Tensor:
                 value: Tensor = site.hook.weights_map[local]
                 return value.detach().to(dtype)
     raise ParamsError(
-        f"name={name!r} is no offloaded parameter of this {type(model).__name__}: take one of"
+        f"name={name!r} is not an offloaded parameter of this {type(model).__name__}: take one of"
         " landscope.objective.offloaded.list_names(model)."
     )
 
@@ -101,7 +101,7 @@ def change_when_loaded(model: nn.Module, change: Change) -> Iterator[None]:
     """Change each offloaded parameter in every pass, after it is loaded and before it is used.
 
     Stored values are never written to. Afterwards the hooks are as before, and no weight is left in
-    memory, also when a pass raised an exception.
+    memory, even if a pass raised an exception.
 
     Args:
         model: A model with hooks of accelerate.
@@ -184,7 +184,7 @@ class _Loading:
         self.change(name, parameter.data)
 
     def drop_all(self) -> None:
-        """Drop the parameters that a pass with an exception has left in memory."""
+        """Drop the parameters that a pass left in memory because of an exception."""
         while self.loaded:
             drop, module = self.loaded.pop()
             drop(module, None)
@@ -219,7 +219,7 @@ def _check_statistics(prefix: str, module: nn.Module, hook: Any) -> None:
 
 
 def _check_ties(model: nn.Module, sites: list[_Site], first: Mapping[str, str]) -> None:
-    """Check that tied parameters are either all offloaded or none of them."""
+    """Check that of the names of a tied parameter either all or none are offloaded."""
     offloaded = {_identify(site.module, name) for site in sites for name in site.names}
     states: dict[str, set[bool]] = {}
     for name, origin in first.items():

@@ -1,4 +1,4 @@
-"""Problem: what an objective evaluates and how, as the other rooms of the library see it.
+"""Problem: what an objective evaluates and how, as the rest of the library sees it.
 
 ``Objective`` is for users. Engines, scans and curvature use ``objective.problem``, a frozen value:
 a problem on another device, or over some of the samples, is a new one.
@@ -34,12 +34,12 @@ from landscope.params import Params
 @final
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A model, its loss in terms, its data in batches, and where they are computed.
+    """A model, its loss, its data in batches, and the device and precision to compute with.
 
     Args:
         model: The user's module, which is only borrowed.
-        loss: The loss in terms.
-        metrics: Name -> metric in terms.
+        loss: The loss; it returns the terms of a batch.
+        metrics: Name -> metric; it also returns the terms of a batch.
         sources: Prefix of names ("" or "train_", "test_") -> the user's data.
         batches: Prefix -> the same data in batches.
         center: The trainable parameters: a detached copy, or the model's own tensors (in_place).
@@ -79,7 +79,7 @@ class Problem:
 
     @property
     def first_batches(self) -> Batches:
-        """The data of terms, gradients and curvature: the training data."""
+        """The batches that terms, gradients and curvature are computed on: the training data."""
         return next(iter(self.batches.values()))
 
     @property
@@ -220,7 +220,7 @@ class Problem:
             )
 
     def fingerprints(self) -> dict[str, str]:
-        """Return what identifies this function of the parameters, so that no journals are mixed."""
+        """Return fingerprints of all that decides the values, so that journals are not mixed up."""
         tensors = dict(params_.named_tensors(self.model))
         fixed = {n: t for n, t in tensors.items() if n not in self.center}
         samples = (

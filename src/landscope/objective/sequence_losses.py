@@ -20,7 +20,7 @@ from landscope.errors import ObjectiveError
 from landscope.objective.loss_terms import Loss, Terms, has_few_classes
 
 _IGNORED = -100  # what torch's cross-entropy, and all of Hugging Face, ignores
-_MAX_LOGITS = 2**22  # whose exponentials are in memory at once: they may be the largest tensor
+_MAX_LOGITS = 2**22  # evaluated at once; their exponentials may be the largest tensor
 
 
 def tokens(
@@ -49,8 +49,8 @@ def tokens(
         A loss in nats per token.
 
     Raises:
-        ObjectiveError: When the smoothing is out of range or a token is no whole number. The loss
-            raises it for logits and targets whose shapes do not match.
+        ObjectiveError: When the smoothing is out of range or a token is not a whole number. The
+            loss raises it for logits and targets whose shapes do not match.
 
     Cost: No copy of the logits unless a gradient is computed.
 
@@ -163,7 +163,7 @@ def _align(
         )
     if targets.is_floating_point():
         raise ObjectiveError(f"targets are {targets.dtype}; expected tokens: whole numbers.")
-    targets = targets.long()  # bytes have no -100, and cross-entropy takes no other integers
+    targets = targets.long()  # uint8 cannot hold -100, and cross-entropy expects int64
     if shift:  # the targets are shifted, because a slice of the logits would be a copy of them
         last = targets.new_full((*targets.shape[:-1], 1), ignored[0])
         targets = torch.cat([targets[..., 1:], last], dim=-1)

@@ -1,7 +1,7 @@
-"""Losses of torch, and functions of the user, as terms.
+"""Losses of torch, and functions of the user, as functions that return terms.
 
 A torch loss module gives its terms with ``reduction="none"``; :func:`as_loss` converts everything
-else that a user may pass. Those of sequence models are in
+else that a user may pass. The losses of sequence models are in
 :mod:`landscope.objective.sequence_losses`.
 """
 
@@ -44,7 +44,7 @@ class Custom:
     identity: str
 
     def __call__(self, model: nn.Module, batch: Any) -> Terms:
-        """Return the terms of a batch, in the form in which the data give it."""
+        """Return the terms of a batch, which has the structure that it has in the user's data."""
         values = self.function(model, batch)
         if isinstance(values, tuple) and len(values) == 2:
             values, weights = (_to_tensor(v, self.name) for v in values)
@@ -89,7 +89,7 @@ def custom(
 
 
 def as_loss(loss: Any, name: str | None = None) -> Loss:
-    """Return a loss or metric in terms, made from the function or module that a user passes.
+    """Return a ``Loss``, made from the function or module that a user passes.
 
     Args:
         loss: A torch loss module, a function of torch.nn.functional that takes ``reduction``, or
@@ -168,7 +168,7 @@ def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms
 
 
 def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
-    """Weigh terms as torch's mean does: by class weight, and 0 where the target is ignored."""
+    """Weight terms as torch's mean does: by class weight, and 0 where the target is ignored."""
     if targets.is_floating_point() or module.reduction == "sum":
         return Terms.from_values(values)
     mask = targets != module.ignore_index

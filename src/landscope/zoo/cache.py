@@ -74,7 +74,7 @@ def _save(model: nn.Module, path: Path) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Create a folder, and raise a sentence if no file can be written in it."""
+    """Create a folder; raise TargetError if no file can be written in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

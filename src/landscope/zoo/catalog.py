@@ -77,12 +77,12 @@ def objective(
         name: The name of the network, a key of ``CATALOG``.
         checkpoint: The file of its weights. If None, the digits and text networks are trained.
         data: The archive of CIFAR-10 or its extracted folder, for the CIFAR-10 networks only.
-        loss: "cross_entropy" (of language models per character, with the perplexity as a metric)
-            or "mse" (between softmax and one-hot targets, for classifiers only).
+        loss: "cross_entropy" (language models: per character, with the perplexity as a metric) or
+            "mse" (between softmax and one-hot targets, for classifiers only).
         normalize: Whether CIFAR-10 is standardized with the mean and standard deviation of the
             2018 scripts; otherwise its values are in [0, 1].
-        split: The inverse of the share of CIFAR-10 that is used, chosen at random.
-        corrupt: The share of labels of CIFAR-10 that are replaced by random ones.
+        split: The inverse of the fraction of CIFAR-10 that is used, chosen at random.
+        corrupt: The fraction of labels of CIFAR-10 that are replaced by random ones.
         test: Whether the test data are evaluated as well.
         seed: The seed of the training, the split and the corruption.
         epochs: The number of epochs of training a digits or text network; its default if None.

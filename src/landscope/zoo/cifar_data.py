@@ -26,7 +26,7 @@ from torch import Tensor
 
 from landscope.errors import FormatError
 
-MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # of red, green, blue in 0..1, as the 2018 scripts
+MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)  # red, green, blue in [0, 1]; as in the 2018 scripts
 STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 _CLASSES = 10
@@ -53,18 +53,18 @@ def load_tensors(
 ) -> tuple[Tensor, Tensor]:
     """Return CIFAR-10 as inputs and targets, prepared as in the 2018 scripts.
 
-    A seed replaces the labels of the same images for every split, and those of a smaller share
-    are among those of a larger one.
+    For one seed, which labels are replaced does not depend on ``split``, and a larger ``corrupt``
+    replaces all labels that a smaller one does, and more.
 
     Args:
         path: The archive or the folder, as for :func:`read`.
         train: Whether to return the 50,000 training images instead of the 10,000 test images.
         normalize: Whether to subtract MEAN and divide by STD; otherwise the inputs are in [0, 1].
-        split: The inverse of the share of images that is used, at least 1. The images are chosen
+        split: The inverse of the fraction of images that is used, at least 1. The images are chosen
             at random and stay in file order.
         seed: The seed of the corruption and the split.
-        corrupt: The share in [0, 1] of images whose label is replaced by a uniformly random label
-            (which is the correct one in a tenth of the cases).
+        corrupt: The fraction in [0, 1] of images whose label is replaced by a uniformly random
+            label (which is the correct one in a tenth of the cases).
 
     Returns:
         The inputs, float32 [n, 3, 32, 32], and the targets, int64 [n].
@@ -218,7 +218,7 @@ def _parse_pickle(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_labels(labels: np.ndarray, where: str) -> np.ndarray:
-    """Return the labels as int64 if they are whole numbers from 0 to 9; raise a sentence if not."""
+    """Return the labels as int64 if they are whole numbers from 0 to 9, else raise FormatError."""
     wrong = labels[~np.isin(labels, np.arange(_CLASSES))]
     if wrong.size or labels.dtype.kind not in "iu":
         raise FormatError(

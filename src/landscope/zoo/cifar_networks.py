@@ -1,9 +1,9 @@
-"""The CIFAR-10 networks of the 2018 scripts: the same function, the same ``state_dict``.
+"""The CIFAR-10 networks of the 2018 scripts: same outputs, same names in the ``state_dict``.
 
-Checkpoints that were published with the paper load strictly into these networks. A network is a
-Sequential with the part names of the scripts; only the two kinds of block need their own class,
-because they are not sequential. No operation works in place, so that every network can be
-differentiated twice and used with ``torch.func``.
+The checkpoints that were published with the paper (Li et al., below) load with ``strict=True``. A
+network is a Sequential with the part names of the scripts; only the two kinds of block need their
+own class, because they are not sequential. No operation works in place, so that every network can
+be differentiated twice and used with ``torch.func``.
 
 Three details differ from the usual architectures: the ImageNet ones have a 3x3 stem without
 pooling, for images of 32x32; a bottleneck block without its shortcut does not end in a ReLU; the
@@ -191,7 +191,7 @@ class _Block(nn.Module):
         if self.shortcut is not None:
             out = out + self.shortcut(x)
         elif self.bottleneck:
-            return out  # as in the 2018 scripts: no ReLU at the end of this kind alone
+            return out  # as in the 2018 scripts: only this kind has no ReLU at its end
         return relu(out)
 
 

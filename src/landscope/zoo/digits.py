@@ -1,7 +1,8 @@
 """Networks for the handwritten digits of scikit-learn: trained in seconds, then cached.
 
-The residual networks are the CIFAR-10 ones of the paper with half their width, for 8x8 images.
-Data: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI, 1998.
+The residual networks are those of He et al. (arXiv 1512.03385) for CIFAR-10, with half the width
+and for 8x8 images. Data: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI,
+1998.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from landscope.zoo.cache import load_or_train
 from landscope.zoo.cifar_networks import build_residual
 
 EPOCHS = 25
-_TRAINING = 1437  # of the 1797 images; the others are test images
+_TRAINING = 1437  # the training images among 1797; the others are test images
 _LEARNING_RATE = 0.1  # the maximum of the schedule of L. Smith, N. Topin, arXiv 1708.07120
 _BATCH = 128
-_WEIGHT_DECAY = 5e-4  # as in the paper
+_WEIGHT_DECAY = 5e-4  # as in Li et al., arXiv 1712.09913
 
 
 def _build_mlp() -> nn.Module:

@@ -24,9 +24,9 @@ MODULES = (
 PADDING = 0  # the token at the end of short rows
 ALPHABET = "\0\n" + "".join(map(chr, range(32, 127)))  # a token is an index into it
 
-_MODULE_LENGTH = 45_000  # characters that are used of each module; every module has more
+_MODULE_LENGTH = 45_000  # characters used from each module; every module has more
 _BLOCK_LENGTH = 4097  # characters: 64 windows of 64, and the character after the last window
-_TEST_EVERY = 5  # of five blocks, the last one is for testing
+_TEST_EVERY = 5  # every fifth block is for testing
 _SHORT = 24  # characters; every passage has more
 
 
@@ -103,7 +103,7 @@ def cut_passages(length: int, *, train: bool = True) -> tuple[Tensor, Tensor]:
     A passage is a line, or several short lines, without indentation.
 
     Args:
-        length: The maximal length t of a passage; longer ones are truncated.
+        length: The maximum length t of a passage; longer ones are truncated.
         train: Whether to cut the training text instead of the test text.
     """
     passages: list[Tensor] = []

@@ -24,12 +24,12 @@ from landscope.objective.global_state import preserve_global_state
 from landscope.zoo import text_data
 from landscope.zoo.cache import load_or_train
 
-LENGTH = 64  # of an input, in characters
-SURFACE_ROWS = 64  # windows that a point of a surface evaluates; of passages, twice as many
+LENGTH = 64  # characters in an input
+SURFACE_ROWS = 64  # windows evaluated at each point of a surface; twice as many passages
 
 _TOKENS = len(text_data.ALPHABET)
 _WIDTH, _HEADS, _BLOCKS = 64, 4, 2
-_UNITS = 128  # of a recurrent layer
+_UNITS = 128  # in a recurrent layer
 # GPT-2 uses 0.02 for a width of at least 768. For a width of 64 that is too small: after four
 # epochs the loss was 2.0 nat per character, and 1.7 with this value.
 _INIT_STD = 0.08
@@ -111,7 +111,7 @@ class Transformer(nn.Module):
         for block in self.blocks:
             states = block(states, None if present is None else present[:, None, None])
         states = self.norm(states)
-        if present is not None:  # the mean over what is no padding
+        if present is not None:  # the mean over tokens that are not padding
             weights = present.to(states.dtype).unsqueeze(2)
             states = (states * weights).sum(dim=1) / weights.sum(dim=1)
         logits: Tensor = self.head(states)
@@ -125,7 +125,7 @@ class Recipe:
     Args:
         build: Builds the untrained network.
         epochs: The default number of epochs of training.
-        learning_rate: The maximal learning rate of AdamW.
+        learning_rate: The maximum learning rate of AdamW.
         classifies: Whether it classifies passages; otherwise it predicts the next characters.
     """
 
@@ -182,8 +182,8 @@ def load_trained(
         name: The name of the network.
         epochs: The number of epochs of training; that of its recipe if None.
         seed: The seed of the initial weights and of the order of the data.
-        cache: Whether the weights are loaded from and saved in :func:`cache_folder`. Another
-            version of Python has another text, and so other weights.
+        cache: Whether the weights are loaded from and saved in :func:`cache_folder`. Other versions
+            of Python have other texts, and so other weights.
 
     Raises:
         TargetError: When the weights cannot be saved.
