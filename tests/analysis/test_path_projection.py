@@ -293,7 +293,7 @@ def test_a_parameter_too_many_or_too_few_is_named(tmp_path: Path) -> None:
     ):
         project(trajectory, ls.Line(fewer, fewer))
     more = Params({**center, "head.weight": torch.ones(2, 2)})
-    with pytest.raises(ParamsError, match=r"lacks 'head\.weight'.*two networks"):
+    with pytest.raises(ParamsError, match=r"lacks 'head\.weight'.*different networks"):
         project(trajectory, ls.Line(more, more))
     shaped = Params({**center, "a.bias": torch.ones(3)})
     with pytest.raises(ParamsError, match=r"shape \(7,\); expected \(3,\)"):

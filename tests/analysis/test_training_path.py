@@ -40,7 +40,7 @@ def test_files_that_hold_no_path_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="does not exist"):
         TrainingPath.load(tmp_path / "path.nc")
     (tmp_path / "path.nc").write_text("no")
-    with pytest.raises(FormatError, match="cannot be read as a path"):
+    with pytest.raises(FormatError, match="cannot be read as a training path"):
         TrainingPath.load(tmp_path / "path.nc")
     with pytest.raises(FormatError, match="there is no x"):
         TrainingPath(path.data.drop_vars("x"))

@@ -294,7 +294,7 @@ def test_parameters_that_share_memory_are_refused(model: Model) -> None:
     with pytest.raises(ParamsError, match=r"shares memory with '(hidden|frozen)\.weight'"):
         ls.scan(_objective(model, in_place=True), plane, ls.Grid(2))
     model.frozen.weight.data = torch.ones(8, 1).expand(8, 8)
-    with pytest.raises(ParamsError, match=r"'frozen\.weight' cannot.*stands for several"):
+    with pytest.raises(ParamsError, match=r"'frozen\.weight' cannot.*share one memory location"):
         ls.scan(_objective(model, in_place=True), plane, ls.Grid(2))
 
 
