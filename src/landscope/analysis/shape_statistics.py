@@ -76,7 +76,7 @@ def shape(land: Landscape, quantity: str | None = None) -> Shape:
 
 
 def _inner(values: np.ndarray) -> tuple[slice, ...]:
-    """Return the index of the cells that are not on the border."""
+    """Return the index of the points that are not on the border."""
     return (slice(1, -1),) * values.ndim
 
 
@@ -86,7 +86,7 @@ def _value_at_origin(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> float:
 
 
 def _nonconvex_share(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> float:
-    """Return the share of the inner cells whose smallest curvature is negative."""
+    """Return the fraction of the inner points whose smallest curvature is negative."""
     if min(values.shape) < 3:
         return float("nan")
     inner = _inner(values)
