@@ -130,11 +130,11 @@ def test_paths_of_one_color_differ_by_their_dashes(descent: Any) -> None:
 
 def test_the_colors_of_a_path_are_even_in_lightness_and_far_from_those_of_the_surface() -> None:
     share = np.linspace(0, 1, 18)  # 15 of the 256 colors apart
-    ember, viridis = (lab(colors(share)[:, :3]) for colors in (PATH_COLORMAP, colormaps["viridis"]))
-    steps = np.diff(ember[:, 0])
+    ours, viridis = (lab(colors(share)[:, :3]) for colors in (PATH_COLORMAP, colormaps["viridis"]))
+    steps = np.diff(ours[:, 0])
     assert (steps > 0.6 * steps.mean()).all()
     assert (steps < 1.5 * steps.mean()).all()
-    apart = np.linalg.norm(ember[:, None] - viridis[None], axis=-1)
+    apart = np.linalg.norm(ours[:, None] - viridis[None], axis=-1)
     assert apart.min() > 35
 
 

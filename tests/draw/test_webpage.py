@@ -637,7 +637,7 @@ def test_each_landscape_has_its_own_paths(
 @in_browser
 def test_without_paths_the_page_has_no_switch_for_them(pair: Visit) -> None:
     assert not pair.page.locator("#paths").is_visible()
-    assert pair.page.locator(".chart, .key, .ember").count() == 0
+    assert pair.page.locator(".chart, .key, .path-scale").count() == 0
     assert len(drawn(pair, "contour-0")) == 3  # the field and the cross at its center
 
 
@@ -681,9 +681,9 @@ def test_the_file_holds_paths_digit_for_digit_and_null_for_what_is_not_known(
     loss[4] = np.nan
     path = changed(descent, loss=loss, learning_rate=None)
     content = embedded(draw.page(ground, tmp_path / "p.html", paths=[path]))
-    walked = content["landscapes"][0]["walked"]
-    assert (walked["time"], walked["scale"]) == ("epoch", "log")
-    (stored,) = walked["paths"]
+    group = content["landscapes"][0]["pathGroup"]
+    assert (group["time"], group["scale"]) == ("epoch", "log")
+    (stored,) = group["paths"]
     for name, column in [("x", "x"), ("y", "y"), ("distance", "distance")]:
         assert stored[name] == descent[column].tolist()
     assert stored["loss"] == [None if k == 4 else v for k, v in enumerate(descent["loss"].tolist())]
@@ -691,8 +691,8 @@ def test_the_file_holds_paths_digit_for_digit_and_null_for_what_is_not_known(
     assert stored["rate"] == [None] * 21
     assert stored["drops"] == []
     bare = embedded(draw.page(ground, tmp_path / "p.html"))
-    assert "ember" not in bare
-    assert "walked" not in bare["landscapes"][0]
+    assert "pathColors" not in bare
+    assert "pathGroup" not in bare["landscapes"][0]
 
 
 def test_the_file_is_self_contained_and_of_about_five_megabytes(tmp_path: Path) -> None:

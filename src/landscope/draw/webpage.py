@@ -205,10 +205,10 @@ def _add_paths(content: dict[str, Any], lands: Sequence[Landscape], paths: Any) 
             f"paths= has {len(paths)} entries for {len(lands)} planes: give a path, a list of paths"
             " or None for each plane."
         )
-    content["ember"] = [to_hex(PATH_COLORMAP(share)) for share in np.linspace(0, 1, 8)]
+    content["pathColors"] = [to_hex(PATH_COLORMAP(share)) for share in np.linspace(0, 1, 8)]
     for part, land, over_land in zip(content["landscapes"], lands, paths, strict=True):
         if over_land is not None:
-            part["walked"] = _build_paths(build_path_scenes(over_land, land=land), land)
+            part["pathGroup"] = _build_paths(build_path_scenes(over_land, land=land), land)
 
 
 def _build_paths(paths: Sequence[PathScene], land: Landscape) -> dict[str, Any]:

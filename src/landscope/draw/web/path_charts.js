@@ -50,11 +50,11 @@ function describeDrops(group) {
 }
 
 function drawTimeBar(k, times) {
-  const bar = byId(`ember-${k}`);
+  const bar = byId(`path-scale-${k}`);
   const [lo, hi] = [Math.min(...times), Math.max(...times)];
   const length = hi - lo || 1;
   const marks = multiplesOf(niceStep(length / 5), lo, hi);
-  bar.style.setProperty("--stops", content.ember.join(", "));
+  bar.style.setProperty("--stops", content.pathColors.join(", "));
   labelBar(
     bar,
     marks.map((mark) => formatNumber(mark)),

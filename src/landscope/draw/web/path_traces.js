@@ -48,7 +48,7 @@ function traceFlatPath(group, path, p) {
     hovertemplate: HOVER,
     line: {
       width: 2.4,
-      color: single ? content.ember[3] : path.color,
+      color: single ? content.pathColors[3] : path.color,
       dash: single ? "solid" : dashOf(p),
     },
     marker: single

@@ -5,8 +5,8 @@ import { content, lands, state } from "./state.js";
 import { escapeTags, formatExact, formatNumber } from "./text.js";
 import { color } from "./theme.js";
 
-export const groupOf = (k) => lands[k].walked;
-export const anyPaths = lands.some((land) => land.walked);
+export const groupOf = (k) => lands[k].pathGroup;
+export const anyPaths = lands.some((land) => land.pathGroup);
 export const isSingle = (group) => group.paths.length === 1;
 
 export const dropNulls = (values) => values.filter((value) => value !== null);
@@ -28,7 +28,7 @@ export function timeColors(path) {
   const times = dropNulls(path.time);
   return {
     color: path.time,
-    colorscale: content.ember.map((ink, i) => [i / (content.ember.length - 1), ink]),
+    colorscale: content.pathColors.map((ink, i) => [i / (content.pathColors.length - 1), ink]),
     cmin: Math.min(...times),
     cmax: Math.max(...times),
     showscale: false,

@@ -88,7 +88,8 @@ const buildBar = (attributes) => createDiv(attributes, createElement("i"), creat
 function buildTimeBar(k) {
   const group = groupOf(k);
   if (!group || !isSingle(group)) return [];
-  return [buildBar({ class: "bar ember path-part", id: `ember-${k}`, title: group.time })];
+  const classes = "bar path-scale path-part";
+  return [buildBar({ class: classes, id: `path-scale-${k}`, title: group.time })];
 }
 
 function buildPathParts(k) {
