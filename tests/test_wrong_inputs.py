@@ -137,7 +137,7 @@ def _sentence(answer: Any, *words: str) -> None:
         ("needs", ("width", "--set")),
     ],
 )
-def test_a_target_with_a_fault_is_told_in_a_sentence(
+def test_a_target_with_a_fault_gets_a_sentence(
     command: Command, faulty: Callable[[str], str], tmp_path: Path, name: str, words: tuple[str]
 ) -> None:
     answer = command("scan", faulty(name), *SMALL, "--out", tmp_path / "run")
@@ -389,10 +389,10 @@ def test_an_unknown_quantity_lists_the_quantities(
     _sentence(answer, "'beauty'", "loss", "accuracy")
 
 
-def test_a_2018_file_that_is_no_surface_is_named(command: Command, tmp_path: Path) -> None:
-    _sentence(command("import", DIRECTION, tmp_path / "run"), "no surface", "read_directions")
+def test_a_2018_file_that_is_not_a_surface_is_named(command: Command, tmp_path: Path) -> None:
+    _sentence(command("import", DIRECTION, tmp_path / "run"), "not a surface", "read_directions")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(errors.FormatError, match="no surface"):
+    with pytest.raises(errors.FormatError, match="not a surface"):
         reference_h5.read_surface(DIRECTION)
 
 

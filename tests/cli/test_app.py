@@ -14,11 +14,11 @@ Command = Callable[..., Any]  # words -> code, out, err
 COMMANDS = ("demo", "scan", "cost", "plot", "page", "info", "export", "import", "zoo")
 
 
-def test_the_version_is_told(command: Command) -> None:
+def test_the_version_is_printed(command: Command) -> None:
     assert command("--version") == (0, f"landscope {ls.__version__}\n", "")
 
 
-def test_without_words_the_help_is_shown(command: Command) -> None:
+def test_without_a_command_the_help_is_shown(command: Command) -> None:
     answer = command()
     assert "Usage" in answer.out + answer.err
     assert all(name in answer.out + answer.err for name in COMMANDS)

@@ -46,8 +46,8 @@ def test_the_demo_writes_pictures_and_a_page_and_goes_on_where_it_was(
 
     monkeypatch.setattr("landscope.objective.evaluation.Session.evaluate", never)
     again = demo.demo(tmp_path / "demo", resolution=5)
-    told = capsys.readouterr()
-    assert told.out + told.err == ""  # silent as a library
+    output = capsys.readouterr()
+    assert output.out + output.err == ""  # silent as a library
     for title, land in first.landscapes.items():
         np.testing.assert_array_equal(
             again.landscapes[title].data["train_loss"], land.data["train_loss"]

@@ -47,16 +47,18 @@ def test_curvature_writes_what_the_hessian_is(
     run = tmp_path / "run"
     answer = command("curvature", target, "--count", 4, "--vectors", 2, "--out", run)
     assert answer.code == 0, answer.err
-    told = json.loads((run / "curvature.json").read_text())
+    numbers = json.loads((run / "curvature.json").read_text())
     values = torch.linalg.eigvalsh(dense())
     expected = [values[-1], values[0], values[-2], values[1]]
-    assert told["eigenvalues"] == pytest.approx([float(v) for v in expected], rel=1e-3, abs=1e-5)
-    assert told["trace"] == pytest.approx(float(values.sum()), abs=4 * told["trace_stderr"] + 1e-5)
-    assert told["converged"]
-    assert told["route"] == "double backward"
-    assert sum(told["spectrum"]["weights"]) == pytest.approx(1.0)
+    assert numbers["eigenvalues"] == pytest.approx([float(v) for v in expected], rel=1e-3, abs=1e-5)
+    assert numbers["trace"] == pytest.approx(
+        float(values.sum()), abs=4 * numbers["trace_stderr"] + 1e-5
+    )
+    assert numbers["converged"]
+    assert numbers["route"] == "double backward"
+    assert sum(numbers["spectrum"]["weights"]) == pytest.approx(1.0)
     assert (run / "spectrum.png").stat().st_size > 10_000
-    assert f"{told['eigenvalues'][0]:.6g}" in answer.out
+    assert f"{numbers['eigenvalues'][0]:.6g}" in answer.out
     assert "double backward" in answer.out
 
 
@@ -66,13 +68,13 @@ def test_its_eigenvectors_are_directions_of_a_scan(
     command("curvature", target, "--vectors", 1, "--out", tmp_path / "run")
     kept = load_file(tmp_path / "run" / "directions.safetensors")
     assert {name.partition("/")[0] for name in kept} == {"x", "y"}
-    told = json.loads((tmp_path / "run" / "curvature.json").read_text())
+    numbers = json.loads((tmp_path / "run" / "curvature.json").read_text())
     words = ("--x=-0.02:0.02:3", "--y=-0.02:0.02:3", "--directions", tmp_path / "run")
     answer = command("scan", target, *words, "--out", tmp_path / "plane")
     assert answer.code == 0, answer.err
     loss = ls.load(tmp_path / "plane" / "landscape.nc").data["loss"].values
     along = (loss[1, 2] - 2 * loss[1, 1] + loss[1, 0]) / 0.02**2
-    assert along == pytest.approx(told["eigenvalues"][0], rel=0.05)  # float32, and a finite step
+    assert along == pytest.approx(numbers["eigenvalues"][0], rel=0.05)  # float32, and a finite step
 
 
 def test_convexity_maps_a_plane_and_goes_on_where_it_stopped(
@@ -102,13 +104,13 @@ def test_whole_gives_a_verdict_in_words_and_numbers(
     words = ("--planes", 2, "--resolution", 5, "--initialization", start, "--out", run)
     answer = command("whole", target, *words)
     assert answer.code == 0, answer.err
-    told = json.loads((run / "whole.json").read_text())
+    numbers = json.loads((run / "whole.json").read_text())
     values = torch.linalg.eigvalsh(dense())
-    assert told["hessian_max"] == pytest.approx(float(values[-1]), rel=0.01)
-    assert np.shape(told["random"]) == (4, 5)
-    assert len(told["initialization"]) == 5
-    assert told["initialization_distance"] < 0
-    assert told["verdict"][0] in answer.out
+    assert numbers["hessian_max"] == pytest.approx(float(values[-1]), rel=0.01)
+    assert np.shape(numbers["random"]) == (4, 5)
+    assert len(numbers["initialization"]) == 5
+    assert numbers["initialization_distance"] < 0
+    assert numbers["verdict"][0] in answer.out
     assert (run / "whole.png").stat().st_size > 10_000
     assert command("whole", target, *words).code == 0  # from its journals
 
@@ -153,7 +155,7 @@ def test_eigenvalues_of_2018_are_divided_on_request(command: Command, tmp_path: 
         (("whole", "--radius", "-1"), "span"),
     ],
 )
-def test_wrong_words_get_a_sentence(
+def test_wrong_options_get_a_sentence(
     command: Command, target: str, tmp_path: Path, words: tuple[Any, ...], sentence: str
 ) -> None:
     answer = command(words[0], target, *words[1:], "--out", tmp_path / "run")
@@ -183,14 +185,14 @@ def test_whole_scans_planes_as_small_multiples(
     assert (tmp_path / "run" / "surfaces.png").is_file()
 
 
-def test_info_tells_what_was_measured(command: Command, target: str, tmp_path: Path) -> None:
+def test_info_prints_the_measurements(command: Command, target: str, tmp_path: Path) -> None:
     command("curvature", target, "--vectors", 1, "--out", tmp_path / "c")
     command("whole", target, "--planes", 2, "--resolution", 5, "--out", tmp_path / "w")
     answer = command("info", tmp_path / "c")
-    told = json.loads((tmp_path / "c" / "curvature.json").read_text())
+    numbers = json.loads((tmp_path / "c" / "curvature.json").read_text())
     assert answer.code == 0, answer.err
-    assert f"{told['trace']:.6g}" in answer.out
-    assert f"{told['eigenvalues'][0]:.6g}" in answer.out
+    assert f"{numbers['trace']:.6g}" in answer.out
+    assert f"{numbers['eigenvalues'][0]:.6g}" in answer.out
     answer = command("info", tmp_path / "w")
     assert json.loads((tmp_path / "w" / "whole.json").read_text())["verdict"][0] in answer.out
     assert json.loads((tmp_path / "w" / "run.json").read_text())["asked"]["planes"] == 2

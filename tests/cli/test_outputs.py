@@ -64,7 +64,7 @@ def test_page_writes_one_html_file(command: Command, plane: Path, count: int) ->
     assert str(plane / "page.html") in answer.out
 
 
-def test_info_tells_grid_values_shape_and_source(command: Command, plane: Path) -> None:
+def test_info_prints_grid_values_shape_and_source(command: Command, plane: Path) -> None:
     answer = command("info", plane)
     assert answer.code == 0
     assert "x from -1 to 1 in 5, y from -1 to 1 in 5" in answer.out

@@ -6,10 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 import landscope as ls
 from landscope import fingerprint
 from landscope.analysis import path_projection
 from landscope.cli import path_folder
+from landscope.errors import FormatError
 from landscope.training import principal_components
 from tests import cases, walks
 
@@ -36,3 +39,16 @@ def test_a_path_is_computed_once_and_its_key_is_a_hash_of_plane_loss_and_checkpo
     assert path.data.attrs["question"] == expected
     (stored,) = path_folder.read_paths(tmp_path / "run")
     assert stored.data.identical(path.data)
+
+
+def test_what_a_killed_process_left_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "paths").mkdir()
+    (tmp_path / "paths" / ".0-sgd-x7_ab.nc").write_text("half of it")
+    assert path_folder.read_paths(tmp_path) == []
+
+
+def test_a_damaged_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "paths").mkdir()
+    (tmp_path / "paths" / "sgd.nc").write_text("no")
+    with pytest.raises(FormatError, match=r"sgd\.nc cannot be read"):
+        path_folder.read_paths(tmp_path)

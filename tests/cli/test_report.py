@@ -1,4 +1,4 @@
-"""What the command line tells: every line of it for a landscape whose numbers are plain to see."""
+"""What the command line prints, line by line, for a landscape with simple numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def valley() -> Landscape:
     return Landscape(data, seconds=75.0)
 
 
-def test_grid_values_shape_source_and_time_are_told(
+def test_grid_values_shape_source_and_time_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_folder.write_metadata(tmp_path, {"command": "scan"}, seconds=75.0, naive_seconds=7_500.0)
@@ -60,34 +60,34 @@ def test_what_goes_wrong_is_written_to_standard_error(capsys: pytest.CaptureFixt
 # --- random planes beside the Hessian ------------------------------------------------------------
 
 
-def sentences(found: Representativeness) -> str:
-    return " ".join(report.describe_representativeness(found).split())
+def sentences(result: Representativeness) -> str:
+    return " ".join(report.describe_representativeness(result).split())
 
 
 def test_the_verdict_on_a_saddle_says_what_the_planes_did_not_show() -> None:
     given = objective(negative=3)
-    found = seen(given, 3)
-    text = sentences(found)
+    result = seen(given, 3)
+    text = sentences(result)
     values = np.linalg.eigvalsh(hessian_of(given))
-    assert found.is_saddle_like
+    assert result.is_saddle_like
     assert f"shows 2 of {SIZE:,} dimensions" in text
     assert f"from {values[0]:.3g}" in text
     assert f"to {values[-1]:.4g}" in text
     assert f"is {-values[0] / values[-1]:.2g} of the largest" in text
-    assert found.numbers["planes_with_negative_curvature"] == 0
+    assert result.numbers["planes_with_negative_curvature"] == 0
     assert "None of 3 random planes showed negative curvature" in text
     assert "(95% interval of the share: 0% to 56%)" in text
     assert "Such planes alone would not have revealed it." in text
     assert "it is not their minimum" not in text
 
 
-def test_the_verdict_counts_the_planes_that_tell() -> None:
-    found = seen(objective(negative=12), 4)
-    count = found.numbers["planes_with_negative_curvature"]
+def test_the_verdict_counts_the_planes_that_show_it() -> None:
+    result = seen(objective(negative=12), 4)
+    count = result.numbers["planes_with_negative_curvature"]
     assert count > 0
-    assert f"{count} of 4 random planes showed negative curvature" in sentences(found)
-    assert "would not have revealed" not in sentences(found)
-    assert "lie lower than the point itself: it is not their minimum" in sentences(found)
+    assert f"{count} of 4 random planes showed negative curvature" in sentences(result)
+    assert "would not have revealed" not in sentences(result)
+    assert "lie lower than the point itself: it is not their minimum" in sentences(result)
 
 
 def test_the_verdict_on_a_minimum_claims_no_more_than_is_known() -> None:
@@ -102,14 +102,14 @@ def test_the_verdict_on_a_minimum_claims_no_more_than_is_known() -> None:
 
 def test_the_verdict_on_a_point_beside_a_minimum_says_that_it_is_none() -> None:
     given = objective()
-    found = seen(given, 3, params=beside_the_center(given))
-    share = (found.random < found.loss).mean()
+    result = seen(given, 3, params=beside_the_center(given))
+    share = (result.random < result.loss).mean()
     assert share > 0
-    assert f"{share:.0%} of the points along random directions lie lower" in sentences(found)
-    assert "convex there" in sentences(found)
+    assert f"{share:.0%} of the points along random directions lie lower" in sentences(result)
+    assert "convex there" in sentences(result)
 
 
 def test_the_verdict_on_a_surface_that_is_not_finite_says_so() -> None:
-    found = seen(objective(), 2)
-    walled = dataclasses.replace(found, random=np.full_like(found.random, np.nan))
+    result = seen(objective(), 2)
+    walled = dataclasses.replace(result, random=np.full_like(result.random, np.nan))
     assert "At distance 1 the loss is nan" in sentences(walled)

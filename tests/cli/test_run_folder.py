@@ -21,10 +21,10 @@ def test_a_run_records_landscape_directions_and_request(tmp_path: Path) -> None:
     assert ls.load(tmp_path / "run").data.identical(land.data)
     assert run_folder.open_run(tmp_path / "run").seconds == land.seconds
     assert run_folder.read_metadata(tmp_path / "run")["asked"] == {"seed": 0}
-    kept = run_folder.read_directions(tmp_path / "run", objective.center)
-    for found, expected in zip(kept, (plane.dx, plane.dy), strict=True):
+    directions = run_folder.read_directions(tmp_path / "run", objective.center)
+    for direction, expected in zip(directions, (plane.dx, plane.dy), strict=True):
         for name in expected:
-            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+            torch.testing.assert_close(direction[name], expected[name], rtol=0, atol=0)
 
 
 def test_folders_that_cannot_be_used_get_a_sentence(tmp_path: Path) -> None:

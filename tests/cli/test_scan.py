@@ -59,7 +59,7 @@ def _files(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
-def test_a_plane_is_scanned_kept_and_drawn(command: Command, plane: Path) -> None:
+def test_a_plane_is_scanned_recorded_and_drawn(command: Command, plane: Path) -> None:
     land, model = ls.load(plane), _model()
     assert land.data["loss"].dims == ("y", "x")
     assert land.data["loss"].shape == (5, 5)
@@ -72,7 +72,7 @@ def test_a_plane_is_scanned_kept_and_drawn(command: Command, plane: Path) -> Non
     }  # fmt: skip
 
 
-def test_a_run_notes_what_was_asked(plane: Path, target: str) -> None:
+def test_a_run_records_the_request(plane: Path, target: str) -> None:
     noted = json.loads((plane / "run.json").read_text())
     assert noted["asked"]["target"] == target
     assert noted["asked"]["spans"] == [[-1.0, 1.0, 5]] * 2
@@ -114,7 +114,7 @@ def test_the_same_command_again_computes_nothing_and_gives_the_same_file(
     assert (plane / "landscape.nc").read_bytes() == before
 
 
-def test_a_line_is_scanned_kept_and_drawn(line: Path) -> None:
+def test_a_line_is_scanned_recorded_and_drawn(line: Path) -> None:
     land = ls.load(line)
     assert land.data["loss"].dims == ("x",)
     assert {"line_linear.png", "line_log.png"} <= _files(line)
@@ -123,7 +123,7 @@ def test_a_line_is_scanned_kept_and_drawn(line: Path) -> None:
         assert value == pytest.approx(_loss(model, _moved(model, line, x=float(x))), rel=1e-5)
 
 
-def test_a_volume_is_scanned_and_kept(command: Command, target: str, tmp_path: Path) -> None:
+def test_a_volume_is_scanned_and_recorded(command: Command, target: str, tmp_path: Path) -> None:
     run = tmp_path / "volume"
     answer = command("scan", target, "--x=-1:1:3", "--y=-1:0:2", "--z=0:1:2", "--out", run)
     assert answer.code == 0
@@ -254,9 +254,9 @@ def test_ctrl_c_gives_130_says_how_to_go_on_and_the_same_command_goes_on(
     words = ("scan", f"{tmp_path / 'stops.py'}:stops", *SMALL, "--out", tmp_path / "run")
     stopped = command(*words)
     assert stopped.code == 130
-    told = next(line for line in stopped.err.splitlines() if line.startswith("landscope: "))
-    assert str(tmp_path / "run") in told
-    assert "the same command goes on" in told
+    warning = next(line for line in stopped.err.splitlines() if line.startswith("landscope: "))
+    assert str(tmp_path / "run") in warning
+    assert "the same command goes on" in warning
     assert "Traceback" not in stopped.err
     kept = _points(tmp_path / "run")
     assert 0 < kept < 25
@@ -293,14 +293,14 @@ def test_adaptive_evaluates_some_points_and_draws_the_error(
     assert (run / "error.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_samples_are_drawn_when_asked_for(command: Command, target: str, tmp_path: Path) -> None:
+def test_the_number_of_samples_is_an_option(command: Command, target: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     answer = command("scan", target, "--x=-1:1:5", "--y=-1:1:5", "--samples", "20", "--out", run)
     assert answer.code == 1
     assert "size=20 with anchors=36" in answer.err  # no more anchors than samples: a sentence
 
 
-def test_a_budget_is_told(command: Command, target: str, tmp_path: Path) -> None:
+def test_a_budget_is_printed(command: Command, target: str, tmp_path: Path) -> None:
     answer = command("scan", target, "--x=-1:1:5", "--budget", "10s", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
     assert "budget of 9." in answer.out.replace("budget of 10 s", "budget of 9.99")
@@ -334,7 +334,7 @@ def test_auto_finds_the_span(
         (("--x=-1:1:5", "--adaptive", "--tolerance", "-1"), "tolerance=-1"),
     ],
 )
-def test_wrong_words_of_cheap_scans_are_told(
+def test_wrong_options_of_cheap_scans_get_a_sentence(
     command: Command, target: str, tmp_path: Path, words: tuple[str, ...], text: str
 ) -> None:
     answer = command("scan", target, *words, "--out", tmp_path / "run")
@@ -343,7 +343,7 @@ def test_wrong_words_of_cheap_scans_are_told(
     assert "Traceback" not in answer.err
 
 
-def test_cost_tells_the_price_before_the_scan(command: Command, target: str) -> None:
+def test_cost_prints_the_price_before_the_scan(command: Command, target: str) -> None:
     answer = command("cost", target, "--x=-1:1:21", "--y=-1:1:21", "--adaptive")
     assert answer.code == 0, answer.err
     for text in ("21 x 21 points", "time", "plain loop", "441", "FLOP", "besides the data", "how"):

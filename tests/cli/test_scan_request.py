@@ -1,4 +1,4 @@
-"""Scan requests: what the words of a command make, and the record of them."""
+"""Scan requests: what the options of a command make, and the record of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_axes_are_read_from_their_texts_and_none_is_the_plane_of_the_paper(
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "sentence"),
     [
         ((None, "0:1:2", None), "--y is given without --x"),
         ((None, None, "0:1:2"), "--z is given without --x"),
@@ -43,8 +43,8 @@ def test_axes_are_read_from_their_texts_and_none_is_the_plane_of_the_paper(
         (("0:1:2.5", None, None), "axis '0:1:2.5'; expected"),
     ],
 )
-def test_axes_that_are_none_get_a_sentence(texts: tuple[str | None, ...], told: str) -> None:
-    with pytest.raises(SamplerError, match=told):
+def test_axes_that_are_none_get_a_sentence(texts: tuple[str | None, ...], sentence: str) -> None:
+    with pytest.raises(SamplerError, match=sentence):
         parse_spans(*texts)
 
 

@@ -31,7 +31,7 @@ def slice_of(objective: ls.Objective, axes: int, **options: Any) -> Affine:
 
 
 @pytest.mark.parametrize(("count", "kind"), [(1, ls.Line), (2, ls.Plane), (3, ls.Volume)])
-def test_without_words_directions_are_random_and_filter_normalized(
+def test_without_options_directions_are_random_and_filter_normalized(
     count: int, kind: type[ls.Plane]
 ) -> None:
     objective = make()
@@ -43,14 +43,14 @@ def test_without_words_directions_are_random_and_filter_normalized(
     assert _equal(slice_.center, objective.center)
 
 
-def test_the_words_of_random_directions_are_passed_on() -> None:
+def test_the_options_of_random_directions_are_passed_on() -> None:
     objective = make()
-    found = slice_of(objective, 2, normalize="layer", ignore="none", orthogonal=False, seed=2)
+    slice_ = slice_of(objective, 2, normalize="layer", ignore="none", orthogonal=False, seed=2)
     expected = directions.random(
         objective.center, normalize="layer", ignore=None, orthogonal=False, seed=2
     )
-    assert all(map(_equal, found.directions, expected))
-    assert found.labels == ("layer-normalized direction x", "layer-normalized direction y")
+    assert all(map(_equal, slice_.directions, expected))
+    assert slice_.labels == ("layer-normalized direction x", "layer-normalized direction y")
 
 
 def test_selected_parameters_move_alone() -> None:
@@ -120,8 +120,8 @@ def test_directions_of_a_2018_file_are_used(tmp_path: Path) -> None:
     objective = make()
     made = directions.random(objective.center, seed=3)
     reference_h5.write_directions(made, tmp_path / "d.h5")
-    found = slice_of(objective, 2, directions=tmp_path / "d.h5")
-    assert dot(found.directions[0], made[0]) == pytest.approx(dot(made[0], made[0]))
+    slice_ = slice_of(objective, 2, directions=tmp_path / "d.h5")
+    assert dot(slice_.directions[0], made[0]) == pytest.approx(dot(made[0], made[0]))
 
 
 def test_more_directions_than_axes_are_refused(other: Path) -> None:

@@ -95,10 +95,10 @@ def test_any_keyword_is_passed_to_a_function_that_takes_any(tmp_path: Path) -> N
 def test_a_checkpoint_moves_the_center(file: Path, tmp_path: Path) -> None:
     other = targets.load_objective(f"{file}:make", arguments=["seed=3"])
     torch.save(other.model.state_dict(), tmp_path / "other.pt")
-    found = targets.load_objective(f"{file}:make", checkpoint=tmp_path / "other.pt")
+    loaded = targets.load_objective(f"{file}:make", checkpoint=tmp_path / "other.pt")
     for name, tensor in other.center.items():
-        assert torch.equal(found.center[name], tensor)
-    assert found.loss() == pytest.approx(other.loss())
+        assert torch.equal(loaded.center[name], tensor)
+    assert loaded.loss() == pytest.approx(other.loss())
 
 
 def test_a_zoo_network_takes_arguments() -> None:

@@ -52,9 +52,9 @@ def test_it_trains_a_network_of_the_zoo_and_writes_its_path(
         loss = F.cross_entropy(expected(inputs), targets)
     assert values["test_loss"] == pytest.approx(float(loss), rel=1e-5)
     assert f"{values['test_loss']:.4g}" in answer.out
-    told = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert (told["target"], told["set"], told["label_noise"]) == (MLP, {"seed": "3"}, 0.0)
-    assert (told["optimizer"], told["factor"], told["drops"]) == ("sgd", 0.5, [1, 2])
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (record["target"], record["set"], record["label_noise"]) == (MLP, {"seed": "3"}, 0.0)
+    assert (record["optimizer"], record["factor"], record["drops"]) == ("sgd", 0.5, [1, 2])
 
 
 def test_the_same_command_goes_on_and_another_one_is_refused(
@@ -97,8 +97,8 @@ def test_a_share_of_the_labels_may_be_wrong(command: Command, tmp_path: Path) ->
     ).model
     states = Trajectory.open(tmp_path / "run")[-1].states()
     assert all(torch.equal(states[n], p) for n, p in expected.named_parameters())
-    told = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert told["label_noise"] == 0.5
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert record["label_noise"] == 0.5
 
 
 def test_cifar_10_is_shifted_mirrored_and_read_from_its_files(
@@ -117,9 +117,9 @@ def test_cifar_10_is_shifted_mirrored_and_read_from_its_files(
         with torch.no_grad():
             loss = F.cross_entropy(model(inputs), targets)
         assert path[1].values[f"{prefix}loss"] == pytest.approx(float(loss), rel=1e-4)
-    told = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert "crop_and_flip" in told["augment"]
-    assert told["set"] == {"seed": "0", "data": str(folder)}
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert "crop_and_flip" in record["augment"]
+    assert record["set"] == {"seed": "0", "data": str(folder)}
     plain = command(*words, "--no-augment", "--record", tmp_path / "plain")
     assert plain.code == 0, plain.err
     last = (Trajectory.open(tmp_path / run)[1].states() for run in ("run", "plain"))
@@ -154,8 +154,8 @@ def test_text_is_trained_on_whole_and_by_adamw(
     assert path[-1].step == 3  # of 96 windows, and not of the 64 that surfaces are made of
     assert path[1].values["loss"] < path[0].values["loss"]
     assert path[1].values["test_perplexity"] > 1
-    told = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert (told["optimizer"], told["learning_rate"]) == ("adamw", 0.001)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert (record["optimizer"], record["learning_rate"]) == ("adamw", 0.001)
 
 
 def test_a_target_of_ones_own_begins_where_its_function_says(
@@ -198,7 +198,7 @@ def test_networks_of_cifar_10_train_as_long_as_in_2018() -> None:
         ((MLP, "--set", "widht=3"), "--set widht=...: zoo:digits_mlp has no such argument"),
     ],
 )
-def test_wrong_words_get_a_sentence(
+def test_wrong_options_get_a_sentence(
     command: Command, tmp_path: Path, words: tuple[Any, ...], sentence: str
 ) -> None:
     answer = command("train", *words, "--record", tmp_path / "run")
@@ -207,9 +207,7 @@ def test_wrong_words_get_a_sentence(
     assert "Traceback" not in answer.err
 
 
-def test_something_must_be_kept_in_a_place_that_can_be_written(
-    command: Command, tmp_path: Path
-) -> None:
+def test_an_output_is_needed_and_must_be_writable(command: Command, tmp_path: Path) -> None:
     answer = command("train", MLP)
     assert (answer.code, "nothing would be saved: add --record" in answer.err) == (1, True)
     (tmp_path / "file").touch()

@@ -20,7 +20,6 @@ from torch import Tensor
 
 import landscope as ls
 from landscope.cli import path_folder, pictures
-from landscope.errors import FormatError
 from landscope.formats import reference_h5
 from landscope.params import Params
 from landscope.progress import Progress
@@ -76,9 +75,9 @@ def test_a_folder_becomes_a_plane_with_a_path(
     names = [name for name, _ in toy_target.model().named_parameters()]
     matrix = walks.matrix([{n: state[n] for n in names} for state in states])
     values = np.linalg.svd(matrix - matrix.mean(axis=0))[1] ** 2
-    told = json.loads((run / "trajectory.json").read_text())
+    numbers = json.loads((run / "trajectory.json").read_text())
     shares = values[:2] / values.sum()
-    np.testing.assert_allclose(told["explained_variance_ratio"], shares, rtol=1e-6)
+    np.testing.assert_allclose(numbers["explained_variance_ratio"], shares, rtol=1e-6)
     assert f"PC 1 ({100 * shares[0]:.1f}% of the variation)" in answer.out
     (path,) = path_folder.read_paths(run)
     kept = load_file(run / "directions.safetensors")
@@ -86,7 +85,7 @@ def test_a_folder_becomes_a_plane_with_a_path(
     places = (matrix - matrix[-1]) @ basis.T
     np.testing.assert_allclose(np.stack([path.data["x"], path.data["y"]], 1), places, atol=1e-5)
     np.testing.assert_allclose(path.data["loss"], [loss(state) for state in states], rtol=1e-5)
-    assert told["paths"][0]["last_loss"] == pytest.approx(loss(states[-1]), rel=1e-5)
+    assert numbers["paths"][0]["last_loss"] == pytest.approx(loss(states[-1]), rel=1e-5)
     assert "sgd: 7 checkpoints" in answer.out
 
 
@@ -141,14 +140,14 @@ def test_several_folders_share_a_plane_through_their_mean(
         total = sum(float(path.data[dim].sum()) for path in paths)
         assert total == pytest.approx(0.0, abs=1e-4)
     assert {path.data.attrs["buffers"] for path in paths} == {"recomputed"}
-    told = json.loads((run / "trajectory.json").read_text())
-    assert told["checkpoints"] == 11
+    numbers = json.loads((run / "trajectory.json").read_text())
+    assert numbers["checkpoints"] == 11
     assert json.loads((run / "run.json").read_text())["asked"]["buffers"] == "recompute"
     assert len(both[0]) + len(both[1]) == 11
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_folders_of_the_same_name_are_told_apart(
+def test_folders_of_the_same_name_get_different_names(
     command: Command, target: str, tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
@@ -184,7 +183,7 @@ def test_it_goes_on_where_it_stopped(
     train(tmp_path / "sgd")
     run = tmp_path / "run"
     words = ("trajectory", tmp_path / "sgd", "--target", target, "--out", run, *GRID)
-    told: list[int] = []
+    counts: list[int] = []
     end = [9]
 
     class Bar:
@@ -195,7 +194,7 @@ def test_it_goes_on_where_it_stopped(
             pass
 
         def tell(self, now: Progress) -> None:
-            told.append(now.done)
+            counts.append(now.done)
             if now.done == end[0]:
                 raise KeyboardInterrupt
 
@@ -205,14 +204,14 @@ def test_it_goes_on_where_it_stopped(
     assert "the same command goes on from there" in answer.err
     with ls.Journal(run / "journal.sqlite") as journal:
         assert len(journal.values()) == 9
-    told.clear()
+    counts.clear()
     end[0] = -1
     monkeypatch.setattr(
         "landscope.analysis.path_projection.project", _never
     )  # the path is kept too
     answer = command(*words)
     assert answer.code == 0, answer.err
-    assert told == list(range(9, 26))
+    assert counts == list(range(9, 26))
     fresh = command(*words[:-3], tmp_path / "fresh", *GRID)
     assert fresh.code == 1
     assert "the path was there already" in fresh.err  # so it would have been called
@@ -254,19 +253,13 @@ def test_paths_without_a_surface_make_way_for_those_of_another_question(
     assert [path.name for path in path_folder.read_paths(tmp_path / "run")] == ["sgd"]
 
 
-def test_what_a_killed_process_left_is_no_path(tmp_path: Path) -> None:
-    (tmp_path / "paths").mkdir()
-    (tmp_path / "paths" / ".0-sgd-x7_ab.nc").write_text("half of it")
-    assert path_folder.read_paths(tmp_path) == []
-
-
 @pytest.mark.usefixtures("undrawn")
-def test_what_landscope_train_noted_is_the_target(
+def test_what_landscope_train_recorded_is_the_target(
     command: Command, target: str, tmp_path: Path
 ) -> None:
     train(tmp_path / "sgd")
-    told = {"target": target, "set": {"width": "6"}, "label_noise": 0.0, "seed": 0}
-    (tmp_path / "sgd" / "training.json").write_text(json.dumps(told))
+    record = {"target": target, "set": {"width": "6"}, "label_noise": 0.0, "seed": 0}
+    (tmp_path / "sgd" / "training.json").write_text(json.dumps(record))
     answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["asked"]["target"] == target
@@ -278,7 +271,7 @@ def test_what_landscope_train_noted_is_the_target(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_losses_are_those_that_landscope_train_told(command: Command, tmp_path: Path) -> None:
+def test_the_losses_are_those_of_landscope_train(command: Command, tmp_path: Path) -> None:
     lines = (
         "import torch, landscope as ls",
         "from torch import nn",
@@ -291,22 +284,22 @@ def test_the_losses_are_those_that_landscope_train_told(command: Command, tmp_pa
     (tmp_path / "mine.py").write_text("\n".join(lines))
     words = (f"{tmp_path / 'mine.py'}:made", "--record", tmp_path / "sgd", "--epochs", 3)
     assert command("train", *words).code == 0
-    told = [c.values["loss"] for c in ls.Trajectory.open(tmp_path / "sgd")]
+    trained = [c.values["loss"] for c in ls.Trajectory.open(tmp_path / "sgd")]
     answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
     (path,) = path_folder.read_paths(tmp_path / "run")
-    np.testing.assert_allclose(path.data["loss"], told, rtol=1e-6)
+    np.testing.assert_allclose(path.data["loss"], trained, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_it_is_told_when_several_trainings_had_other_data(
+def test_a_warning_names_trainings_with_other_data(
     command: Command, target: str, tmp_path: Path
 ) -> None:
-    told = {"target": target, "data": "1", "loss": "CrossEntropy", "penalty": "none", "seed": 0}
+    record = {"target": target, "data": "1", "loss": "CrossEntropy", "penalty": "none", "seed": 0}
     for name, data in (("first", "1"), ("same", "1"), ("other", "2")):
         train(tmp_path / name, steps=4, rate=0.1 * len(name))
         file = tmp_path / name / "training.json"
-        file.write_text(json.dumps({**told, "data": data, "seed": len(name)}))
+        file.write_text(json.dumps({**record, "data": data, "seed": len(name)}))
     folders = [tmp_path / name for name in ("first", "same", "other")]
     answer = command("trajectory", *folders, "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
@@ -319,8 +312,8 @@ def test_noise_in_the_labels_is_part_of_the_loss_that_was_trained(
     command: Command, target: str, tmp_path: Path
 ) -> None:
     states = train(tmp_path / "sgd")
-    told = {"target": target, "set": {}, "label_noise": 0.5, "seed": 3}
-    (tmp_path / "sgd" / "training.json").write_text(json.dumps(told))
+    record = {"target": target, "set": {}, "label_noise": 0.5, "seed": 3}
+    (tmp_path / "sgd" / "training.json").write_text(json.dumps(record))
     answer = command("trajectory", tmp_path / "sgd", "--out", tmp_path / "run", *GRID)
     assert answer.code == 0, answer.err
     (path,) = path_folder.read_paths(tmp_path / "run")
@@ -403,8 +396,8 @@ def test_buffers_of_old_files_are_no_part_of_the_plane(command: Command, tmp_pat
     assert answer.code == 0, answer.err
     matrix = walks.matrix(rows)
     values = np.linalg.svd(matrix - matrix.mean(axis=0))[1]
-    told = json.loads((tmp_path / "run" / "trajectory.json").read_text())
-    np.testing.assert_allclose(told["singular_values"], values[:2], rtol=1e-6)
+    numbers = json.loads((tmp_path / "run" / "trajectory.json").read_text())
+    np.testing.assert_allclose(numbers["singular_values"], values[:2], rtol=1e-6)
 
 
 def test_plots_and_pages_of_a_run_find_its_paths_again(
@@ -476,10 +469,3 @@ def test_wrong_inputs_get_a_sentence(command: Command, target: str, tmp_path: Pa
 
 def _weights() -> State:
     return dict(toy_target.model().named_parameters())
-
-
-def test_a_damaged_path_is_named(tmp_path: Path) -> None:
-    (tmp_path / "paths").mkdir()
-    (tmp_path / "paths" / "sgd.nc").write_text("no")
-    with pytest.raises(FormatError, match=r"sgd\.nc cannot be read"):
-        path_folder.read_paths(tmp_path)
