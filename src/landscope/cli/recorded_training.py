@@ -41,8 +41,8 @@ class RecordedTraining:
         """Return the objective, with the weights and statistics of a checkpoint.
 
         Raises:
-            TargetError: when the target does not exist, or returns no Objective.
-            FormatError: when the checkpoint does not fit the model.
+            TargetError: When the target does not exist, or returns no Objective.
+            FormatError: When the checkpoint does not fit the model.
         """
         if self.target.startswith("zoo:"):  # a network of the zoo is trained unless it has weights
             objective = targets.load_objective(

@@ -74,8 +74,8 @@ class ScanRequest:
         """Return the objective of the target, with the weights of the checkpoint.
 
         Raises:
-            TargetError: when the target does not exist, or returns no Objective.
-            FormatError: when the checkpoint does not fit the model.
+            TargetError: When the target does not exist, or returns no Objective.
+            FormatError: When the checkpoint does not fit the model.
         """
         from landscope.cli import targets
 
@@ -87,7 +87,7 @@ class ScanRequest:
         """Return the sampler that chooses the points.
 
         Raises:
-            SamplerError: when some axes are auto and others are not, or a number is out of range.
+            SamplerError: When some axes are auto and others are not, or a number is out of range.
         """
         from landscope.sampling.adaptive import Adaptive
         from landscope.sampling.grid import Grid
@@ -120,7 +120,7 @@ class ScanRequest:
         """Return the request for run.json, with keys that stay the same between versions.
 
         Args:
-            names: the keys to return; all if none is given.
+            names: The keys to return; all if none is given.
         """
         entries = {
             "target": self.target, "checkpoint": self.checkpoint, "spans": self.spans,
