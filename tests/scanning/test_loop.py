@@ -100,3 +100,12 @@ def test_a_sampler_that_is_none_gets_a_sentence(nonsense: Any) -> None:
     for run in (ls.scan, ls.estimate):
         with pytest.raises(SamplerError, match="expected a whole number of points along each axis"):
             run(objective, cases.plane(objective), nonsense)
+
+
+@pytest.mark.parametrize("run", [ls.scan, ls.estimate], ids=["scan", "estimate"])
+def test_other_types_than_slices_and_drawn_samples_get_a_sentence(run: Any) -> None:
+    objective = cases.mlp().objective()
+    with pytest.raises(SliceError, match=r"slice is a NoneType; expected an ls\.Line"):
+        run(objective, None, 3)
+    with pytest.raises(SamplerError, match=r"samples=600; expected ls\.Calibrated\(600\)"):
+        run(objective, cases.plane(objective), 3, samples=600)

@@ -194,3 +194,16 @@ def _cell_coordinates(shape: Sequence[int]) -> np.ndarray:
 def _distances(points: np.ndarray, index: int) -> np.ndarray:
     distances: np.ndarray = np.sqrt(((points - points[index]) ** 2).sum(axis=1))
     return distances
+
+
+def check_samples(samples: object) -> None:
+    """Check the ``samples`` argument of a scan.
+
+    Raises:
+        SamplerError: If it is neither None nor a Calibrated.
+    """
+    if samples is not None and not isinstance(samples, Calibrated):
+        raise SamplerError(
+            f"samples={samples!r}; expected ls.Calibrated(600) to evaluate about so many samples"
+            " at most points, or None for all samples at every point."
+        )

@@ -18,14 +18,14 @@ from landscope.engines.plan import Plan
 from landscope.objective.native_kernels import NATIVE
 from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective
+from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
 from landscope.slices.curves import default_span
-from landscope.slices.slices import Slice
+from landscope.slices.slices import Slice, check_slice
 
 if TYPE_CHECKING:
     from landscope.engines.job import WorkerPool
-    from landscope.sampling.calibrated import Calibrated
 
 _SHORT = 0.25  # seconds of measurement, at least, for each figure
 
@@ -97,6 +97,8 @@ def estimate(
 
     Cost: some passes over the data, and the choice of a plan, which the scan uses again.
     """
+    check_slice(slice)
+    check_samples(samples)
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
     engine = Local() if engine is None else engine

@@ -24,7 +24,7 @@ from landscope.objective.determinism import check_determinism
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.progress import Clock, Report, open_report
-from landscope.sampling.calibrated import Calibrated
+from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.data_subset import Subset, loads
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning import budget as budgets
@@ -33,7 +33,7 @@ from landscope.scanning.journal import Journal
 from landscope.scanning.question import Question
 from landscope.scanning.sampling_error import half_widths, is_replicate
 from landscope.slices.curves import check_axes, default_span
-from landscope.slices.slices import Slice
+from landscope.slices.slices import Slice, check_slice
 
 _ROUNDS_POINTS = 250  # a plan is chosen for at least this many points of a sampler with rounds
 
@@ -289,6 +289,8 @@ def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: An
             f"engine={engine!r}; expected an engine such as ls.engines.Local(workers=2),"
             " ls.engines.Executor(pool) or ls.engines.Ray()."
         )
+    check_slice(slice_)
+    check_samples(samples)
     names = objective.model.state_dict(keep_vars=True)
     moved = {name for part in slice_.parts.values() for name in part}
     if moved and not moved & set(names):

@@ -298,3 +298,17 @@ class Volume(Affine):
     def directions(self) -> tuple[Direction, ...]:
         """The three directions."""
         return (self.dx, self.dy, self.dz)
+
+
+def check_slice(slice_: object) -> None:
+    """Check that an argument is a slice.
+
+    Raises:
+        SliceError: If it lacks a member of Slice.
+    """
+    missing = [n for n in ("dims", "labels", "parts", "at", "project") if not hasattr(slice_, n)]
+    if missing or isinstance(slice_, type):
+        raise SliceError(
+            f"slice is a {type(slice_).__name__}; expected an ls.Line, ls.Plane, ls.Volume or"
+            f" ls.Curve, or an object with the members of one (missing: {', '.join(missing)})."
+        )
