@@ -236,3 +236,13 @@ def test_attributes_that_are_missing_are_a_sentence_too() -> None:
     data = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
     with pytest.raises(CallError, match=r"Odd with .* failed on the first batch .*'logits'"):
         ls.Objective(Odd(3, 2), nn.CrossEntropyLoss(), data).loss()
+
+
+def test_notes_of_earlier_evaluations_are_kept_once() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    data = torch.randn(20, 4), torch.randint(3, (20,))
+    objective = ls.Objective(model, nn.CrossEntropyLoss(), data)
+    objective.loss()
+    objective.gradient()
+    assert len(objective.notes) == 1
+    assert objective.notes[0].startswith("1 (batch norm) is in training mode")

@@ -133,6 +133,11 @@ class Objective:
         return self.problem.device
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about the values computed so far, e.g. a batch norm in training mode."""
+        return tuple(dict.fromkeys((*self.problem.data_notes, *self.problem.notes)))
+
+    @property
     def center(self) -> Params:
         """The trainable parameters at which slices start: a detached copy of the model's.
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import torch
@@ -51,6 +51,7 @@ class Problem:
         in_place: Whether the model's own tensors are moved.
         weights: The weights of the rows, shape (sets, rows), where the data are a sample of the
             user's; else None.
+        notes: Notes of all sessions so far; problems that are made from this one share the list.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class Problem:
     precision: str
     in_place: bool
     weights: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def low_precision(self) -> torch.dtype | None:
@@ -111,7 +113,11 @@ class Problem:
                 borrowed model.
         """
         with self.isolation(), borrow(self.model, *self._placement) as borrowed:
-            yield self._session(borrowed, batches, forward)
+            session = self._session(borrowed, batches, forward)
+            try:
+                yield session
+            finally:
+                self.notes.extend(n for n in session.notes if n not in self.notes)
 
     @contextmanager
     def isolation(self) -> Iterator[None]:
