@@ -68,6 +68,51 @@ class Landscape:
         names = [str(name) for name in self.data]
         return next((n for n in ("loss", "train_loss") if n in names), names[0])
 
+    def interval(self, quantity: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the 95% interval of each value, in the units of the quantity.
+
+        It holds the value that an evaluation of all data at that point has, with a probability of
+        95%: a prediction, or the loss of drawn samples, is that far from it. From the variable
+        ``<quantity>_error``, whose attribute ``interval_of`` says what it is the half-width e of:
+
+            value * exp(-e) to value * exp(e)   for "ln(loss)",
+            value - e to value + e              for "loss".
+
+        Args:
+            quantity: The name of a variable; the loss if None.
+
+        Returns:
+            (lower ends, upper ends), each of the shape of the variable: the value itself where it
+            is exact, NaN where there is no value.
+        """
+        name = self.quantity if quantity is None else quantity
+        values = np.asarray(self.data[name].values, dtype=np.float64)
+        if f"{name}_error" not in self.data:
+            return values, values
+        error = self.data[f"{name}_error"]
+        widths = np.asarray(error.values, dtype=np.float64)
+        # files of version 0.1 have a label only
+        if error.attrs.get("interval_of", error.attrs.get("long_name", "")).find("ln(") < 0:
+            return values - widths, values + widths
+        with np.errstate(over="ignore"):  # an end beyond float64 is infinite
+            return values * np.exp(-widths), values * np.exp(widths)
+
+    def half_widths(self, quantity: str | None = None) -> np.ndarray:
+        """Return the larger distance from each value to the ends of :meth:`interval`.
+
+        Args:
+            quantity: The name of a variable; the loss if None.
+
+        Returns:
+            An absolute error bar in the units of the quantity, of the shape of the variable: 0
+            where the value is exact, NaN where there is none.
+        """
+        lower, upper = self.interval(quantity)
+        values = np.asarray(self.data[self.quantity if quantity is None else quantity].values)
+        with np.errstate(invalid="ignore"):
+            widths: np.ndarray = np.maximum(upper - values, values - lower)
+        return widths
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the landscape to a .nc (netCDF-4), .zarr (folder) or .csv file; return its path.
 

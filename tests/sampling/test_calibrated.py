@@ -114,7 +114,7 @@ def test_intervals_hold_the_truth_and_are_not_wide() -> None:
     for seed in range(8):
         subset, cells = anchored(seed)
         found, replicates = estimates(subset, losses[cells])
-        width = subset.interval(found, replicates)
+        width = subset.half_widths(found, replicates) / found
         error = np.abs(np.log(found / truth[cells]))
         held.append((error <= width).mean())
         widths.append(width.mean())
@@ -129,26 +129,27 @@ def test_intervals_hold_the_truth_and_are_not_wide() -> None:
 def test_intervals_are_zero_at_the_anchors() -> None:
     subset, _ = anchored()
     values = terms()[Calibrated(SIZE, ANCHORS).places(SHAPE)]
-    assert subset.interval(*estimates(subset, values)).max() < 1e-9
+    assert subset.half_widths(*estimates(subset, values)).max() < 1e-9
 
 
 def test_an_interval_is_student_t_times_the_spread_of_the_replicates() -> None:
     subset = Subset(np.arange(2), np.ones(2), np.ones((2, 2)), trust=1.5, spread=0.1)
     estimate, replicates = np.array([2.0]), np.array([[2.3, 1.6]])
     by_hand = 1.5 * stats.t.ppf(0.975, 2) * np.sqrt((0.3**2 + 0.4**2) / 2)
-    np.testing.assert_allclose(subset.interval(estimate, replicates), by_hand / 2)
+    np.testing.assert_allclose(subset.half_widths(estimate, replicates), by_hand)
     signed = dataclasses.replace(subset, positive=False)
-    np.testing.assert_allclose(signed.interval(estimate, replicates), by_hand)
-    np.testing.assert_allclose(signed.interval(-estimate, -replicates), by_hand)
+    np.testing.assert_allclose(signed.half_widths(-estimate, -replicates), by_hand)
+    huge = subset.half_widths(1e200 * estimate, 1e200 * replicates)
+    np.testing.assert_allclose(huge, 1e200 * by_hand)
 
 
 def test_an_interval_around_nothing_is_nan() -> None:
     subset = Subset(np.arange(2), np.ones(2), np.ones((2, 2)), trust=1.0, spread=0.1)
     wrong = np.array([np.nan, np.inf, -np.inf, 0.0, -1.0])
     replicates = np.stack([wrong, wrong], axis=1)
-    assert np.isnan(subset.interval(wrong, replicates)).all()
-    signed = dataclasses.replace(subset, positive=False)
-    assert np.isnan(signed.interval(wrong, replicates)).tolist() == [True] * 3 + [False] * 2
+    assert np.isnan(subset.half_widths(wrong, replicates)).tolist() == [True] * 3 + [False] * 2
+    one_inf = np.array([[1.0, np.inf], [1.0, np.nan], [1.0, 1.0]])
+    assert np.isnan(subset.half_widths(np.ones(3), one_inf)).tolist() == [True, True, False]
 
 
 def test_small_losses_are_met_as_exactly_as_large_ones() -> None:
@@ -211,7 +212,7 @@ def test_losses_of_both_signs_get_absolute_bars() -> None:
     assert_reproduces(
         subset, losses[Calibrated(SIZE, ANCHORS).places(SHAPE)], np.ones(losses.shape[1])
     )
-    width = subset.interval(found, replicates)
+    width = subset.half_widths(found, replicates)
     assert not subset.positive
     assert (truth < 0).any()
     assert (truth > 0).any()
@@ -231,7 +232,7 @@ def test_anchors_that_repeat_each_other_count_once() -> None:
 def test_losses_that_are_the_same_everywhere_leave_nothing_to_chance() -> None:
     values = np.repeat(terms()[100:101], 5, axis=0)
     subset = Calibrated(SIZE, 5).subset(values, np.ones(values.shape[1]))
-    assert subset.interval(*estimates(subset, values)).max() < 1e-9
+    assert subset.half_widths(*estimates(subset, values)).max() < 1e-9
     assert subset.trust == 0.5
 
 
@@ -241,7 +242,7 @@ def test_data_no_larger_than_the_subset_are_taken_whole(samples: int) -> None:
     subset = Calibrated(SIZE, ANCHORS).subset(values, np.ones(samples))
     assert subset.rows.tolist() == list(range(samples))
     assert subset.weights.tolist() == [1.0] * samples
-    assert subset.interval(*estimates(subset, terms()[:, :samples])).max() < 1e-12
+    assert subset.half_widths(*estimates(subset, terms()[:, :samples])).max() < 1e-12
 
 
 def test_a_sample_that_carries_all_the_loss_is_always_drawn() -> None:

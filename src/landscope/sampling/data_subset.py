@@ -27,14 +27,14 @@ class Subset:
     replicates: np.ndarray  # float64 [replicates, samples drawn]: perturbed weights, some below 0
     trust: float  # factor by which the error bars from the replicates are multiplied
     spread: float  # median standard error of ln loss at anchors, each predicted from the others
-    positive: bool = True  # no loss at an anchor is negative, so error bars are relative
+    positive: bool = True  # no loss at an anchor is negative, so ln(loss) has error bars
     notes: tuple[str, ...] = ()  # sentences for the user
 
-    def interval(self, estimates: np.ndarray, replicates: np.ndarray) -> np.ndarray:
-        """Return half-widths of 95% intervals of ln loss (of the loss, if it can be negative).
+    def half_widths(self, estimates: np.ndarray, replicates: np.ndarray) -> np.ndarray:
+        """Return half-widths of 95% intervals of the loss, in its own units.
 
-        ``trust * t * sqrt(mean((replicates - estimate)^2))``, relative to the estimate, with t
-        the 97.5% point of Student's distribution and trust measured at anchors that are left out.
+        ``trust * t * sqrt(mean((replicates - estimate)^2))``, with t the 97.5% point of Student's
+        distribution and trust measured at anchors that are left out.
 
         Args:
             estimates: The loss with ``weights``, shape (points,).
@@ -42,7 +42,7 @@ class Subset:
 
         Returns:
             Shape (points,): 0 at anchors and when all samples were drawn; NaN where the estimate
-            is not finite or, of a positive loss, not positive.
+            or a replicate is not finite.
         """
         from scipy.stats import t
 
@@ -50,10 +50,10 @@ class Subset:
         estimates = np.where(np.isfinite(estimates), estimates, np.nan)
         deviations = np.asarray(replicates, np.float64) - estimates[:, None]
         factor = self.trust * float(t.ppf(0.975, deviations.shape[1]))
-        error: np.ndarray = factor * np.sqrt(np.mean(deviations**2, axis=1))
-        if self.positive:
-            error /= np.where(estimates > 0, estimates, np.nan)
-        return error
+        largest = np.abs(deviations).max(axis=1, initial=0.0, keepdims=True)
+        unit = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)  # 1e200 has no square
+        spread = unit[:, 0] * np.sqrt(np.mean((deviations / unit) ** 2, axis=1))
+        return np.asarray(np.where(np.isfinite(spread), factor * spread, np.nan))
 
     def dumps(self) -> bytes:
         """Return the subset as the bytes of a NumPy archive; :func:`loads` reads them."""

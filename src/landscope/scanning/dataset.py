@@ -13,7 +13,7 @@ import torch
 from landscope import _version
 from landscope.objective.problem import Problem
 from landscope.sampling.prediction import Values
-from landscope.scanning.sampling_error import is_replicate
+from landscope.scanning.sampling_error import ErrorBars, is_replicate
 from landscope.slices.slices import Slice
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def build_dataset(
     fingerprints: Mapping[str, str],
     *,
     prediction: Prediction | None = None,
-    widths: np.ndarray | None = None,
+    errors: ErrorBars | None = None,
 ) -> xr.Dataset:
     """Return the values of a scan as a labeled dataset.
 
@@ -41,7 +41,7 @@ def build_dataset(
         values: The values of each evaluated point.
         fingerprints: What identifies the scan.
         prediction: Predictions for the points that were not evaluated.
-        widths: The half-widths of 95% intervals of ln(loss), shape (cells,), if samples were drawn.
+        errors: The error bars, if values are predicted or samples were drawn.
     """
     import xarray as xr
 
@@ -54,7 +54,12 @@ def build_dataset(
         for name in _names(problem, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
-    variables |= _errors(main, dims, shape, prediction, widths)
+    if main and errors is not None:
+        attributes = _error_attributes(main, errors, variables[main][2]["units"])
+        variables[f"{main}_error"] = (dims, errors.half_widths.reshape(shape), attributes)
+    if main and prediction is not None:
+        flag = {"units": "1", "long_name": "evaluated (1), or predicted from its neighbors (0)"}
+        variables["evaluated"] = (dims, prediction.evaluated.astype(np.int8).reshape(shape), flag)
     return xr.Dataset(
         variables,
         coords={
@@ -96,25 +101,11 @@ def _names(problem: Problem, columns: Mapping[str, object]) -> list[str]:
     return [*filter(columns.__contains__, standard), *further]
 
 
-def _errors(
-    main: str,
-    dims: tuple[str, ...],
-    shape: tuple[int, ...],
-    prediction: Prediction | None,
-    widths: np.ndarray | None,
-) -> dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]]:
-    """Return the variables that say how accurate the values are; none for a full, exact scan."""
-    parts = [e for e in (None if prediction is None else prediction.error, widths) if e is not None]
-    if not main or not parts:
-        return {}
-    scale = "log" if prediction is None else prediction.scale
-    of = f"ln({main})" if scale == "log" else main
-    attributes = {"units": "1" if scale == "log" else "", "long_name": f"estimated error of {of}"}
-    variables = {f"{main}_error": (dims, np.sum(parts, axis=0).reshape(shape), attributes)}
-    if prediction is not None:
-        flag = {"units": "1", "long_name": "evaluated (1), or predicted from its neighbors (0)"}
-        variables["evaluated"] = (dims, prediction.evaluated.astype(np.int8).reshape(shape), flag)
-    return variables
+def _error_attributes(main: str, errors: ErrorBars, units: str) -> dict[str, str]:
+    """Return the unit of error bars and what they are of: the loss, or its logarithm."""
+    of = f"ln({main})" if errors.log else main
+    name = f"half-width of the 95% interval of {of}"
+    return {"units": "1" if errors.log else units, "long_name": name, "interval_of": of}
 
 
 def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:

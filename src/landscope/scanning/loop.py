@@ -31,7 +31,7 @@ from landscope.scanning import budget as budgets
 from landscope.scanning.dataset import build_dataset
 from landscope.scanning.journal import Journal
 from landscope.scanning.question import Question
-from landscope.scanning.sampling_error import half_widths, is_replicate
+from landscope.scanning.sampling_error import combine_errors, is_replicate
 from landscope.slices.curves import check_axes, default_span
 from landscope.slices.slices import Slice, check_slice
 
@@ -70,8 +70,21 @@ def scan(
         quantities: Functions (objective, params) -> {name: number}, whose values are stored too.
 
     Returns:
-        The landscape. Cells that a grid did not evaluate are NaN; cells that an adaptive sampler
-        did not evaluate are predicted: ``evaluated`` says which, ``loss_error`` how well.
+        The landscape. Cells that a grid did not evaluate are NaN. Two variables say how good
+        values are, if not all of them are exact:
+
+        - ``evaluated``: 1 where the model was evaluated, 0 where an adaptive sampler predicts the
+          value from other points.
+        - ``loss_error``: half the width of a 95% interval (no standard error) around the value of
+          an evaluation of all samples at that point. Evaluated on all samples: 0. Evaluated on
+          drawn samples: from the replicates of the draw. Predicted: from the errors of predictions
+          that were checked, plus the half-width of the nearest point with drawn samples. NaN
+          where there is no value.
+
+        Its unit is one for the whole landscape: that of ln(loss), which has none, or, where some
+        loss is 0 or negative (or for ``Adaptive(scale="linear")``), that of the loss. Its
+        attributes ``units`` and ``interval_of`` ("ln(loss)" or "loss") say which; the methods
+        ``half_widths()`` and ``interval()`` of the landscape give both in units of the loss.
 
     Raises:
         DeterminismError: When two evaluations of the center differ.
@@ -231,10 +244,10 @@ class _Scan:
             for k, point in values.items()
         }
         prediction = question.sampler.fill(self.shape, columns) if values else None
-        widths = None if subset is None else half_widths(subset, values, self.shape)
+        errors = combine_errors(prediction, subset, values, self.shape) if values else None
         data = build_dataset(
             problem, question.slice, self.axes, values, question.fingerprints,
-            prediction=prediction, widths=widths,
+            prediction=prediction, errors=errors,
         )  # fmt: skip
         notes = [*self.journal.notes, *problem.data_notes]
         notes += [*(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
