@@ -20,7 +20,7 @@ from typing import Any
 
 import landscope as ls
 from landscope.analysis.representative_planes import Representativeness
-from landscope.cli import report, run_folder
+from landscope.cli import run_folder
 from landscope.progress import show_bar
 
 NETWORKS = {"with skips": "digits_resnet56", "without skips": "digits_resnet56_noshort"}
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
         for label, whole, land in zip(labels, profiles, maps, strict=True)
     }
     for label, whole in zip(labels, profiles, strict=True):
-        print(f"\n{label}\n{report.describe_representativeness(whole)}")
+        print(f"\n{label}\n{whole.verdict}")
     run_folder.write_json(folder / "whole_surface.json", numbers)
     print(json.dumps({k: v["convexity within 0.25, median"] for k, v in numbers.items()}))
 
@@ -76,7 +76,7 @@ def summarize(profiles: Representativeness, land: ls.Landscape) -> dict[str, Any
     smallest = land.data["hessian_min"].sel(x=NEAR, y=NEAR)
     return {
         **profiles.numbers,
-        "verdict": report.describe_representativeness(profiles).splitlines(),
+        "verdict": profiles.verdict.splitlines(),
         "convexity at the minimum": float(ratio.sel(x=0, y=0)),
         "convexity within 0.25, median": float(near.median()),
         "convexity within 0.25, largest": float(near.max()),

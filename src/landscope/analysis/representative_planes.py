@@ -18,6 +18,7 @@ from torch import Tensor
 
 from landscope import params as params_
 from landscope.analysis.ensembles import choose_point, derive_seed, journal_path
+from landscope.analysis.planes_verdict import compose_verdict
 from landscope.curvature.eigensolver import Extremes, extremes
 from landscope.curvature.matrices import Hessian
 from landscope.engines.job import Engine
@@ -98,6 +99,8 @@ class Representativeness:
             "planes_with_negative_curvature": self._negative_planes,
             "share_low": low,
             "share_high": high,
+            "radius": float(self.distances[-1]),
+            "directions": len(self.random),
             "edge_loss_mean": _reduce(np.mean, edge),
             "edge_loss_least": _reduce(np.min, edge),
             "edge_loss_most": _reduce(np.max, edge),
@@ -107,6 +110,11 @@ class Representativeness:
             "nonconvex_random": _nonconvex_share(self.random),
             "initialization_distance": self.initialization_at,
         }
+
+    @property
+    def verdict(self) -> str:
+        """What random planes show of the point and what they do not, one statement per line."""
+        return compose_verdict(self.numbers)
 
     @property
     def is_saddle_like(self) -> bool:
@@ -150,7 +158,7 @@ def representativeness(
             ``ls.Progress``; True shows a bar.
 
     Returns:
-        Profiles and curvatures; their summary in numbers is ``numbers``.
+        Profiles and curvatures; their summary in numbers is ``numbers``, and in words ``verdict``.
 
     Raises:
         ParamsError: When there are fewer than 2 planes, params or initialization do not fit, or a

@@ -254,8 +254,7 @@ def _report_verdict(target: str, result: Representativeness, run: Path) -> None:
     """Print the verdict on random planes, and write it to whole.json with its numbers."""
     from landscope.cli import run_folder
 
-    verdict = report.describe_representativeness(result)
-    report.print_line(verdict)
+    report.print_line(result.verdict)
     profiles = {
         name: None if values is None else values.tolist()
         for name, values in (
@@ -266,7 +265,7 @@ def _report_verdict(target: str, result: Representativeness, run: Path) -> None:
     }  # fmt: skip
     run_folder.write_json(
         run / WHOLE,
-        {"target": target, "verdict": verdict.splitlines(), **result.numbers, **profiles},
+        {"target": target, "verdict": result.verdict.splitlines(), **result.numbers, **profiles},
     )
 
 

@@ -16,7 +16,6 @@ import typer
 if TYPE_CHECKING:
     import xarray as xr
 
-    from landscope.analysis.representative_planes import Representativeness
     from landscope.analysis.shape_statistics import Shape
     from landscope.landscape import Landscape
 
@@ -115,82 +114,3 @@ def exit_on_interrupt(run: Path) -> Iterator[None]:
             f"stopped; everything computed so far is in {run}: the same command goes on from there."
         )
         raise typer.Exit(_INTERRUPTED) from None
-
-
-def describe_representativeness(result: Representativeness) -> str:
-    """Return what random planes show of a point and what they do not, one statement per line.
-
-    Example:
-        >>> whole = ls.representativeness(objective, num_planes=10)  # doctest: +SKIP
-        >>> print(describe_representativeness(whole))  # doctest: +SKIP
-    """
-    numbers = result.numbers
-    statements = [
-        f"A random plane shows 2 of {result.size:,} dimensions. This is what {numbers['planes']} of"
-        " them, and the Hessian, say.",
-        _describe_curvature(result),
-        _describe_convexity(result),
-        _describe_edge(result),
-    ]
-    if numbers["lower_than_center_random"] > 0:
-        statements.append(
-            f"{_percent(numbers['lower_than_center_random'])} of the points along random directions"
-            " lie lower than the point itself: it is not their minimum."
-        )
-    statements.append(
-        "Not shown: other minima, the paths between them, and curvature away from the point (see"
-        " the convexity map). The profiles cover this distance only."
-    )
-    return "\n".join(statements)
-
-
-def _describe_curvature(result: Representativeness) -> str:
-    numbers, ends = result.numbers, result.extremes
-    residuals = ends.residual.tolist()
-    mean, stderr = numbers["curvature_random_mean"], numbers["curvature_random_stderr"]
-    return (
-        f"Curvature at the point: from {ends.smallest:.3g} (+- {residuals[0]:.1g}) to"
-        f" {ends.largest:.4g} (+- {residuals[1]:.1g}). Random directions see {mean:.3g} (+-"
-        f" {stderr:.1g}) on average, {_ratio(ends.largest, mean)} less than the sharpest one."
-    )
-
-
-def _describe_convexity(result: Representativeness) -> str:
-    if not result.is_saddle_like:
-        return (
-            "No negative curvature was found at the point, to the accuracy of the smallest"
-            " eigenvalue: the loss is convex there, which says nothing about points further away."
-        )
-    numbers, ends = result.numbers, result.extremes
-    share = abs(ends.smallest / ends.largest) if ends.largest else float("nan")
-    negative = numbers["planes_with_negative_curvature"]
-    return (
-        f"The loss is not convex at the point: the most negative curvature is {share:.2g} of the"
-        f" largest. {negative or 'None'} of {numbers['planes']} random planes showed negative"
-        f" curvature there (95% interval of the share: {numbers['share_low']:.0%} to"
-        f" {numbers['share_high']:.0%})."
-        + ("" if negative else " Such planes alone would not have revealed it.")
-    )
-
-
-def _describe_edge(result: Representativeness) -> str:
-    numbers = result.numbers
-    return (
-        f"At distance {result.distances[-1]:g} the loss is {numbers['edge_loss_mean']:.4g} on"
-        f" average over {len(result.random)} random directions (from"
-        f" {numbers['edge_loss_least']:.4g} to {numbers['edge_loss_most']:.4g});"
-        f" {numbers['edge_loss_sharpest']:.4g} along the sharpest direction,"
-        f" {numbers['edge_loss_steepest']:.4g} along the one of the smallest eigenvalue."
-        f" {_percent(numbers['nonconvex_random'])} of the inner points along random directions bend"
-        " downwards."
-    )
-
-
-def _ratio(large: float, small: float) -> str:
-    if small <= 0 or large <= 0:
-        return "far"
-    return f"{large / small:,.0f} times" if large / small >= 10 else f"{large / small:.1f} times"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"
