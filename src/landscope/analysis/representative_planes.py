@@ -82,7 +82,6 @@ class Representativeness:
         low, high = wilson_interval(self._negative_planes, len(self.plane_smallest))
         residual_min, residual_max = self.extremes.residual.tolist()
         count = len(self.curvatures)
-        edge = self.random[:, [0, -1]]
         lowest = self.loss - _ROUNDING * abs(self.loss)
         return {
             "parameters": self.size,
@@ -99,13 +98,7 @@ class Representativeness:
             "planes_with_negative_curvature": self._negative_planes,
             "share_low": low,
             "share_high": high,
-            "radius": float(self.distances[-1]),
-            "directions": len(self.random),
-            "edge_loss_mean": _reduce(np.mean, edge),
-            "edge_loss_least": _reduce(np.min, edge),
-            "edge_loss_most": _reduce(np.max, edge),
-            "edge_loss_sharpest": _reduce(np.max, self.sharpest[[0, -1]]),
-            "edge_loss_steepest": _reduce(np.min, self.steepest[[0, -1]]),
+            **self._edge_numbers,
             "lower_than_center_random": float(np.mean(self.random < lowest)),
             "nonconvex_random": _nonconvex_share(self.random),
             "initialization_distance": self.initialization_at,
@@ -120,6 +113,19 @@ class Representativeness:
     def is_saddle_like(self) -> bool:
         """Whether the smallest eigenvalue is negative beyond its residual."""
         return self.extremes.smallest < -float(self.extremes.residual[0])
+
+    @property
+    def _edge_numbers(self) -> dict[str, Any]:
+        edge = self.random[:, [0, -1]]
+        return {
+            "radius": float(self.distances[-1]),
+            "directions": len(self.random),
+            "edge_loss_mean": _reduce(np.mean, edge),
+            "edge_loss_least": _reduce(np.min, edge),
+            "edge_loss_most": _reduce(np.max, edge),
+            "edge_loss_sharpest": _reduce(np.max, self.sharpest[[0, -1]]),
+            "edge_loss_steepest": _reduce(np.min, self.steepest[[0, -1]]),
+        }
 
     @property
     def _negative_planes(self) -> int:
