@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,21 @@ class Params(dict[str, Tensor]):
     ) -> None:
         super().__init__(tensors)
         self.layouts = dict(layouts or {})
+        self._origin: dict[str, Any] = {}
+        self._recorded: tuple[object, ...] = ()
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """How the tensors were made, in plain values; empty if unknown or if they changed since."""
+        return dict(self._origin) if self._recorded == self._versions() else {}
+
+    def record_origin(self, **facts: Any) -> Self:
+        """Record how the tensors were made, until one of them is replaced or written to."""
+        self._origin, self._recorded = facts, self._versions()
+        return self
+
+    def _versions(self) -> tuple[object, ...]:
+        return tuple((id(t), 0 if t.is_inference() else t._version) for t in self.values())
 
     def layout(self, name: str) -> Layout:
         """Return the layout of the tensor ``name``."""

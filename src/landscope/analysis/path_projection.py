@@ -142,6 +142,10 @@ def plane(pca: PCA, objective: Objective | None = None) -> Plane:
         like(part, {name: tensor.to(device) for name, tensor in part.items()})
         for part in (pca.center, *pca.directions[:2])
     )
+    for k, direction in enumerate((dx, dy)):
+        direction.record_origin(
+            kind="principal component", index=k, checkpoints=pca.checkpoints, ignore=pca.ignore
+        )
     return Plane(center, dx, dy, labels=pca.labels[:2])
 
 

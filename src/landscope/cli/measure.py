@@ -86,7 +86,7 @@ def curvature(
     pairs = measures.eigenpairs(matrix, count, seed=seed)
     trace = measures.trace(matrix, seed=seed)
     spectrum = measures.spectrum(matrix, num_vectors=vectors, seed=seed)
-    run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, run)
+    _write_directions(pairs, objective, run)
     numbers = _summarize(matrix, pairs, trace, spectrum)
     run_folder.write_json(run / CURVATURE, {"target": target, "kind": kind, **numbers})
     request = {
@@ -99,6 +99,15 @@ def curvature(
     _print_summary(numbers)
     axes = draw.spectrum(spectrum)
     report.print_files([run / CURVATURE, draw.save(axes, run / "spectrum.png")])
+
+
+def _write_directions(pairs: Eigenpairs, objective: Objective, run: Path) -> None:
+    """Write the first two eigenvectors as the directions of the run."""
+    from landscope.cli import run_folder
+
+    for vector, value in zip(pairs.vectors, pairs.value.tolist(), strict=True):
+        vector.record_origin(kind="eigenvector", eigenvalue=value)
+    run_folder.write_vectors(dict(zip("xy", pairs.vectors, strict=False)), objective.center, run)
 
 
 def _summarize(

@@ -70,7 +70,7 @@ def info(run: Run) -> None:
     names = (measure.CURVATURE, measure.WHOLE, trajectory.TRAJECTORY)
     measurements = [run / name for name in names if (run / name).is_file()]
     if not measurements or (run / run_folder.LANDSCAPE).is_file():
-        report.print_landscape(run_folder.open_run(run), run)
+        report.print_landscape(run_folder.open_run(run), run, all_facts=True)
     for path in measurements:
         report.print_measurements(path)
     metadata = run_folder.read_metadata(run)

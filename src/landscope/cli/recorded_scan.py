@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from landscope.cli.recorded_request import describe_request
 from landscope.cli.run_folder import (
     JOURNAL,
     LANDSCAPE,
@@ -71,8 +72,8 @@ def run_scan(
         objective, slice, sampler, journal=run / JOURNAL, progress=progress,
         engine=engine, budget=budget, samples=samples, quantities=quantities,
     )  # fmt: skip
-    if title:
-        land = Landscape(land.data.assign_attrs(title=title), land.seconds)
+    attributes = describe_request(request) | ({"title": title} if title else {})
+    land = Landscape(land.data.assign_attrs(attributes), land.seconds)
     write_directions(slice, run)
     land.save(run / LANDSCAPE)
     naive_seconds = None if quantities else _estimate_plain_loop(run, land, objective)

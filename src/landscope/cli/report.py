@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from landscope.analysis.shape_statistics import Shape
     from landscope.landscape import Landscape
 
+_MAIN_FACTS = ("model", "loss", "penalty", "directions", "cost", "notes", "file")
 _INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
-def print_landscape(land: Landscape, run: Path) -> None:
-    """Print the grid of a landscape, its values, its shape, its origin and the time it took."""
+def print_landscape(land: Landscape, run: Path, *, all_facts: bool = False) -> None:
+    """Print the grid of a landscape, its values, its shape, its origin and the time it took.
+
+    Args:
+        land: The landscape.
+        run: The folder or file that holds it.
+        all_facts: Whether to print all that is known of its origin, or the main facts only.
+    """
     axes = ", ".join(
         f"{dim} from {axis[0]:g} to {axis[-1]:g} in {len(axis)}"
         for dim, axis in reversed(list(zip(land.dims, land.axes, strict=True)))
@@ -35,9 +42,11 @@ def print_landscape(land: Landscape, run: Path) -> None:
         from landscope.analysis.shape_statistics import shape
 
         print_shape(shape(land))
-    for name in ("model", "loss", "penalty", "precision", "cost", "notes", "made_with", "file"):
-        if land.data.attrs.get(name, "none") not in ("", "none"):
-            print_line(f"  {name:<14}  {land.data.attrs[name]}")
+    from landscope.scanning import provenance
+
+    for label, words in provenance.describe(land).items():
+        if all_facts or label in _MAIN_FACTS:
+            print_line(f"  {label:<14}  {words}")
     if land.seconds:
         print_line(f"  {'time':<14}  {_describe_time(land.seconds, run)}")
 

@@ -22,6 +22,7 @@ import torch
 
 from landscope import landscape
 from landscope._version import __version__
+from landscope.cli.recorded_request import describe_old_directions, describe_request
 from landscope.errors import FormatError, JournalError
 from landscope.files import write_atomically
 from landscope.landscape import Landscape
@@ -32,6 +33,7 @@ from landscope.slices.slices import Direction, Slice
 JOURNAL, DIRECTIONS, LANDSCAPE, METADATA = (
     "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
 )  # fmt: skip
+_ORIGIN = " origin"  # after the name of an axis, in the metadata of its directions
 
 
 def create_run(folder: str | os.PathLike[str]) -> Path:
@@ -76,8 +78,11 @@ def open_run(path: str | os.PathLike[str], *, batches: int | None = None) -> Lan
         )
         raise FormatError(f"{path} holds no {LANDSCAPE}: {problem}.")
     land = landscape.load(path)
-    seconds = read_metadata(path).get("seconds") if path.is_dir() else None
-    return Landscape(land.data, seconds)
+    metadata = read_metadata(path) if path.is_dir() else {}
+    request = metadata.get("asked", {})
+    attributes = {**describe_old_directions(request), **describe_request(request)}
+    data = land.data.assign_attrs({**attributes, **land.data.attrs})
+    return Landscape(data, metadata.get("seconds"))
 
 
 # --- run.json -----------------------------------------------------------------------------------
@@ -153,7 +158,10 @@ def write_directions(slice_: Slice, folder: Path) -> None:
 def write_vectors(vectors: Mapping[str, Params], center: Params, folder: Path) -> None:
     """Write vectors by axis as the directions of a run; entries that they lack become zero."""
     zeros = {n: torch.zeros_like(t) for n, t in center.items()}
-    _write_vectors({dim: like(center, {**zeros, **v}) for dim, v in vectors.items()}, folder)
+    _write_vectors(
+        {dim: like(center, {**zeros, **v}).record_origin(**v.origin) for dim, v in vectors.items()},
+        folder,
+    )
 
 
 def _write_vectors(vectors: Mapping[str, Direction], folder: Path) -> None:
@@ -165,9 +173,14 @@ def _write_vectors(vectors: Mapping[str, Direction], folder: Path) -> None:
         if not isinstance(vector, Seeded)
         for name, tensor in vector.items()
     }
-    seeds = {dim: json.dumps(v.recipe) for dim, v in vectors.items() if isinstance(v, Seeded)}
+    texts = {dim: json.dumps(v.recipe) for dim, v in vectors.items() if isinstance(v, Seeded)}
+    texts |= {
+        f"{dim}{_ORIGIN}": json.dumps(v.origin)
+        for dim, v in vectors.items()
+        if isinstance(v, Params) and v.origin
+    }
     with write_atomically(folder / DIRECTIONS) as part:
-        save_file(tensors, part, seeds)
+        save_file(tensors, part, texts)
 
 
 def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Direction]:
@@ -185,12 +198,12 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
         raise FormatError(f"{path} does not exist: {folder} is not the folder of a run.")
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        seeds = file.metadata() or {}
+        texts = file.metadata() or {}
     directions: list[Direction] = []
     for dim in ("x", "y", "z"):
         vector = {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{dim}/")}
-        if dim in seeds:
-            directions.append(from_recipe(params, json.loads(seeds[dim])))
+        if dim in texts:
+            directions.append(from_recipe(params, json.loads(texts[dim])))
         elif vector:
             missing = next((n for n in params if n not in vector), None)
             if missing is not None:
@@ -198,5 +211,7 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
                     f"{path} has no direction for {missing!r}: it belongs to another model, or to"
                     " other parameters (--over)."
                 )
-            directions.append(like(params, {n: vector[n].to(t) for n, t in params.items()}))
+            origin = json.loads(texts.get(f"{dim}{_ORIGIN}", '{"kind": "vector"}'))
+            direction = like(params, {n: vector[n].to(t) for n, t in params.items()})
+            directions.append(direction.record_origin(**origin))
     return directions

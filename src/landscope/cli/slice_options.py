@@ -63,10 +63,12 @@ def _random_directions(
 
 
 def _toward_models(request: ScanRequest, center: Params) -> list[_Labeled]:
-    return [
-        (directions.between(center, _read_weights(path, center)), f"towards {path.name},")
-        for path in request.toward
-    ]
+    return [(_point_at(path, center), f"towards {path.name},") for path in request.toward]
+
+
+def _point_at(path: Path, center: Params) -> Params:
+    direction = directions.between(center, _read_weights(path, center))
+    return direction.record_origin(**direction.origin, file=path.name)
 
 
 def _read_directions(request: ScanRequest, center: Params) -> list[_Labeled]:
@@ -75,7 +77,11 @@ def _read_directions(request: ScanRequest, center: Params) -> list[_Labeled]:
         return []
     is_run = path.is_dir()
     read = run_folder.read_directions if is_run else reference_h5.read_directions
-    return [(direction, f"direction of {path.name},") for direction in read(path, center)]
+    known = read(path, center)
+    for direction in known:
+        if isinstance(direction, Params) and direction.origin.get("kind", "vector") == "vector":
+            direction.record_origin(kind="file", file=path.name)
+    return [(direction, f"direction of {path.name},") for direction in known]
 
 
 def _read_weights(path: Path, center: Params) -> Params:

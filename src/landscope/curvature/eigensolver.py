@@ -275,4 +275,7 @@ def eigenvectors(
         )
     center = operator.objective.center
     zeros = {n: torch.zeros_like(t) for n, t in center.items()}
-    return [like(center, {**zeros, **vector}) for vector in pairs.vectors]
+    return [
+        like(center, {**zeros, **vector}).record_origin(kind="eigenvector", eigenvalue=value)
+        for vector, value in zip(pairs.vectors, pairs.value.tolist(), strict=True)
+    ]

@@ -253,6 +253,7 @@ class _Scan:
         notes += [*(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
         if prediction is None and len(values) < self.clock.total:
             notes.append(f"time ran out after {len(values):,} of {self.clock.total:,} points")
+        data.attrs.update(question.describe())
         data.attrs["cost"] = self._describe_cost(subset)
         data.attrs["notes"] = "; ".join(notes)
         return Landscape(data, self.journal.seconds)

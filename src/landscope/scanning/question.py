@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from landscope import fingerprint
 from landscope.engines.job import Engine, Job
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
+from landscope.params import wrap
 from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Sampler
 from landscope.scanning.auto_span import find_span
@@ -94,6 +95,18 @@ class Question:
         sampler = choice.make_sampler(self.sampler, self.slice.dims)
         return replace(self, sampler=sampler, samples=choice.make_samples() or self.samples)
 
+    def describe(self) -> dict[str, str]:
+        """Return the slice and the points in the words of ``landscope.scanning.provenance``."""
+        parts, dims = self.slice.parts, self.slice.dims
+        origins = {role: _read_origin(part) for role, part in parts.items() if role in dims}
+        known = {} if self.samples is None else {"samples": fingerprint.plain(self.samples)}
+        return {
+            "slice": type(self.slice).__name__,
+            **({"directions": json.dumps(origins)} if origins else {}),
+            "sampler": fingerprint.plain(self.sampler),
+            **known,
+        }
+
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
         """What identifies this scan, by aspect, so that scans are never mixed in a journal."""
@@ -111,6 +124,10 @@ class Question:
         if self.samples is not None:
             texts["terms"] = repr(self.samples)  # its name in journals of version 0.1
         return texts
+
+
+def _read_origin(part: Direction) -> dict[str, Any]:
+    return {"kind": "seeded", **part.recipe} if isinstance(part, Seeded) else wrap(part).origin
 
 
 def _identity(part: Direction) -> str:

@@ -93,7 +93,14 @@ def random(
             tensors = make(draws, tensor.detach().double().cpu(), layout, normalize, orthogonal)
         for direction, drawn in zip(directions, tensors, strict=True):
             direction[name] = drawn.to(tensor)
-    return [like(known, direction) for direction in directions]
+    facts = {
+        "kind": "random", "seed": seed, "normalize": normalize, "ignore": ignore,
+        "orthogonal": orthogonal, "select": select,
+    }  # fmt: skip
+    return [
+        like(known, direction).record_origin(**facts, index=k)
+        for k, direction in enumerate(directions)
+    ]
 
 
 def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Params:
@@ -106,7 +113,7 @@ def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Params:
     """
     check_like(b, a, "b")
     steps = {n: (b[n].to(t) - t).detach() if t.is_floating_point() else t * 0 for n, t in a.items()}
-    return like(wrap(a), steps)
+    return like(wrap(a), steps).record_origin(kind="between")
 
 
 def from_vectors(params: Mapping[str, Tensor], vectors: Tensor | Sequence[Tensor]) -> list[Params]:
@@ -119,7 +126,7 @@ def from_vectors(params: Mapping[str, Tensor], vectors: Tensor | Sequence[Tensor
     Raises:
         ParamsError: When the length of a vector is not the number of parameters.
     """
-    return [unflatten(vector, params) for vector in vectors]
+    return [unflatten(vector, params).record_origin(kind="vector") for vector in vectors]
 
 
 def rescale(
@@ -153,7 +160,8 @@ def rescale(
             weighted = rows * weights if normalize == "weight" else rows
             rescaled_rows = rescale_rows(weighted, weights, normalize)
             rescaled[name] = layout.from_rows(rescaled_rows, tensor.shape).to(original)
-    return like(known, rescaled)
+    of = wrap(direction).origin
+    return like(known, rescaled).record_origin(kind="rescaled", normalize=normalize, of=of)
 
 
 def _along_vector(
