@@ -6,10 +6,12 @@ Points that were not evaluated, and points whose loss is not a number, are NaN.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from landscope.files import explain_write_errors, read_netcdf, write_atomically,
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
+_PICTURES = "landscope.draw.overview"
 _DIMS = ("z", "y", "x")  # of a volume, slowest first; a plane and a line have the last ones
 _CSV_HEADER = "# landscope "
 
@@ -67,6 +71,53 @@ class Landscape:
         """The name of the quantity that is drawn by default: the loss, if there is one."""
         names = [str(name) for name in self.data]
         return next((n for n in ("loss", "train_loss") if n in names), names[0])
+
+    def __repr__(self) -> str:
+        kind = ("line", "plane", "volume")[len(self.dims) - 1]
+        counts = " x ".join(str(axis.size) for axis in reversed(self.axes))
+        axes = [f"{dim} from {_shorten(axis.min())} to {_shorten(axis.max())}"
+                for dim, axis in zip(self.dims, self.axes, strict=True) if axis.size]  # fmt: skip
+        others = [str(name) for name in self.data if name != self.quantity]
+        also = f"; also {', '.join(others)}" if others else ""
+        return (
+            f"<Landscape: a {kind} of {counts} points, {', '.join(reversed(axes))};"
+            f" {self.quantity} {_describe_range(self.data[self.quantity])}{also}>"
+        )
+
+    def _repr_html_(self) -> str:
+        html: str = _load_pictures().build_html(self)
+        return html
+
+    def plot(self, **options: Any) -> Figure:
+        """Return a figure with the picture that suits the landscape; a notebook shows it.
+
+        A line is drawn as a curve, a plane as a surface with its contours beside it, a volume as
+        planes. Other pictures are in ``ls.draw``.
+
+        Args:
+            options: Keywords of ``ls.draw.overview_figure``, such as ``quantity`` and ``scale``.
+
+        Raises:
+            DrawError: When the landscape cannot be drawn; the text explains what to do.
+
+        Example:
+            >>> land.plot().savefig("loss.png")  # doctest: +SKIP
+        """
+        figure: Figure = _load_pictures().overview_figure(self, **options)
+        return figure
+
+    def show(self, **options: Any) -> None:
+        """Show the interactive page: below the cell of a notebook, elsewhere in the browser.
+
+        The page is a temporary file; ``ls.draw.page(land, path)`` writes one to keep.
+
+        Args:
+            options: Keywords of ``ls.draw.page``, such as ``quantity`` and ``title``.
+
+        Raises:
+            DrawError: When the landscape cannot be drawn; the text explains what to do.
+        """
+        _load_pictures().show_page(self, **options)
 
     def interval(self, quantity: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the 95% interval of each value, in the units of the quantity.
@@ -131,6 +182,31 @@ class Landscape:
         with explain_write_errors(path):
             write(self, path)
         return path
+
+
+def _load_pictures() -> ModuleType:
+    """Return the module that draws a landscape at a glance.
+
+    It is loaded by its name, when a picture is asked for: a result of a scan does not depend on the
+    room of pictures, which depends on results.
+    """
+    return importlib.import_module(_PICTURES)
+
+
+def _describe_range(values: xr.DataArray) -> str:
+    """Return the smallest and the largest finite value, with their unit."""
+    numbers = np.asarray(values.values, dtype=np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return "without a finite value"
+    unit = str(values.attrs.get("units", ""))
+    low, high = _shorten(finite.min()), _shorten(finite.max())
+    return f"{low} to {high} {'' if unit == '1' else unit}".rstrip()
+
+
+def _shorten(value: float) -> str:
+    """Return a number in three digits."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:

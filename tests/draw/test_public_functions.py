@@ -49,7 +49,8 @@ def arguments(
     )
     origin = np.zeros(5, dtype=int)
     spectrum = Spectrum(x, np.full(5, 0.2), x[[0, -1]], x, curve, 0.1, 5, 9, origin)
-    planes = dict.fromkeys(("contour", "filled", "heatmap", "surface", "side_by_side_figure"), bowl)
+    names = "contour", "filled", "heatmap", "surface", "side_by_side_figure", "overview_figure"
+    planes = dict.fromkeys(names, bowl)
     maps = dict.fromkeys(("convexity", "convexity_figure", "error_map"), rich)
     return {
         **{name: (land,) for name, land in (planes | maps).items()},
@@ -85,7 +86,8 @@ def test_the_name_says_whether_axes_a_figure_or_a_file_is_returned(
     kind = Path if name in WRITERS else Figure if name.endswith("_figure") else Axes
     drawn = getattr(draw, name)(*arguments[name])
     assert isinstance(drawn, kind)
-    assert inspect.signature(getattr(draw, name)).return_annotation == kind.__name__
+    annotation = "Path | WebPage" if name == "page" else kind.__name__
+    assert inspect.signature(getattr(draw, name)).return_annotation == annotation
     assert not isinstance(drawn, Path) or drawn.stat().st_size > 0
 
 

@@ -4,6 +4,7 @@ from .convexity_maps import convexity_figure as convexity_figure
 from .lines import line as line
 from .loss_profiles import curvature_profiles as curvature_profiles
 from .loss_profiles import representativeness_figure as representativeness_figure
+from .overview import overview_figure as overview_figure
 from .panels import side_by_side_figure as side_by_side_figure
 from .path_animation import animate as animate
 from .path_errors import path_errors_figure as path_errors_figure

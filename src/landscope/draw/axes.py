@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from landscope.draw.figures import add_axes, create_figure
 from landscope.draw.levels import choose_round_numbers, count_digits, format_tick
 from landscope.draw.plane_scene import PlaneScene
 
@@ -19,7 +19,7 @@ COLORMAP = "viridis"  # perceptually uniform; readable in print and by color-bli
 
 def create_axes(size: tuple[float, float], **options: Any) -> Axes:
     """Return empty axes in a new figure, ``size`` inches wide and high."""
-    axes: Axes = Figure(figsize=size, layout="compressed").add_subplot(**options)
+    axes: Axes = add_axes(create_figure(size), **options)
     return axes
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from landscope.draw.axes import COLORMAP, add_color_bar, compute_plane_size, create_axes
+from landscope.draw.figures import create_figure
 from landscope.draw.levels import format_tick
 from landscope.draw.panels import create_panels
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
@@ -116,7 +117,7 @@ def _draw_below(
 ) -> Figure:
     """Return a figure with the losses in a row and each map below its loss."""
     count, (width, height) = len(losses), compute_plane_size(losses[0], 4.6)
-    figure = Figure(figsize=(width * count + 1.2, 2 * height), layout="compressed")
+    figure = create_figure((width * count + 1.2, 2 * height))
     upper, lower = figure.subplots(2, count, squeeze=False)
     meshes = []
     for k, name in enumerate(names):

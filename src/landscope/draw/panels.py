@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from landscope.draw.axes import add_color_bar, compute_plane_size
+from landscope.draw.figures import add_axes, create_figure
 from landscope.draw.line_scene import build_line_scene
 from landscope.draw.lines import add_line_legend, paint_lines
 from landscope.draw.plane_scene import build_plane_scene
@@ -115,9 +116,10 @@ def create_panels(
     Args:
         count: The number of panels.
         size: The width and height of a panel in inches.
-        options: Keywords of ``figure.add_subplot``.
+        options: Keywords of ``add_axes``.
     """
     columns = 2 if count == 4 else min(count, _MAX_COLUMNS)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(size[0] * columns + 1.2, size[1] * rows), layout="compressed")
-    return figure, [figure.add_subplot(rows, columns, k + 1, **options) for k in range(count)]
+    figure = create_figure((size[0] * columns + 1.2, size[1] * rows))
+    places = [(rows, columns, k + 1) for k in range(count)]
+    return figure, [add_axes(figure, place, **options) for place in places]

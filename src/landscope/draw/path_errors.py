@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscope.draw.axes import limit_ticks, set_round_ticks
+from landscope.draw.figures import create_figure
 from landscope.draw.labels import arrange_in_columns, make_room_for_legends
 from landscope.draw.lines import HOLE_MARK
 from landscope.draw.path_scene import PathScene, ProjectedPaths, build_path_scenes
@@ -55,7 +56,7 @@ def path_errors_figure(
     rows = 1 + any(path.has_losses for path in path_scenes)
     is_new = axes is None
     if axes is None:
-        figure = Figure(figsize=(6.4, 0.6 + 2.9 * rows), layout="constrained")
+        figure = create_figure((6.4, 0.6 + 2.9 * rows), layout="constrained")
         axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
     if len(axes) < rows:
         raise DrawError(

@@ -28,6 +28,7 @@ from landscope.draw.axes import (
     create_axes,
     limit_ticks,
 )
+from landscope.draw.figures import create_figure
 from landscope.draw.labels import add_legend_below, make_room_for_legends
 from landscope.draw.levels import FloatArray
 from landscope.draw.panels import PAINTERS
@@ -143,7 +144,7 @@ def path_figure(
     rows = 1 + any(path.has_losses for path in path_scenes)
     width, height = compute_picture_size(scene, path_scenes, 7.4)
     size = (width + 5.2, max(height, 2.6 * rows + 0.6))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = create_figure(size, layout="constrained")
     grid = figure.add_gridspec(rows, 2, width_ratios=(width, 5.0))
     left = figure.add_subplot(grid[:, 0])
     left.set_anchor("S")  # where the layout expects it, so that its legend is never cut off

@@ -16,9 +16,10 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -48,19 +49,80 @@ from landscope.landscape import Landscape
 
 MAX_PLANES = 6  # each takes one of the few WebGL contexts that a browser provides
 SUFFIXES = (".html", ".htm")
+_FRAME_HEIGHT = 900  # pixels, of a page in a notebook: the controls, a surface and its contours
 _MODULE_SYNTAX = re.compile(r"^(?:import [^;]*;\n|export )", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """An interactive page in memory: a notebook shows it below the cell.
+
+    Args:
+        html: The whole page.
+        title: Its title.
+    """
+
+    html: str
+    title: str
+
+    def __repr__(self) -> str:
+        return f"<WebPage {self.title!r}: {len(self.html) / 1e6:.1f} MB; save(path) writes it>"
+
+    def _repr_html_(self) -> str:
+        source, name = html.escape(self.html), html.escape(self.title)
+        return (
+            f'<iframe srcdoc="{source}" title="{name}" width="100%" height="{_FRAME_HEIGHT}"'
+            ' sandbox="allow-scripts allow-downloads" style="border:0"></iframe>'
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file that ends in .html; return its path.
+
+        Raises:
+            DrawError: When the path has another suffix, or the file cannot be written.
+        """
+        path = check_suffix(path, SUFFIXES, "a page")
+        with replace_file(path) as part:
+            part.write_text(self.html, encoding="utf-8")
+        return path
+
+
+@overload
+def page(
+    lands: Landscapes,
+    path: str | os.PathLike[str],
+    *,
+    quantity: str | None = ...,
+    labels: Sequence[str] | None = ...,
+    title: str | None = ...,
+    paths: ProjectedPaths | Sequence[ProjectedPaths | None] | None = ...,
+) -> Path: ...
+
+
+@overload
+def page(
+    lands: Landscapes,
+    path: None = ...,
+    *,
+    quantity: str | None = ...,
+    labels: Sequence[str] | None = ...,
+    title: str | None = ...,
+    paths: ProjectedPaths | Sequence[ProjectedPaths | None] | None = ...,
+) -> WebPage: ...
 
 
 def page(
     lands: Landscapes,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     quantity: str | None = None,
     labels: Sequence[str] | None = None,
     title: str | None = None,
     paths: ProjectedPaths | Sequence[ProjectedPaths | None] | None = None,
-) -> Path:
+) -> Path | WebPage:
     """Write an interactive page that works without a network, and return its path.
+
+    Without a path the page itself is returned, which a notebook shows below the cell.
 
     Planes are side by side, each as a surface that can be turned, with its contours below; lines
     share one chart. A reader can switch between log and linear heights and between quantities,
@@ -72,7 +134,7 @@ def page(
 
     Args:
         lands: One to six planes, or any number of lines.
-        path: A file that ends in .html; its folder is created if necessary.
+        path: A file that ends in .html; its folder is created if necessary. Default: no file.
         quantity: The variable to show first. Default: that of the first landscape; for lines, every
             loss and every percentage.
         labels: A name for each landscape. Default: the titles of the landscapes.
@@ -82,7 +144,8 @@ def page(
             list of planes, a list with a path, several paths or None for each plane.
 
     Returns:
-        The path. The file takes about 5 MB, nearly all of it plotly.js.
+        The path, or the page if no path was given. A page takes about 5 MB, nearly all of it
+        plotly.js.
 
     Raises:
         DrawError: When the landscapes cannot be drawn this way, or the file cannot be written.
@@ -91,14 +154,14 @@ def page(
         >>> ls.draw.page([a, b], "skips.html", labels=["skip", "no skip"])  # doctest: +SKIP
     """
     is_single = isinstance(lands, Landscape)
-    path, lands = check_suffix(path, SUFFIXES, "a page"), list_landscapes(lands)
+    lands = list_landscapes(lands)
+    if path is not None:
+        check_suffix(path, SUFFIXES, "a page")
     heading = title or (read_title(lands[0]) if len(lands) == 1 else "") or "Loss landscapes"
     content = _build_content(lands, quantity, name_landscapes(lands, labels), heading)
     _add_paths(content, lands, [paths] if is_single else paths)
-    text = _render(content)
-    with replace_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
+    whole = WebPage(_render(content), heading)
+    return whole if path is None else whole.save(path)
 
 
 def _render(content: dict[str, Any]) -> str:
