@@ -293,6 +293,27 @@ def test_a_model_that_fails_says_so_and_takes_no_route() -> None:
     assert hessian.route == ""
 
 
+@each_kind
+def test_a_loss_without_a_gradient_is_refused_and_a_constant_is_zero(kind: Any) -> None:
+    case = cases.mlp()
+    still = ls.Objective(case.model, lambda o, t: F.cross_entropy(o, t).item(), case.data)
+    with pytest.raises(ObjectiveError, match="torch has no gradient of it"):
+        MATRICES[kind](still) @ torch.ones(67)
+    flat = ls.Objective(case.model, lambda o, _: torch.ones(len(o)), case.data)
+    assert (MATRICES[kind](flat) @ torch.ones(67)).count_nonzero() == 0
+    parts = nn.Sequential(nn.Linear(4, 4), Detached(), case.model)
+    frozen = ls.Objective(parts, nn.CrossEntropyLoss(), case.data)
+    with pytest.raises(ObjectiveError, match=r"depends on '0\.weight'.*select="):
+        MATRICES[kind](frozen) @ torch.ones(67)
+    part = MATRICES[kind](frozen, select=lambda name, _: not name.startswith("0."))
+    assert float((part @ torch.ones(part.shape[0])).norm()) > 0
+
+
+class Detached(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.detach()
+
+
 def test_a_lack_of_memory_is_no_reason_to_change_the_route(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -75,6 +75,8 @@ def _differentiate_outputs(session: Session, leaves: Leaves, batch: Any) -> tupl
     outputs, targets = session.outputs(batch)
     differentiable = [t for t in nested_batches.iter_tensors(outputs) if t.requires_grad]
     weight, curve = _output_hessian(session, outputs, targets)
+    if not differentiable:
+        return weight, torch.zeros_like
     push, pull = jacobian_maps(differentiable, leaves)
     return weight, lambda v: pull(curve(push(v)))
 
@@ -94,9 +96,12 @@ def _output_hessian(
         return nodes[-1]
 
     terms = loss(nested_batches.map_tensors(detach, outputs), targets)
-    gradient = grad(terms.values.sum(), nodes, create_graph=True, allow_unused=True)
+    weight, total = float(terms.weights.sum()), terms.values.sum()
+    if not total.requires_grad:  # it does not depend on the outputs
+        return weight, lambda tangents: [torch.zeros_like(t) for t in tangents]
+    gradient = grad(total, nodes, create_graph=True, allow_unused=True)
     check_differentiable(gradient)
-    return float(terms.weights.sum()), lambda tangents: pull_back(gradient, nodes, tangents)
+    return weight, lambda tangents: pull_back(gradient, nodes, tangents)
 
 
 @torch.no_grad()
@@ -123,8 +128,10 @@ GAUSS_NEWTON = MatrixDefinition(_differentiate_outputs, _read_outputs, _apply_to
 
 def _differentiate_terms(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
     terms = session.single_terms(batch)
-    push, pull = jacobian_maps([terms.values], leaves)
     weights = terms.weights.detach()
+    if not terms.values.requires_grad:
+        return float(weights.sum()), torch.zeros_like
+    push, pull = jacobian_maps([terms.values], leaves)
     inverse = _invert(weights)
     return float(weights.sum()), lambda v: pull([push(v)[0] * inverse])
 

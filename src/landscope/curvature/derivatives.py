@@ -17,9 +17,9 @@ Map = Callable[[Tensor], Tensor]
 """A linear map from a vector, shape [p], to a vector, shape [p]."""
 
 
-def hessian_map(value: Tensor, leaves: Sequence[Tensor]) -> Map:
+def hessian_map(value: Tensor | float, leaves: Sequence[Tensor]) -> Map:
     """Return v -> H v, where H = d2 value / d leaves2 is the Hessian of a scalar."""
-    if not value.requires_grad:
+    if not isinstance(value, Tensor) or not value.requires_grad:  # it does not depend on them
         return torch.zeros_like
     gradient = check_differentiable(grad(value, leaves, create_graph=True, allow_unused=True))
     return lambda v: flatten(pull_back(gradient, leaves, split(v, leaves)), leaves)

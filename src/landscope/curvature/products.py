@@ -22,7 +22,7 @@ from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.derivatives import Map, hessian_map
 from landscope.curvature.finite_differences import FiniteDifferences
 from landscope.errors import ObjectiveError
-from landscope.objective import native_kernels, nested_batches
+from landscope.objective import gradients, native_kernels, nested_batches
 from landscope.objective.evaluation import Session
 from landscope.objective.memory import is_out_of_memory
 from landscope.params import Params
@@ -147,8 +147,7 @@ class Products:
     def _choose_route(self, vector: Tensor) -> None:
         """Take the first route that works on the first batch."""
         batch = next(self._batches())
-        with torch.no_grad():  # a model that fails is reported here, once for all routes
-            self.session.batch_terms(batch)
+        self._check_gradient(batch)  # a model that fails is reported here, once for all routes
         for route in (PLAIN, NATIVE):
             try:
                 with self._kernels(route) if route == NATIVE else native_kernels.NATIVE.lock:
@@ -164,6 +163,19 @@ class Products:
             else:
                 return
         self.route = DIFFERENCES
+
+    def _check_gradient(self, batch: Any) -> None:
+        """Check that the loss has a gradient by every parameter on which it depends."""
+        with native_kernels.NATIVE:
+            value = self.session.batch_terms(batch).values.sum()
+            parts = gradients.differentiate(value, self.leaves)
+            named = dict(zip(self.names, self.leaves, strict=True))
+            gradients.check_batch(self.session, batch, value, named, parts)
+        if self.session.penalty is not None:
+            params = self.session.current()
+            value = self.session.penalty(params)
+            parts = gradients.differentiate(value, list(params.values()))
+            gradients.check_penalty(self.session.penalty, params, value, parts)
 
     def _kernels(self, route: str) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if route == PLAIN else native_kernels.NATIVE

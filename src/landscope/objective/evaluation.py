@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from landscope import params as params_
 from landscope.errors import CallError, ObjectiveError
-from landscope.objective import batch_norm, torch_losses
+from landscope.objective import batch_norm, gradients, torch_losses
 from landscope.objective.batches import divide
 from landscope.objective.borrowed_model import BorrowedModel
 from landscope.objective.global_state import disable_backend
@@ -221,20 +221,29 @@ class Session:
         return Terms(*torch.cat(sums, dim=1))
 
     def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
-        """Return the gradient of the mean loss at one point."""
+        """Return the gradient of the mean loss at one point.
+
+        Raises:
+            ObjectiveError: When torch has none, although the loss depends on the parameters.
+        """
         self.move(params)
         leaves = self.current()
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
         with _allow_gradients(self.borrowed.model):
-            for batch in next(iter(self.batches.values())):
+            for number, batch in enumerate(next(iter(self.batches.values()))):
                 terms = self.batch_terms(batch)
                 weight += float(terms.weights.sum())
-                _add_gradient(total, terms.values.sum(), leaves)
+                value = terms.values.sum()
+                parts = gradients.add_gradient(total, value, leaves)
+                if number == 0:
+                    gradients.check_batch(self, batch, value, leaves, parts)
         for tensor in total.values():
             tensor.div_(weight)
         if self.penalty is not None:
-            _add_gradient(total, self.penalty(leaves), leaves)
+            value = self.penalty(leaves)
+            parts = gradients.add_gradient(total, value, leaves)
+            gradients.check_penalty(self.penalty, leaves, value, parts)
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
 
     def current(self, params: Mapping[str, Tensor] = {}) -> Params:
@@ -323,16 +332,6 @@ def _allow_gradients(model: nn.Module) -> Iterator[None]:
     blocked = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
     with disable_backend(torch.backends.cudnn) if blocked else contextlib.nullcontext():
         yield
-
-
-def _add_gradient(total: dict[str, Tensor], value: Tensor, leaves: Params) -> None:
-    """Add the gradient of value to total, in place; unused leaves add nothing."""
-    if not value.requires_grad:
-        return
-    gradients = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-    for name, gradient in zip(total, gradients, strict=True):
-        if gradient is not None:
-            total[name] += gradient
 
 
 def _total(tensor: Tensor) -> Tensor:
