@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PICTURES = "landscope.draw.overview"
 _DIMS = ("z", "y", "x")  # of a volume, slowest first; a plane and a line have the last ones
-_CSV_HEADER = "# landscope "
+_CSV_HEADER = "# landscope "  # of version 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,8 @@ class Landscape:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the landscape to a .nc (netCDF-4), .zarr (folder) or .csv file; return its path.
 
-        The file is either written completely or not at all.
+        The file is either written completely or not at all. A .csv file is a plain table with the
+        columns x, y, ..., loss, ...; units and attributes are in a file beside it, NAME.csv.json.
 
         Raises:
             FormatError: When the suffix is none of these, or the file cannot be written.
@@ -254,7 +255,7 @@ def _read_zarr(path: Path) -> xr.Dataset:
 
 
 def _write_csv(land: Landscape, path: Path) -> None:
-    """Write a line of JSON with the attributes, and a table with one row per point."""
+    """Write a table with one row per point, and beside it a file with units and attributes."""
     table = land.data.to_dataframe(dim_order=list(land.dims)).reset_index()
     notes = {
         "attributes": dict(land.data.attrs),
@@ -262,26 +263,43 @@ def _write_csv(land: Landscape, path: Path) -> None:
         "dtypes": {str(n): str(v.dtype) for n, v in land.data.variables.items()},
         "dims": list(land.dims),
     }
-    with write_atomically(path) as part, part.open("w", newline="") as file:
-        file.write(_CSV_HEADER + json.dumps(notes, default=_to_json) + "\n")
-        table.to_csv(file, index=False, float_format="%.17g", na_rep="nan")
+    with write_atomically(locate_side_file(path)) as part:
+        part.write_text(json.dumps(notes, indent=1, default=_to_json) + "\n", encoding="utf-8")
+    with write_atomically(path) as part:
+        table.to_csv(part, index=False, na_rep="nan")  # in the shortest digits that are exact
+
+
+def locate_side_file(path: Path) -> Path:
+    """Return the file beside a .csv file that holds its units and attributes: NAME.csv.json."""
+    return path.with_name(f"{path.name}.json")
 
 
 def _read_csv(path: Path) -> xr.Dataset:
+    """Read a table; a file of version 0.1 has its attributes in the first line."""
     import pandas as pd
 
-    with path.open() as file:
-        header = file.readline()
-        if not header.startswith(_CSV_HEADER):
-            raise ValueError(f"its first line does not begin with {_CSV_HEADER!r}")
-        notes = json.loads(header.removeprefix(_CSV_HEADER))
-        texts = pd.read_csv(file, dtype=str, keep_default_na=False)
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+        is_old = first.startswith(_CSV_HEADER)
+        if not is_old:
+            file.seek(0)
+        texts = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    beside = locate_side_file(path)
+    if is_old:
+        notes = json.loads(first.removeprefix(_CSV_HEADER))
+    else:
+        notes = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    names = [str(name) for name in texts]
+    dims = [dim for dim in _DIMS if dim in names]
+    if not dims or len(dims) == len(names):
+        raise ValueError(f"its columns are {', '.join(names)}; expected x, y and z, and values")
     # numpy parses a number as Python does, to the last bit; the default parser of pandas may not.
-    columns = {n: texts[n].to_numpy(str).astype(t) for n, t in notes["dtypes"].items()}
-    data: xr.Dataset = pd.DataFrame(columns).set_index(notes["dims"]).to_xarray()
-    for name, attributes in notes["variables"].items():
-        data[name].attrs.update(attributes)
-    return data.assign_attrs(notes["attributes"])
+    dtypes = {name: notes.get("dtypes", {}).get(name, "float64") for name in names}
+    columns = {name: texts[name].to_numpy(str).astype(dtypes[name]) for name in names}
+    data: xr.Dataset = pd.DataFrame(columns).set_index(dims).to_xarray()
+    for name in names:
+        data[name].attrs.update(notes.get("variables", {}).get(name, {}))
+    return data.assign_attrs(notes.get("attributes", {}))
 
 
 def _to_json(value: Any) -> Any:

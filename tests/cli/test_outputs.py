@@ -86,13 +86,15 @@ def test_export_writes_every_ending(command: Command, plane: Path, tmp_path: Pat
         file = tmp_path / "files" / f"land.{ending}"
         answer = command("export", plane, file)
         assert answer.code == 0, answer.err
-        assert answer.out == f"  wrote {file}\n"
+        beside = [f"  wrote {file}.json"] if ending == "csv" else []
+        assert answer.out.splitlines() == [f"  wrote {file}", *beside]
     files = tmp_path / "files"
     with h5py.File(files / "land.h5") as stored:
         np.testing.assert_array_equal(np.ravel(stored["train_loss"]), loss.values.ravel())
     with xr.open_dataset(files / "land.nc", engine="h5netcdf") as stored:
         np.testing.assert_array_equal(stored["loss"], loss)
-    table = pd.read_csv(files / "land.csv", comment="#")
+    table = pd.read_csv(files / "land.csv")
+    assert list(table) == ["y", "x", "loss", "accuracy"]
     np.testing.assert_allclose(table["loss"], loss.values.ravel(), rtol=1e-14)
     np.testing.assert_array_equal(ls.load(files / "land.zarr").data["loss"], loss)
     assert (files / "land.vtp").read_bytes().startswith(b"<VTKFile")

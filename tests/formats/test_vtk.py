@@ -1,13 +1,16 @@
 """Files for ParaView against the surface that the 2018 scripts wrote.
 
-Witnesses: the files are parsed with xml.etree, and heights, quads and means are computed again by
-plain loops over i and j. Both kinds of file were also read back with the vtk package (9.0.3 and
-9.7.2), holes included; its reader wants one component a number in "connectivity", which is tested.
+Witnesses: the files are parsed with xml.etree, base64 and struct, and heights, quads and means are
+computed again by plain loops over i and j. Both kinds of file were also read back with the vtk
+package (9.0.3 and 9.7.2): holes, infinity of both signs, NaN, the smallest and largest numbers, and
+texts; its reader wants one component a number in "connectivity", which is tested.
 """
 
 from __future__ import annotations
 
+import base64
 import math
+import struct
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,11 +42,15 @@ def root(path: Path) -> ElementTree.Element:
 
 
 def array(path: Path, group: str, name: str) -> np.ndarray:
-    found = root(path).find(f".//{group}/DataArray[@Name='{name}']")
-    assert found is not None
-    assert found.get("format") == "ascii"
-    numbers = np.array([float(word) for word in (found.text or "").split()])
-    components = int(found.get("NumberOfComponents", "1"))
+    element = root(path).find(f".//{group}/DataArray[@Name='{name}']")
+    assert element is not None
+    assert element.get("format") == "binary"
+    stored = base64.b64decode(element.text or "")
+    kind = {"Float64": "d", "Int64": "q", "UInt8": "B"}[element.get("type", "")]
+    (size,) = struct.unpack("<Q", stored[:8])
+    assert size == len(stored) - 8
+    numbers = np.array(struct.unpack(f"<{size // struct.calcsize(kind)}{kind}", stored[8:]))
+    components = int(element.get("NumberOfComponents", "1"))
     return numbers.reshape(-1, components) if components > 1 else numbers
 
 
@@ -199,6 +206,30 @@ def test_a_structured_grid_of_a_plane_holds_all_quantities_as_they_are(tmp_path:
     expected = [[X[i], Y[j], height[j, i]] for j in range(NY) for i in range(NX)]
     assert array(path, "Points", "Points").tolist() == expected
     assert array(path, "CellData", "vtkGhostType").tolist() == [32, 32, 0, 0] * 2
+
+
+def test_every_bit_of_a_value_is_kept_and_infinity_has_its_sign(tmp_path: Path) -> None:
+    z = losses()
+    z.flat[:6] = [np.inf, -np.inf, np.nan, 5e-324, -0.0, 1.7976931348623157e308]
+    path = vtk.write(plane(z, loss_error=-z), tmp_path / "a.vts")
+    for name, values in (("loss", z), ("loss_error", -z)):
+        stored = array(path, "PointData", name)
+        np.testing.assert_array_equal(np.signbit(stored[3:]), np.signbit(values.ravel()[3:]))
+        np.testing.assert_array_equal(stored, values.ravel())
+
+
+@pytest.mark.parametrize("suffix", [".vtp", ".vts"])
+def test_the_attributes_are_texts_in_the_field_data(tmp_path: Path, suffix: str) -> None:
+    land = plane(losses())
+    attributes = {"target": "größe.py:make", "directions": '{"x": {"seed": 3}}', "notes": ""}
+    path = vtk.write(Landscape(land.data.assign_attrs(attributes)), tmp_path / f"a{suffix}")
+    texts = {}
+    for element in root(path).findall("*/FieldData/DataArray"):
+        assert (element.get("type"), element.get("NumberOfTuples")) == ("String", "1")
+        stored = base64.b64decode(element.text or "")[8:]
+        assert stored.endswith(b"\0")
+        texts[element.get("Name")] = stored[:-1].decode()
+    assert texts == attributes
 
 
 def test_a_structured_grid_without_holes_hides_nothing(tmp_path: Path) -> None:

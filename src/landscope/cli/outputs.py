@@ -95,15 +95,17 @@ def export(
     """Write a run for another tool: ParaView, the 2018 scripts, xarray, a spreadsheet."""
     from landscope.cli import run_folder
     from landscope.formats import reference_h5, vtk
+    from landscope.landscape import locate_side_file
 
-    land = run_folder.open_run(run)
+    land, files = run_folder.open_run(run), [file]
     if file.suffix in (".vtp", ".vts"):
         vtk.write(land, file, quantity=quantity, scale=scale, clip=clip, resolution=resolution)
     elif file.suffix == ".h5":
         reference_h5.write_surface(land, file)
     else:
         land.save(file)
-    report.print_files([file])
+        files += [locate_side_file(file)] if file.suffix == ".csv" else []
+    report.print_files(files)
 
 
 def import_(

@@ -66,7 +66,7 @@ def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) ->
         }
         names = sorted(filter(_is_value, file), key=lambda name: not name.endswith("loss"))
         values = {name: np.asarray(file[name], dtype=np.float64) for name in names}
-        source = _read_text(file["dir_file"]) if "dir_file" in file else ""
+        attributes = _read_attributes(file)
     _check_sizes(values, int(np.prod([len(axis) for axis in axes.values()])), path)
     data = xr.Dataset(
         _variables(values, axes, batches),
@@ -74,7 +74,7 @@ def read_surface(path: str | os.PathLike[str], *, batches: int | None = None) ->
             dim: (dim, axes[dim], {"units": "1", "long_name": f"direction {dim}"})
             for dim in reversed(axes)
         },
-        attrs={"source": "file of the 2018 scripts", "file": Path(path).name, "dir_file": source},
+        attrs={**attributes, "file": Path(path).name},
     )
     return Landscape(data)
 
@@ -112,7 +112,16 @@ def write_surface(
             file.create_dataset(f"{dim}coordinates", data=land.data[dim].values, dtype="f8")
         for name, values in columns.items():
             file.create_dataset(name, data=values.reshape(shape), dtype="f8")
+        for name, value in land.data.attrs.items():  # the 2018 scripts read no attributes
+            file.attrs[str(name)] = str(value)
     return path
+
+
+def _read_attributes(file: h5py.File) -> dict[str, str]:
+    """Return where a surface comes from; landscope's own files hold their attributes as well."""
+    source = _read_text(file["dir_file"]) if "dir_file" in file else ""
+    attributes = {name: str(value) for name, value in file.attrs.items()}
+    return {"source": "file of the 2018 scripts", **attributes, "dir_file": source}
 
 
 def _is_value(name: str) -> bool:

@@ -1,7 +1,9 @@
 """Files for ParaView: surfaces (.vtp) as the 2018 scripts write them, and structured grids (.vts).
 
-They are text files in VTK's XML format with all digits of every number; writing needs no VTK. A
-height that is not a finite number is a hole: no value is invented for it.
+They are files in VTK's XML format, and writing them needs no VTK. Numbers are stored as base64, bit
+for bit: as text, VTK would read "-inf" as +inf. A height that is not a finite number is a hole: no
+value is invented for it. The attributes of the landscape, which say how it was made, are texts in
+the field data.
 
 Source: Li et al., 2018, arXiv 1712.09913 (its ``h52vtp``); the VTK user's guide, "VTK XML file
 formats".
@@ -9,7 +11,7 @@ formats".
 
 from __future__ import annotations
 
-import math
+import base64
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ Scale = Literal["linear", "log"]
 
 _SUFFIXES = (".vtp", ".vts")
 _LOG_OFFSET = 0.1  # ln(z + 0.1), as in the 2018 scripts
+_TYPES = {"Float64": "f8", "Int64": "i8", "UInt8": "u1"}  # of VTK -> of numpy
 _HIDDEN_CELL = 32  # vtkDataSetAttributes.HIDDENCELL: ParaView does not show the cell
 
 
@@ -50,8 +53,8 @@ def write(
 
     * .vtp, for planes: the surface (x, y, h) in quads, with the point data "zvalue" (h) and the
       cell data "averaged zvalue" (the mean of the four corners).
-    * .vts, for planes and volumes: the grid with all quantities, unchanged, and "zvalue". The
-      points of a plane are (x, y, h), those of a volume (x, y, z).
+    * .vts, for planes and volumes: the grid with all quantities, unchanged (infinity keeps its
+      sign), and "zvalue". The points of a plane are (x, y, h), those of a volume (x, y, z).
 
     Args:
         land: A plane, or a volume for .vts.
@@ -84,6 +87,7 @@ def write(
         )
     build = _build_surface if path.suffix == ".vtp" else _build_structured_grid
     root = build(grid, heights)
+    _add_attributes(root[0], land)
     ElementTree.indent(root)
     with explain_write_errors(path), write_atomically(path) as part:
         ElementTree.ElementTree(root).write(part, encoding="utf-8")
@@ -254,12 +258,27 @@ def _add_array(
     components: int = 1,
     kind: str = "Float64",
 ) -> None:
-    """Add an array as text, a line for each row of the last axis; repr keeps every digit."""
+    """Add an array as base64: its size in bytes, in 64 bits, and its bytes."""
     element = _add_element(
-        parent, "DataArray", type=kind, Name=name, NumberOfComponents=components, format="ascii"
+        parent, "DataArray", type=kind, Name=name, NumberOfComponents=components, format="binary"
     )
-    rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).tolist()
-    element.text = "\n" + "".join(" ".join(map(repr, row)) + "\n" for row in rows)
+    element.text = _encode(values.astype(f"<{_TYPES[kind]}"))
+
+
+def _add_attributes(grid: ElementTree.Element, land: Landscape) -> None:
+    """Add the attributes of a landscape as field data: texts in UTF-8, with a zero at the end."""
+    fields = ElementTree.Element("FieldData")
+    for name, value in land.data.attrs.items():
+        array = {"type": "String", "Name": str(name), "NumberOfTuples": "1", "format": "binary"}
+        text = np.frombuffer(f"{value}\0".encode(), np.uint8)
+        ElementTree.SubElement(fields, "DataArray", array).text = _encode(text)
+    if len(fields):
+        grid.insert(0, fields)
+
+
+def _encode(values: np.ndarray) -> str:
+    size = np.array(values.nbytes, "<u8")
+    return base64.b64encode(size.tobytes() + values.tobytes()).decode()
 
 
 def __dir__() -> list[str]:
