@@ -304,7 +304,7 @@ def test_a_loss_without_a_gradient_is_refused_and_a_constant_is_zero(kind: Any) 
     parts = nn.Sequential(nn.Linear(4, 4), Detached(), case.model)
     frozen = ls.Objective(parts, nn.CrossEntropyLoss(), case.data)
     with pytest.raises(ObjectiveError, match=r"depends on '0\.weight'.*select="):
-        MATRICES[kind](frozen) @ torch.ones(67)
+        MATRICES[kind](frozen) @ torch.ones(87)
     part = MATRICES[kind](frozen, select=lambda name, _: not name.startswith("0."))
     assert float((part @ torch.ones(part.shape[0])).norm()) > 0
 
