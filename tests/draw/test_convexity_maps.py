@@ -36,10 +36,11 @@ def legend(ax: Axes) -> list[str]:
     return [text.get_text() for text in box.get_texts()] if box else []
 
 
-def test_the_map_shows_each_value_on_a_scale_from_0_to_1(
+def test_the_map_shows_each_value_on_a_scale_from_0_to_the_largest_or_to_1(
     bending: Landscape, rasterize: Rasterize
 ) -> None:
-    ax = draw.convexity(bending)
+    assert find_mesh(draw.convexity(bending)).get_clim() == (0.0, 0.9)
+    ax = draw.convexity(bending, limits=(0.0, 1.0))
     assert np.ptp(rasterize(ax)) > 0
     mesh = find_mesh(ax)
     np.testing.assert_array_equal(np.asarray(mesh.get_array()), bending.data["convexity"].values)
@@ -48,7 +49,7 @@ def test_the_map_shows_each_value_on_a_scale_from_0_to_1(
     assert bar.get_ylabel() == LABEL
     assert bar.get_ylim() == (0.0, 1.0)
     assert mesh.colorbar is not None
-    assert mesh.colorbar.extend == "max"
+    assert mesh.colorbar.extend == "neither"
     assert not legend(ax)
 
 
@@ -60,6 +61,8 @@ def test_values_above_1_have_a_separate_color_and_are_counted(
     ax = draw.convexity(bending)
     rasterize(ax)
     mesh = find_mesh(ax)
+    assert mesh.colorbar is not None
+    assert mesh.colorbar.extend == "max"
     scale = mesh.get_cmap()
     assert to_hex(mesh.to_rgba([3.25])[0]) == "#d55e00"  # type: ignore[arg-type]
     assert all(tuple(color) != to_rgba("#d55e00") for color in scale(np.linspace(0, 1, 256)))

@@ -26,7 +26,7 @@ POSITIONAL = (  # what is drawn, then where a file goes; at most three
 )  # fmt: skip
 KEYWORDS = (
     "quantity", "scale", "labels", "title", "kind", "paths", "levels", "limits", "clip", "color",
-    "seconds", "fps", "dpi", "axes", "ax",
+    "cmap", "view", "seconds", "fps", "dpi", "size", "axes", "ax",
 )  # fmt: skip
 WRITERS = {"animate", "page", "save"}
 NAMES = dir(draw)
@@ -132,6 +132,53 @@ def test_other_types_than_landscapes_are_refused(
             getattr(draw, name)(lands, *rest)
     with pytest.raises(DrawError, match="No landscape was given: give one, or several in a list"):
         getattr(draw, name)([], *rest)
+
+
+def has_option(option: str) -> list[str]:
+    return [name for name in NAMES if option in inspect.signature(getattr(draw, name)).parameters]
+
+
+@pytest.mark.parametrize("name", has_option("size"))
+def test_a_new_figure_has_the_size_and_the_title_that_were_asked_for(
+    name: str, arguments: dict[str, tuple[Any, ...]]
+) -> None:
+    drawn = getattr(draw, name)(*arguments[name], size=(9, 5), title="A title")
+    figure = drawn if isinstance(drawn, Figure) else drawn.figure
+    assert figure.get_size_inches().tolist() == [9.0, 5.0]
+    titles = [figure.get_suptitle(), *(ax.get_title() for ax in figure.axes)]
+    assert titles.count("A title") == 1
+    for size in (5, (1, 2, 3), ("a", 3), (0, 4), (4, 200), (4, np.nan), "64"):
+        with pytest.raises(DrawError, match=r"is not the size of a picture: give its width and"):
+            getattr(draw, name)(*arguments[name], size=size)
+
+
+@pytest.mark.parametrize("name", has_option("cmap"))
+def test_the_colors_are_those_of_the_color_map_that_was_asked_for(
+    name: str, arguments: dict[str, tuple[Any, ...]], rasterize: Callable[..., Any]
+) -> None:
+    function, given = getattr(draw, name), arguments[name]
+    default, gray = rasterize(function(*given)), rasterize(function(*given, cmap="gray"))
+    viridis_green, shade = np.array([33, 145, 140]), 12  # its middle; a gray has no such color
+    distances = [
+        np.abs(p[..., :3].astype(int) - viridis_green).max(axis=-1) for p in (default, gray)
+    ]
+    assert (distances[1] < shade).sum() < (distances[0] < shade).sum()
+    with pytest.raises(DrawError, match=r"cmap='virids' is not a color map .* you mean 'viridis'"):
+        function(*given, cmap="virids")
+
+
+@pytest.mark.parametrize("name", has_option("view"))
+def test_a_surface_is_seen_from_the_view_that_was_asked_for(
+    name: str, arguments: dict[str, tuple[Any, ...]]
+) -> None:
+    options = {"kind": "surface"} if has_option("kind").count(name) else {}
+    drawn = getattr(draw, name)(*arguments[name], view=(60, 10), **options)
+    figure: Any = drawn if isinstance(drawn, Figure) else drawn.figure
+    views = {(ax.elev, ax.azim) for ax in figure.axes if ax.name == "3d"}
+    assert views == {(60, 10)}
+    for view in (60, (1,), "ab", (1, np.inf)):
+        with pytest.raises(DrawError, match="is not a view: give elevation and azimuth"):
+            getattr(draw, name)(*arguments[name], view=view, **options)
 
 
 def test_no_module_has_the_name_of_a_public_function() -> None:

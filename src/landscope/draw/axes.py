@@ -13,14 +13,46 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from landscope.draw.figures import add_axes, create_figure
 from landscope.draw.levels import choose_round_numbers, count_digits, format_tick
 from landscope.draw.plane_scene import PlaneScene
+from landscope.draw.scales import read_numbers
+from landscope.errors import DrawError
 
-COLORMAP = "viridis"  # perceptually uniform; readable in print and by color-blind people
+_LARGEST = 100.0  # inches, of a picture
 
 
-def create_axes(size: tuple[float, float], **options: Any) -> Axes:
-    """Return empty axes in a new figure, ``size`` inches wide and high."""
-    axes: Axes = add_axes(create_figure(size), **options)
+def create_axes(
+    default: tuple[float, float], size: tuple[float, float] | None = None, **options: Any
+) -> Axes:
+    """Return empty axes in a new figure, ``size`` inches wide and high.
+
+    Args:
+        default: The size that is taken if none is given.
+        size: The size that the user gave.
+        options: Keywords of ``add_axes``.
+
+    Raises:
+        DrawError: When the size is not that of a picture.
+    """
+    axes: Axes = add_axes(create_figure(choose_size(size, default)), **options)
     return axes
+
+
+def choose_size(
+    size: tuple[float, float] | None, default: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the width and height of a figure in inches: those that were given, or the default.
+
+    Raises:
+        DrawError: When the size is not two numbers from 1 to 100.
+    """
+    if size is None:
+        return default
+    sides = read_numbers(size, 2)
+    if not sides or not all(1 <= side <= _LARGEST for side in sides):
+        raise DrawError(
+            f"size={size!r} is not the size of a picture: give its width and height in inches, such"
+            " as (6, 4)."
+        )
+    return sides[0], sides[1]
 
 
 def compute_plane_size(scene: PlaneScene, width: float) -> tuple[float, float]:
@@ -42,7 +74,7 @@ def allows_equal_aspect(right: float, up: float) -> bool:
 
 def add_color_bar(scene: PlaneScene, figure: Any, **placement: Any) -> None:
     """Draw the color scale of ``scene`` into ``figure``, placed as by ``figure.colorbar``."""
-    mappable = ScalarMappable(make_norm(scene), COLORMAP)
+    mappable = ScalarMappable(make_norm(scene), scene.colormap)
     bar = figure.colorbar(mappable, label=scene.label, **placement)
     set_round_ticks(bar.ax.yaxis, scene.limits, scene.scale)
 

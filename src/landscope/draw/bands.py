@@ -39,6 +39,8 @@ def loss_band(
     *,
     quantity: str | None = None,
     scale: str | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with an ensemble of lines: each line, their mean, middle half and extremes.
@@ -50,6 +52,8 @@ def loss_band(
         quantity: The name of a variable. Default: that of the first landscape.
         scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
+        title: The title. Default: none.
+        size: Width and height of a new figure in inches. Default: 6.8 by 4.2.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -68,12 +72,13 @@ def loss_band(
     others = [build_line_scene(land, quantity=name, scale=first.scale) for land in lands[1:]]
     scenes = [first, *others]
     if ax is None:
-        ax = create_axes((6.8, 4.2))
+        ax = create_axes((6.8, 4.2), size)
     curves = np.stack([scene.series[0].shown for scene in scenes])
     paint_band(first.x, curves, ax, name=f"{len(lands)} landscapes")
     for scene in scenes:
         mark_holes(scene, ax)
     set_up_axes(scenes, ax, ax)
+    ax.set_title(title or "")
     add_legend(ax, list_hole_entries(scenes))
     return ax
 

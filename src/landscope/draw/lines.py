@@ -45,6 +45,8 @@ def line(
     quantity: str | Sequence[str] | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with quantities along a line: losses on the left, percentages on the right.
@@ -59,6 +61,8 @@ def line(
         scale: "log" or "linear", of the left-hand axis. Default: log when all its finite values
             are positive and the largest is more than 20 times the smallest.
         labels: A name for each landscape. Default: none.
+        title: The title; "" for none. Default: that of a single landscape, else their number.
+        size: Width and height of a new figure in inches. Default: 6.8 by 4.2.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -77,8 +81,10 @@ def line(
         build_line_scene(land, quantity=quantity, scale=scale, shared_with=lands) for land in lands
     ]
     if ax is None:
-        ax = create_axes((6.8, 4.2))
+        ax = create_axes((6.8, 4.2), size)
     paint_lines(scenes, ax, names)
+    if title is not None:
+        ax.set_title(title)
     add_line_legend(scenes, ax, names, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return ax
 

@@ -40,7 +40,12 @@ _PANEL = (4.8, 3.8)  # inches, width and height
 
 
 def curvature_profiles(
-    result: Representativeness, *, scale: str | None = None, ax: Axes | None = None
+    result: Representativeness,
+    *,
+    scale: str | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Return axes with the loss over distance: along random and along extreme directions.
 
@@ -52,6 +57,8 @@ def curvature_profiles(
         result: The result of ``ls.representativeness``.
         scale: "log" or "linear". Default: log when all finite values are positive and the largest
             is more than 20 times the smallest.
+        title: The title; "" for none. Default: the number of parameters.
+        size: Width and height of a new figure in inches. Default: 6.8 by 4.6.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -65,11 +72,11 @@ def curvature_profiles(
     """
     (scene,) = _build_scenes([result], scale)
     if ax is None:
-        ax = create_axes((6.8, 4.6))
+        ax = create_axes((6.8, 4.6), size)
     extremes = result.extremes.largest, result.extremes.smallest
     curvatures = [f" (curvature {format_tick(value, 3)})" for value in extremes]
     _paint_profiles(result, scene, ax, [f"{len(result.random)} random directions", *curvatures])
-    ax.set_title(f"{result.size:,} parameters")
+    ax.set_title(f"{result.size:,} parameters" if title is None else title)
     add_legend(ax, list_hole_entries([scene]), columns=2)
     return ax
 
@@ -79,6 +86,8 @@ def representativeness_figure(
     *,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure with the ``curvature_profiles`` of several minima side by side, on one scale.
 
@@ -87,6 +96,8 @@ def representativeness_figure(
         scale: "log" or "linear". Default: log when all finite values of all minima are positive and
             the largest is more than 20 times the smallest.
         labels: A title for each panel. Default: the numbers of parameters.
+        title: The title of the figure. Default: none.
+        size: Width and height of the figure in inches. Default: that which suits the panels.
 
     Returns:
         The figure.
@@ -101,7 +112,7 @@ def representativeness_figure(
     names = [f"{result.size:,} parameters" for result in results]
     names = names if labels is None else check_labels(labels, len(results), "of the minima")
     scenes = _build_scenes(results, scale)
-    figure, axes = create_panels(len(results), _PANEL)
+    figure, axes = create_panels(len(results), _PANEL, size)
     counts = {len(result.random) for result in results}
     random = f"{min(counts)} random directions" if len(counts) == 1 else "random directions"
     for result, scene, name, ax in zip(results, scenes, names, axes, strict=True):
@@ -109,6 +120,7 @@ def representativeness_figure(
         extremes = result.extremes.smallest, result.extremes.largest
         smallest, largest = (format_tick(value, 3) for value in extremes)
         ax.set_title(f"{name}\ncurvature {smallest} to {largest}", fontsize="medium")
+    figure.suptitle(title or "")
     entries = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
     handles = [*entries.values(), *list_hole_entries(scenes)]
     figure.legend(
@@ -155,6 +167,8 @@ def _paint_profiles(
     Args:
         result: The result of ``ls.representativeness``.
         scene: Its profiles.
+        title: The title; "" for none. Default: the number of parameters.
+        size: Width and height of a new figure in inches. Default: 6.8 by 4.6.
         ax: The axes to draw into.
         texts: The name of the random directions, then what to add to the names of the sharpest
             direction and of that of the smallest eigenvalue.

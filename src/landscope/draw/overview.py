@@ -10,20 +10,21 @@ import html
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from landscope.draw.axes import add_color_bar
+from landscope.draw.axes import add_color_bar, choose_size
 from landscope.draw.figures import add_axes, create_figure, forget_figure, render_png
 from landscope.draw.levels import format_number, format_tick
 from landscope.draw.lines import line
 from landscope.draw.panels import side_by_side_figure
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
 from landscope.draw.planes import paint_filled, paint_heatmap
-from landscope.draw.surfaces import paint_surface
+from landscope.draw.surfaces import VIEW, paint_surface
 from landscope.draw.values import (
     check_landscape,
     format_label,
@@ -43,7 +44,16 @@ _ORIGIN = ("title", "model", "loss", "penalty", "precision", "made_with", "notes
 
 
 def overview_figure(
-    land: Landscape, *, quantity: str | None = None, scale: str | None = None
+    land: Landscape,
+    *,
+    quantity: str | None = None,
+    scale: str | None = None,
+    title: str | None = None,
+    levels: int | Sequence[float] | None = None,
+    clip: float | None = None,
+    cmap: str | None = None,
+    view: tuple[float, float] = VIEW,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure with the picture that suits a landscape.
 
@@ -56,6 +66,13 @@ def overview_figure(
             every percentage.
         scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
+        title: The title; "" for none. Default: that of the landscape.
+        levels: The number of levels (about), or the levels themselves. Default: about 20 round
+            numbers.
+        clip: The largest height of the surface. Default: no clip.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        view: Elevation and azimuth of the surface, in degrees. Default: (32, -58).
+        size: Width and height of the figure in inches. Default: that which suits the landscape.
 
     Returns:
         The figure.
@@ -69,44 +86,44 @@ def overview_figure(
     """
     check_landscape(land)
     if len(land.dims) == 1:
-        figure = line(land, quantity=quantity, scale=scale).get_figure(root=True)
+        axes = line(land, quantity=quantity, scale=scale, title=title, size=size)
+        figure = axes.get_figure(root=True)
         assert figure is not None
         return figure
+    choices: dict[str, Any] = {"scale": scale, "levels": levels, "cmap": cmap}
+    title = read_title(land) if title is None else title
     if len(land.dims) == 3:
-        return _draw_volume(land, quantity, scale)
-    scene = build_plane_scene(land, quantity=quantity, scale=scale)
-    return _draw_plane(scene)
+        return _draw_volume(land, quantity=quantity, title=title, size=size, **choices)
+    scene = build_plane_scene(land, quantity=quantity, title=title, clip=clip, **choices)
+    return _draw_plane(scene, view, size)
 
 
-def _draw_plane(scene: PlaneScene) -> Figure:
-    figure = create_figure(_SIZE)
+def _draw_plane(
+    scene: PlaneScene, view: tuple[float, float], size: tuple[float, float] | None
+) -> Figure:
+    figure = create_figure(choose_size(size, _SIZE))
+    figure.suptitle(scene.title)
     if min(scene.values.shape) < 2:
         ax = add_axes(figure)
         paint_heatmap(scene, ax)
-        add_color_bar(scene, figure, ax=ax, pad=0.03, aspect=22)
-        return figure
-    left = add_axes(figure, (1, 2, 1), projection="3d")
-    right = add_axes(figure, (1, 2, 2))
-    paint_surface(scene, left, zoom=0.95)
-    left.set(title="", zlabel="")  # the color bar has the label
-    paint_filled(scene, right)
-    right.set_title("")
-    add_color_bar(scene, figure, ax=right, pad=0.03, aspect=22)
-    figure.suptitle(scene.title)
+    else:
+        left, ax = add_axes(figure, (1, 2, 1), projection="3d"), add_axes(figure, (1, 2, 2))
+        paint_surface(scene, left, zoom=0.95, view=view)
+        left.set(title="", zlabel="")  # the color bar has the label
+        paint_filled(scene, ax)
+    ax.set_title("")
+    add_color_bar(scene, figure, ax=ax, pad=0.03, aspect=22)
     return figure
 
 
-def _draw_volume(land: Landscape, quantity: str | None, scale: str | None) -> Figure:
+def _draw_volume(land: Landscape, **choices: Any) -> Figure:
     heights = read_axis(land, "z")
     chosen = np.unique(np.linspace(0, heights.size - 1, _PARTS).round().astype(int))
     data = land.data.sortby("z")
     parts = [Landscape(data.isel(z=k, drop=True)) for k in chosen]
     labels = [f"z = {format_tick(heights[k], 3)}" for k in chosen]
     kind = "heatmap" if min(len(axis) for axis in land.axes[1:]) < 2 else "filled"
-    figure = side_by_side_figure(parts, quantity=quantity, scale=scale, labels=labels, kind=kind)
-    if read_title(land):
-        figure.suptitle(read_title(land))
-    return figure
+    return side_by_side_figure(parts, labels=labels, kind=kind, **choices)
 
 
 def show_page(land: Landscape, **options: Any) -> None:

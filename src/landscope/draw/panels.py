@@ -9,13 +9,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from landscope.draw.axes import add_color_bar, compute_plane_size
+from landscope.draw.axes import add_color_bar, choose_size, compute_plane_size
 from landscope.draw.figures import add_axes, create_figure
 from landscope.draw.line_scene import build_line_scene
 from landscope.draw.lines import add_line_legend, paint_lines
-from landscope.draw.plane_scene import build_plane_scene
+from landscope.draw.plane_scene import PlaneScene, build_plane_scene
 from landscope.draw.planes import Painter, paint_contour, paint_filled, paint_heatmap
-from landscope.draw.surfaces import paint_surface
+from landscope.draw.surfaces import VIEW, paint_surface
 from landscope.draw.values import Landscapes, list_landscapes, name_landscapes
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
@@ -36,7 +36,13 @@ def side_by_side_figure(
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     kind: str = "filled",
+    levels: int | Sequence[float] | None = None,
+    clip: float | None = None,
+    cmap: str | None = None,
+    view: tuple[float, float] = VIEW,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure with one panel for each landscape, all on one scale with one color bar.
 
@@ -47,7 +53,14 @@ def side_by_side_figure(
         scale: "log" or "linear". Default: log when all finite values of all landscapes are
             positive and the largest is more than 20 times the smallest.
         labels: A title for each panel. Default: the titles of the landscapes.
+        title: The title of the figure. Default: none.
         kind: "filled", "contour", "heatmap" or "surface" for planes, "line" for lines.
+        levels: The number of levels (about), or the levels themselves. Default: about 20 round
+            numbers.
+        clip: The largest height of surfaces. Default: no clip.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        view: Elevation and azimuth of surfaces, in degrees. Default: (32, -58).
+        size: Width and height of the figure in inches. Default: that which suits the panels.
 
     Returns:
         The figure.
@@ -62,45 +75,57 @@ def side_by_side_figure(
     lands = list_landscapes(lands)
     names = name_landscapes(lands, labels)
     if kind == "line":
-        return _draw_lines(lands, names, quantity, scale)
+        figure = _draw_lines(lands, names, quantity, scale, size)
+        figure.suptitle(title or "")
+        return figure
     if kind not in PAINTERS:
         raise DrawError(
             f"kind={kind!r} is not known; expected 'line' or one of"
             f" {', '.join(map(repr, PAINTERS))}."
         )
-    return _draw_planes(lands, names, kind, quantity, scale)
+    name = quantity or lands[0].quantity
+    choices: dict[str, Any] = {"scale": scale, "levels": levels, "clip": clip, "cmap": cmap}
+    scenes = [
+        build_plane_scene(land, quantity=name, shared_with=lands, **choices) for land in lands
+    ]
+    figure = _draw_planes(scenes, names, kind, view, size)
+    figure.suptitle(title or "")
+    return figure
 
 
 def _draw_planes(
-    lands: Sequence[Landscape],
+    scenes: Sequence[PlaneScene],
     names: Sequence[str],
     kind: str,
-    quantity: str | None,
-    scale: str | None,
+    view: tuple[float, float],
+    size: tuple[float, float] | None,
 ) -> Figure:
-    name = quantity or lands[0].quantity
-    scenes = [
-        build_plane_scene(land, quantity=name, scale=scale, shared_with=lands) for land in lands
-    ]
-    options = {} if kind != "surface" else {"projection": "3d"}
-    size = _SURFACE if kind == "surface" else compute_plane_size(scenes[0], 4.6)
-    figure, axes = create_panels(len(lands), size, **options)
-    for scene, title, ax in zip(scenes, names, axes, strict=True):
-        PAINTERS[kind](scene, ax)
-        ax.set_title(title)
-        if kind == "surface":
+    is_surface = kind == "surface"
+    options = {"projection": "3d"} if is_surface else {}
+    panel = _SURFACE if is_surface else compute_plane_size(scenes[0], 4.6)
+    figure, axes = create_panels(len(scenes), panel, size, **options)
+    for scene, name, ax in zip(scenes, names, axes, strict=True):
+        if is_surface:
+            paint_surface(scene, ax, zoom=0.88, view=view)
             ax.set_zlabel("")  # the color bar has this label, and the next panel would hide it
+        else:
+            PAINTERS[kind](scene, ax)
+        ax.set_title(name)
     add_color_bar(scenes[0], figure, ax=axes, shrink=0.8)
     return figure
 
 
 def _draw_lines(
-    lands: Sequence[Landscape], names: Sequence[str], quantity: str | None, scale: str | None
+    lands: Sequence[Landscape],
+    names: Sequence[str],
+    quantity: str | None,
+    scale: str | None,
+    size: tuple[float, float] | None,
 ) -> Figure:
     scenes = [
         build_line_scene(land, quantity=quantity, scale=scale, shared_with=lands) for land in lands
     ]
-    figure, axes = create_panels(len(lands), _LINE)
+    figure, axes = create_panels(len(lands), _LINE, size)
     for scene, title, ax in zip(scenes, names, axes, strict=True):
         paint_lines([scene], ax)
         ax.set_title(title)
@@ -109,17 +134,18 @@ def _draw_lines(
 
 
 def create_panels(
-    count: int, size: tuple[float, float], **options: Any
+    count: int, panel: tuple[float, float], size: tuple[float, float] | None = None, **options: Any
 ) -> tuple[Figure, list[Any]]:
     """Return a new figure with ``count`` axes in rows of at most three.
 
     Args:
         count: The number of panels.
-        size: The width and height of a panel in inches.
+        panel: The width and height of a panel in inches.
+        size: The width and height of the figure that a user gave.
         options: Keywords of ``add_axes``.
     """
     columns = 2 if count == 4 else min(count, _MAX_COLUMNS)
     rows = math.ceil(count / columns)
-    figure = create_figure((size[0] * columns + 1.2, size[1] * rows))
+    figure = create_figure(choose_size(size, (panel[0] * columns + 1.2, panel[1] * rows)))
     places = [(rows, columns, k + 1) for k in range(count)]
     return figure, [add_axes(figure, place, **options) for place in places]

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from landscope.draw.axes import limit_ticks, set_round_ticks
+from landscope.draw.axes import choose_size, limit_ticks, set_round_ticks
 from landscope.draw.figures import create_figure
 from landscope.draw.labels import arrange_in_columns, make_room_for_legends
 from landscope.draw.lines import HOLE_MARK
@@ -30,6 +30,8 @@ def path_errors_figure(
     paths: ProjectedPaths,
     *,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> Figure:
     """Return a figure with the distances of paths off their plane, and with their losses.
@@ -41,6 +43,8 @@ def path_errors_figure(
     Args:
         paths: One path over a plane, or several: results of ``ls.paths.project``.
         labels: A name for each path. Default: the names of the paths.
+        title: The title. Default: none.
+        size: Width and height of a new figure in inches. Default: that which suits the panels.
         axes: The axes for distances and for losses. Default: axes in a new figure.
 
     Returns:
@@ -56,7 +60,7 @@ def path_errors_figure(
     rows = 1 + any(path.has_losses for path in path_scenes)
     is_new = axes is None
     if axes is None:
-        figure = create_figure((6.4, 0.6 + 2.9 * rows), layout="constrained")
+        figure = create_figure(choose_size(size, (6.4, 0.6 + 2.9 * rows)), layout="constrained")
         axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
     if len(axes) < rows:
         raise DrawError(
@@ -65,7 +69,9 @@ def path_errors_figure(
     paint_path_errors(path_scenes, axes)
     root = axes[0].get_figure(root=True)
     assert root is not None
-    if is_new:
+    if title is not None:
+        root.suptitle(title)
+    if is_new and size is None:
         make_room_for_legends(root)
     return root
 

@@ -24,6 +24,7 @@ from matplotlib.patheffects import withStroke
 from landscope.draw.axes import (
     add_color_bar,
     allows_equal_aspect,
+    choose_size,
     compute_area_size,
     create_axes,
     limit_ticks,
@@ -68,8 +69,12 @@ def path(
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     kind: str = "contour",
+    levels: int | Sequence[float] | None = None,
     color: str | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with a plane and one training path over it, or several.
@@ -84,10 +89,15 @@ def path(
         quantity: The name of a variable of the landscape. Default: ``land.quantity``.
         scale: "log" or "linear", of this quantity. Default: as in ``contour``.
         labels: A name for each path. Default: the names of the paths.
+        title: The title; "" for none. Default: that of the landscape.
         kind: "contour", "filled" or "heatmap".
+        levels: The number of levels (about), or the levels themselves. Default: about 20 round
+            numbers.
         color: The column that colors a single path: "epoch", "step", "learning_rate", "loss",
             "projected_loss", "distance" or "relative_distance". Default: the epoch where it is
             known, else the step.
+        cmap: The name of a color map of matplotlib, for the landscape. Default: viridis.
+        size: Width and height of a new figure in inches. Default: that which suits the axes.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -103,13 +113,15 @@ def path(
         >>> axes = ls.draw.path(land, projected)  # doctest: +SKIP
         >>> axes = ls.draw.path(land, [sgd, adam], labels=["SGD", "Adam"])  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, levels=levels, cmap=cmap
+    )
     path_scenes = build_path_scenes(paths, labels, land)
     colors = choose_path_colors(path_scenes, color)
     is_new = ax is None
-    ax = ax or create_axes(compute_picture_size(scene, path_scenes, 7.2))
+    ax = ax or create_axes(compute_picture_size(scene, path_scenes, 7.2), size)
     paint_paths(scene, path_scenes, ax, kind=kind, colors=colors)
-    if is_new:
+    if is_new and size is None:
         make_room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
     if colors is not None:
@@ -124,8 +136,12 @@ def path_figure(
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     kind: str = "contour",
+    levels: int | Sequence[float] | None = None,
     color: str | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure with ``path`` on the left and ``path_errors_figure`` on the right.
 
@@ -138,13 +154,15 @@ def path_figure(
         >>> figure = ls.draw.path_figure(land, projected)  # doctest: +SKIP
         >>> ls.draw.save(figure, "path.pdf")  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, levels=levels, cmap=cmap
+    )
     path_scenes = build_path_scenes(paths, labels, land)
     colors = choose_path_colors(path_scenes, color)
     rows = 1 + any(path.has_losses for path in path_scenes)
     width, height = compute_picture_size(scene, path_scenes, 7.4)
-    size = (width + 5.2, max(height, 2.6 * rows + 0.6))
-    figure = create_figure(size, layout="constrained")
+    default = (width + 5.2, max(height, 2.6 * rows + 0.6))
+    figure = create_figure(choose_size(size, default), layout="constrained")
     grid = figure.add_gridspec(rows, 2, width_ratios=(width, 5.0))
     left = figure.add_subplot(grid[:, 0])
     left.set_anchor("S")  # where the layout expects it, so that its legend is never cut off
@@ -156,7 +174,8 @@ def path_figure(
     upper = figure.add_subplot(grid[0, 1])
     lower = [figure.add_subplot(grid[1, 1], sharex=upper)] if rows == 2 else []
     paint_path_errors(path_scenes, [upper, *lower], with_names=False)
-    make_room_for_legends(figure)
+    if size is None:
+        make_room_for_legends(figure)
     return figure
 
 

@@ -36,7 +36,7 @@ from landscope.draw.path_scene import (
     build_path_scenes,
 )
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene
-from landscope.draw.surfaces import paint_surface
+from landscope.draw.surfaces import VIEW, paint_surface
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
@@ -56,8 +56,12 @@ def path_surface(
     quantity: str | None = None,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     clip: float | None = None,
     color: str | None = None,
+    cmap: str | None = None,
+    view: tuple[float, float] = VIEW,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return 3-D axes with a plane as a surface and each path at its true loss.
@@ -71,9 +75,13 @@ def path_surface(
         quantity: The name of a variable of both landscape and paths. Default: ``land.quantity``.
         scale: "log" or "linear", of heights and colors. Default: as in ``surface``.
         labels: A name for each path. Default: the names of the paths.
+        title: The title; "" for none. Default: that of the landscape.
         clip: The largest height; larger values are drawn at the clip, which a note says. Default:
             no clip.
         color: The column that colors a single path, as in ``path``.
+        cmap: The name of a color map of matplotlib, for the landscape. Default: viridis.
+        view: Elevation and azimuth of the viewer in degrees. Default: (32, -58).
+        size: Width and height of a new figure in inches. Default: that which suits the legend.
         ax: The axes to draw into, created with ``projection="3d"``. Default: axes in a new figure.
 
     Returns:
@@ -87,16 +95,18 @@ def path_surface(
         >>> projected = ls.paths.project(trajectory, plane, objective)  # doctest: +SKIP
         >>> axes = ls.draw.path_surface(land, projected)  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale, clip=clip)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, clip=clip, cmap=cmap
+    )
     path_scenes = build_path_scenes(paths, labels, land)
     check_heights(path_scenes, scene)
     colors = choose_path_colors(path_scenes, color)
     is_new = ax is None
-    ax = ax or create_axes((8.2 if colors else 7.4, 6.0), projection="3d")
-    paint_surface_below_paths(scene, path_scenes, ax)
+    ax = ax or create_axes((8.2 if colors else 7.4, 6.0), size, projection="3d")
+    paint_surface_below_paths(scene, path_scenes, ax, view)
     for path in path_scenes:
         _paint_path(scene, path, ax, colors)
-    if is_new:
+    if is_new and size is None:
         make_room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     if colors is not None:
@@ -121,12 +131,14 @@ def check_heights(paths: Sequence[PathScene], scene: PlaneScene) -> None:
             )
 
 
-def paint_surface_below_paths(scene: PlaneScene, paths: Sequence[PathScene], ax: Any) -> None:
+def paint_surface_below_paths(
+    scene: PlaneScene, paths: Sequence[PathScene], ax: Any, view: tuple[float, float] = VIEW
+) -> None:
     """Draw the surface and the legend of paths into 3-D ``ax``, with room for the paths."""
     points = [
         locate(scene, path) for path in paths for locate in (locate_checkpoints, locate_projections)
     ]
-    paint_surface(scene, ax, zoom=0.94, include=np.concatenate(points))
+    paint_surface(scene, ax, zoom=0.94, view=view, include=np.concatenate(points))
     # Sorted by depth, a path would disappear behind nearer faces; here it is always on top.
     ax.computed_zorder = False
     for axis in (ax.xaxis, ax.yaxis):

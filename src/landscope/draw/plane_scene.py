@@ -19,6 +19,7 @@ from landscope.draw.scales import (
     contains_zero,
     describe_holes,
     hide_unpaintable,
+    resolve_colormap,
     resolve_levels,
     resolve_limits,
     resolve_scale,
@@ -51,7 +52,8 @@ class PlaneScene:
     label: str  # of the quantity, with its unit
     x_label: str
     y_label: str
-    title: str  # empty when the landscape has none
+    title: str  # empty when there is none
+    colormap: str  # its name in matplotlib
     center: tuple[float, float] | None  # (0, 0) when it lies within the axes
     center_value: float | None  # raw value of the cell at (0, 0); None when there is no such cell
     lowest: tuple[float, float, float] | None  # x, y and value; None when no value is finite
@@ -102,6 +104,8 @@ def build_plane_scene(
     limits: tuple[float, float] | None = None,
     levels: int | Sequence[float] | None = None,
     clip: float | None = None,
+    title: str | None = None,
+    cmap: str | None = None,
     shared_with: Sequence[Landscape] = (),
 ) -> PlaneScene:
     """Return one quantity of a plane as plain arrays, with all choices for its picture.
@@ -115,6 +119,9 @@ def build_plane_scene(
             the clip.
         levels: The number of contour levels (about), or the levels themselves. Default: about 20.
         clip: The largest height that is drawn; it is used by renderers of heights only.
+        title: The title of the picture. Default: that of the landscape.
+        cmap: The name of a color map of matplotlib. Default: viridis, which is perceptually uniform
+            and readable in print and by color-blind people.
         shared_with: The landscapes in the same figure; they share scale and limits.
 
     Returns:
@@ -122,7 +129,7 @@ def build_plane_scene(
 
     Raises:
         DrawError: When ``land`` is not a landscape or not a plane, has no such quantity or no
-            finite value, or when scale, limits, levels or clip cannot be used.
+            finite value, or when scale, limits, levels, clip or cmap cannot be used.
 
     Example:
         >>> scene = build_plane_scene(land, scale="log")  # doctest: +SKIP
@@ -150,7 +157,8 @@ def build_plane_scene(
         label=format_label(land, name),
         x_label=format_label(land, "x"),
         y_label=format_label(land, "y"),
-        title=read_title(land),
+        title=read_title(land) if title is None else str(title),
+        colormap=resolve_colormap(cmap),
         center=(0.0, 0.0) if contains_zero(x) and contains_zero(y) else None,
         center_value=_read_center(fields[0], y, x),
         lowest=_find_lowest(fields[0], x, y),

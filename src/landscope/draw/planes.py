@@ -1,8 +1,8 @@
 """Pictures of a plane with matplotlib: contour lines, filled contours, exact cells, errors.
 
-Each function draws into the axes that it is given, or into a new figure. Figures are created
-without pyplot, so that no global state changes and no window opens. To see a picture, write it with
-``save(axes, "picture.png")``, or end a notebook cell with ``axes.figure``.
+Each function draws into the axes that it is given, or into a new figure. Outside
+notebooks, figures are created without pyplot, so that no global state changes and no window opens.
+To see a picture, write it with ``save(axes, "picture.png")``, or end a notebook cell with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from landscope.draw.axes import (
-    COLORMAP,
     add_color_bar,
     allows_equal_aspect,
     compute_plane_size,
@@ -48,8 +47,11 @@ def contour(
     *,
     quantity: str | None = None,
     scale: str | None = None,
+    title: str | None = None,
     levels: int | Sequence[float] | None = None,
     limits: tuple[float, float] | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with labeled contour lines of a plane, colored by their level.
@@ -59,9 +61,12 @@ def contour(
         quantity: The name of a variable. Default: ``land.quantity``.
         scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
+        title: The title; "" for none. Default: that of the landscape.
         levels: The number of levels (about), or the levels themselves. Default: about 20 round
             numbers.
         limits: The ends of the color scale. Default: the smallest and largest value shown.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        size: Width and height of a new figure in inches. Default: that which suits the axes.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -74,8 +79,10 @@ def contour(
         >>> axes = ls.draw.contour(land, scale="log")  # doctest: +SKIP
         >>> ls.draw.save(axes, "contour.pdf")  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
-    return _draw(scene, ax, paint_contour)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, levels=levels, limits=limits, cmap=cmap
+    )
+    return _draw(scene, ax, paint_contour, size)
 
 
 def filled(
@@ -83,8 +90,11 @@ def filled(
     *,
     quantity: str | None = None,
     scale: str | None = None,
+    title: str | None = None,
     levels: int | Sequence[float] | None = None,
     limits: tuple[float, float] | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with filled contours of a plane; the arguments are those of ``contour``.
@@ -95,8 +105,10 @@ def filled(
     Example:
         >>> axes = ls.draw.filled(land, quantity="accuracy")  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale, levels=levels, limits=limits)
-    return _draw(scene, ax, paint_filled)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, levels=levels, limits=limits, cmap=cmap
+    )
+    return _draw(scene, ax, paint_filled, size)
 
 
 def heatmap(
@@ -104,7 +116,10 @@ def heatmap(
     *,
     quantity: str | None = None,
     scale: str | None = None,
+    title: str | None = None,
     limits: tuple[float, float] | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with one colored cell for each value of a plane, centered on its coordinates.
@@ -119,17 +134,30 @@ def heatmap(
     Example:
         >>> axes = ls.draw.heatmap(land)  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale, limits=limits)
-    return _draw(scene, ax, paint_heatmap)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, limits=limits, cmap=cmap
+    )
+    return _draw(scene, ax, paint_heatmap, size)
 
 
-def error_map(land: Landscape, *, scale: str | None = None, ax: Axes | None = None) -> Axes:
+def error_map(
+    land: Landscape,
+    *,
+    scale: str | None = None,
+    title: str | None = None,
+    cmap: str | None = None,
+    size: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Return axes with the estimated error of each cell, and a dot for each evaluated point.
 
     Args:
         land: A plane of an adaptive scan, or of a scan on a subset of the samples.
         scale: "log" or "linear". Default: log when all finite errors are positive and the largest
             is more than 20 times the smallest.
+        title: The title; "" for none. Default: that of the landscape.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        size: Width and height of a new figure in inches. Default: that which suits the axes.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -148,7 +176,7 @@ def error_map(land: Landscape, *, scale: str | None = None, ax: Axes | None = No
             f"The landscape has no variable {name!r} over a plane: scan a plane with ls.Adaptive()"
             " or samples=ls.Calibrated(); the values of a full grid are exact."
         )
-    axes = heatmap(land, quantity=name, ax=ax, scale=scale)
+    axes = heatmap(land, quantity=name, scale=scale, title=title, cmap=cmap, size=size, ax=ax)
     if "evaluated" in land.data:
         y, x = land.axes
         j, i = np.nonzero(np.asarray(land.data["evaluated"].values))
@@ -176,8 +204,8 @@ def paint_contour(scene: PlaneScene, ax: Axes, *, avoid: FloatArray | None = Non
     levels = _select_visible_levels(scene)
     if levels.size:
         lines = ax.contour(
-            scene.x, scene.y, _mask_holes(scene), levels, norm=make_norm(scene), cmap=COLORMAP,
-            linewidths=1.2,
+            scene.x, scene.y, _mask_holes(scene), levels, norm=make_norm(scene),
+            cmap=scene.colormap, linewidths=1.2,
         )  # fmt: skip
         label_contours(ax, lines, avoid)
     else:
@@ -192,7 +220,7 @@ def paint_filled(scene: PlaneScene, ax: Axes) -> None:
     low, high = scene.limits
     inside = scene.levels[(scene.levels > low) & (scene.levels < high)]
     boundaries = np.unique([low, *inside, high])
-    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": COLORMAP}
+    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": scene.colormap}
     if scene.span is not None:
         beyond = scene.span[0] < low, scene.span[1] > high
         extend = {(True, False): "min", (False, True): "max", (True, True): "both"}
@@ -205,15 +233,17 @@ def paint_heatmap(scene: PlaneScene, ax: Axes) -> None:
     """Draw one exact cell for each value into ``ax``; holes are hatched."""
     _hatch_holes(scene, ax)
     x, y = scene.edges
-    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": COLORMAP}
+    colors: dict[str, Any] = {"norm": make_norm(scene), "cmap": scene.colormap}
     # A rasterized mesh has no hairlines between its cells in a PDF.
     ax.pcolormesh(x, y, _mask_holes(scene), shading="flat", rasterized=True, **colors)
     _set_up_axes(scene, ax, x, y)
 
 
-def _draw(scene: PlaneScene, ax: Axes | None, paint: Painter) -> Axes:
+def _draw(
+    scene: PlaneScene, ax: Axes | None, paint: Painter, size: tuple[float, float] | None
+) -> Axes:
     if ax is None:
-        ax = create_axes(compute_plane_size(scene, 6.4))
+        ax = create_axes(compute_plane_size(scene, 6.4), size)
     paint(scene, ax)
     add_color_bar(scene, ax.figure, ax=ax, pad=0.03, aspect=22)
     return ax

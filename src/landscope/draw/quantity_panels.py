@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
 
 from landscope.draw.lines import join_labels, line
 from landscope.draw.panels import side_by_side_figure
+from landscope.draw.surfaces import VIEW
 from landscope.draw.values import (
     check_labels,
     format_label,
@@ -27,7 +29,12 @@ def quantities_figure(
     *,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
     kind: str = "filled",
+    levels: int | Sequence[float] | None = None,
+    cmap: str | None = None,
+    view: tuple[float, float] = VIEW,
+    size: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure with several quantities of one landscape, all on one scale.
 
@@ -42,7 +49,13 @@ def quantities_figure(
         scale: "log" or "linear". Default: log when all finite values are positive, are not
             percentages, and the largest is more than 20 times the smallest.
         labels: A name for each quantity. Default: their long names, with units.
+        title: The title; "" for none. Default: that of the landscape.
         kind: "filled", "contour", "heatmap" or "surface", for a plane.
+        levels: The number of levels (about), or the levels themselves. Default: about 20 round
+            numbers.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        view: Elevation and azimuth of surfaces, in degrees. Default: (32, -58).
+        size: Width and height of the figure in inches. Default: that which suits the panels.
 
     Returns:
         The figure.
@@ -57,16 +70,18 @@ def quantities_figure(
     _check_quantities(land, quantities)
     land = _set_labels(land, quantities, labels)
     if land.dims == ("x",):
-        figure = line(land, quantity=list(quantities), scale=scale).get_figure(root=True)
+        axes = line(land, quantity=list(quantities), scale=scale, title=title, size=size)
+        figure = axes.get_figure(root=True)
         assert figure is not None
         return figure
     label = join_labels([format_label(land, name) for name in quantities])
     parts = [_extract_quantity(land, name, label) for name in quantities]
     titles = [read_long_name(land, name) for name in quantities]
-    figure = side_by_side_figure(parts, kind=kind, scale=scale, labels=titles)
-    if read_title(land):
-        figure.suptitle(read_title(land))
-    return figure
+    choices: dict[str, Any] = {"levels": levels, "cmap": cmap, "view": view, "size": size}
+    return side_by_side_figure(
+        parts, scale=scale, labels=titles, title=read_title(land) if title is None else title,
+        kind=kind, **choices,
+    )  # fmt: skip
 
 
 def _set_labels(land: Landscape, names: Sequence[str], labels: Sequence[str] | None) -> Landscape:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from landscope.errors import DrawError
 from landscope.files import write_atomically
 
+_LEAST_DPI, _MOST_DPI = 10, 1200  # more would need gigabytes of memory
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -28,18 +29,23 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
         picture: Axes or a figure, as returned by the functions of ``landscope.draw``.
         path: The file to write; its folder is created if necessary.
         dpi: The resolution of a .png in dots per inch. Default: 150, sharp on a screen and small
-            in an email.
+            in an email. From 10 to 1200.
 
     Returns:
         The path.
 
     Raises:
-        DrawError: When the suffix is none of these, or the file cannot be written.
+        DrawError: When the suffix is none of these, dpi is out of range, or the file cannot be
+            written.
 
     Example:
         >>> ls.draw.save(ls.draw.heatmap(land), "heatmap.png")  # doctest: +SKIP
     """
     path = check_suffix(path, SUFFIXES, "a picture")
+    if not isinstance(dpi, int | float) or not _LEAST_DPI <= dpi <= _MOST_DPI:
+        raise DrawError(
+            f"dpi={dpi!r} is not a resolution: give {_LEAST_DPI} to {_MOST_DPI} dots per inch."
+        )
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
     no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})

@@ -5,14 +5,17 @@ A choice of the user is followed where it is possible, and refused with an expla
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 
 from landscope.draw.levels import FloatArray, choose_round_numbers
 from landscope.errors import DrawError
 
+COLORMAP = "viridis"  # perceptually uniform; readable in print and by color-blind people
 SCALES = ("log", "linear")
 # Above this ratio of largest to smallest value the bottom of a bowl looks flat on a linear scale.
 LOG_RATIO = 20.0
@@ -137,6 +140,33 @@ def resolve_levels(
             " levels."
         )
     return chosen
+
+
+def read_numbers(values: object, count: int) -> list[float]:
+    """Return ``count`` finite numbers as a list; an empty list if the values are anything else."""
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+        return []
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        return []
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else []
+
+
+def resolve_colormap(cmap: str | None) -> str:
+    """Return the name of the color map: the one that was given, or viridis.
+
+    Raises:
+        DrawError: When matplotlib has no color map of this name.
+    """
+    name = COLORMAP if cmap is None else cmap
+    if not isinstance(name, str) or name not in colormaps:
+        near = difflib.get_close_matches(str(name), [*colormaps], n=1)
+        hint = f"did you mean {near[0]!r}? Others are" if near else "give a name such as"
+        raise DrawError(
+            f"cmap={name!r} is not a color map of matplotlib: {hint} 'viridis', 'cividis', 'magma'."
+        )
+    return name
 
 
 def check_clip(clip: float | None, scale: str) -> None:

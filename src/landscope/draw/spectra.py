@@ -38,6 +38,8 @@ def spectrum(
     *,
     scale: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str | None = None,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return axes with the density of eigenvalues over curvature, with a vertical log axis.
@@ -53,6 +55,8 @@ def spectrum(
             Default: log when the largest eigenvalue is more than 20 times the median of those that
             were computed singly, or when the axes have a log scale already.
         labels: A name for each spectrum. Default: the number of eigenvalues.
+        title: The title. Default: none.
+        size: Width and height of a new figure in inches. Default: 6.8 by 4.4.
         ax: The axes to draw into. Default: axes in a new figure.
 
     Returns:
@@ -73,10 +77,12 @@ def spectrum(
     if any(np.isnan(density).all() for density in densities):
         raise DrawError("The density is nowhere finite and positive: look at spectrum.nodes.")
     if ax is None:
-        ax = create_axes((6.8, 4.4))
+        ax = create_axes((6.8, 4.4), size)
     for each, density, name in zip(spectra, densities, names, strict=True):
         _paint_spectrum(each, density, ax, name)
         _set_up_axes(ax, scale or _choose_scale(each, ax))
+    if title is not None:
+        ax.set_title(title)
     _add_legend(ax)
     return ax
 

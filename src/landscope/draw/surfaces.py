@@ -15,7 +15,7 @@ from matplotlib.colors import LightSource
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from landscope.draw.axes import COLORMAP, add_color_bar, create_axes, limit_ticks, make_norm
+from landscope.draw.axes import add_color_bar, create_axes, limit_ticks, make_norm
 from landscope.draw.levels import (
     FloatArray,
     choose_round_numbers,
@@ -24,11 +24,11 @@ from landscope.draw.levels import (
     format_tick,
 )
 from landscope.draw.plane_scene import PlaneScene, build_plane_scene, check_area
+from landscope.draw.scales import read_numbers
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
 
-VIEW = {"elev": 32.0, "azim": -58.0}  # degrees; high enough to see the bottom of a bowl
-_TO_VIEWER = np.array([0.449, -0.719, 0.530])  # unit vector from the box to a viewer at VIEW
+VIEW = (32.0, -58.0)  # elevation and azimuth in degrees: high enough to see the bottom of a bowl
 _LIGHT = LightSource(azdeg=205, altdeg=50)
 _SHADE = 0.55  # share of its color that a face turned away from the light loses
 _SMOOTH = 80  # cells per side from which on the shading looks smooth
@@ -40,8 +40,12 @@ def surface(
     *,
     quantity: str | None = None,
     scale: str | None = None,
+    title: str | None = None,
     limits: tuple[float, float] | None = None,
     clip: float | None = None,
+    cmap: str | None = None,
+    view: tuple[float, float] = VIEW,
+    size: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Return 3-D axes with a plane as a shaded surface.
@@ -51,10 +55,15 @@ def surface(
         quantity: The name of a variable. Default: ``land.quantity``.
         scale: "log" or "linear", of heights and colors. Default: log when all finite values are
             positive, are not percentages, and the largest is more than 20 times the smallest.
+        title: The title; "" for none. Default: that of the landscape.
         limits: The ends of the color scale. Default: the smallest and largest value, at most the
             clip.
         clip: The largest height; larger values are drawn at the clip, which a note says. Default:
             no clip.
+        cmap: The name of a color map of matplotlib. Default: viridis.
+        view: Elevation and azimuth of the viewer in degrees. Default: (32, -58), high enough to see
+            the bottom of a bowl; (90, -90) is a map.
+        size: Width and height of a new figure in inches. Default: 7.2 by 5.4.
         ax: The axes to draw into, created with ``projection="3d"``. Default: axes in a new figure.
 
     Returns:
@@ -64,19 +73,25 @@ def surface(
         DrawError: When the landscape cannot be drawn this way; the text explains what to do.
 
     Example:
-        >>> axes = ls.draw.surface(land, clip=10.0)  # doctest: +SKIP
-        >>> axes.view_init(elev=60)  # doctest: +SKIP
+        >>> axes = ls.draw.surface(land, clip=10.0, view=(60, -45))  # doctest: +SKIP
     """
-    scene = build_plane_scene(land, quantity=quantity, scale=scale, clip=clip, limits=limits)
+    scene = build_plane_scene(
+        land, quantity=quantity, scale=scale, title=title, limits=limits, clip=clip, cmap=cmap
+    )
     if ax is None:
-        ax = create_axes((7.2, 5.4), projection="3d")
-    paint_surface(scene, ax)
+        ax = create_axes((7.2, 5.4), size, projection="3d")
+    paint_surface(scene, ax, view=view)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     return ax
 
 
 def paint_surface(
-    scene: PlaneScene, ax: Any, *, zoom: float = 1.0, include: FloatArray | None = None
+    scene: PlaneScene,
+    ax: Any,
+    *,
+    zoom: float = 1.0,
+    view: tuple[float, float] = VIEW,
+    include: FloatArray | None = None,
 ) -> None:
     """Draw the surface into 3-D ``ax``.
 
@@ -84,11 +99,12 @@ def paint_surface(
         scene: The plane.
         ax: The axes to draw into.
         zoom: The factor by which the box is enlarged.
+        view: Elevation and azimuth of the viewer in degrees.
         include: Further points that lie within the box, [points, 3]; the third coordinate is a
             height of the scene.
 
     Raises:
-        DrawError: When ``ax`` is flat or the plane has no area.
+        DrawError: When ``ax`` is flat, the plane has no area, or the view is not two angles.
     """
     if not isinstance(ax, Axes3D):
         raise DrawError(
@@ -96,13 +112,15 @@ def paint_surface(
             " figure.add_subplot(projection='3d'), or leave ax out."
         )
     check_area(scene, "surfaces")
+    check_view(view)
     box = _compute_ranges(scene, np.empty((0, 3)) if include is None else include)
-    corners, colors = _build_faces(scene, box)
+    corners, colors = _build_faces(scene, box, view)
     # Edges in the color of their face close the hairlines between faces; an image stays small.
     faces = Poly3DCollection(corners, facecolors=colors, edgecolors=colors, linewidths=0.3)
     faces.set_rasterized(True)
     ax.add_collection3d(faces)
     _set_up_box(scene, ax, zoom, box)
+    ax.view_init(*view)
     ax.set_title(scene.title)
     ax.set_xlabel(scene.x_label, labelpad=8)
     ax.set_ylabel(scene.y_label, labelpad=8)
@@ -110,7 +128,21 @@ def paint_surface(
     _add_notes(scene, ax)
 
 
-def _build_faces(scene: PlaneScene, box: FloatArray) -> tuple[FloatArray, FloatArray]:
+def check_view(view: tuple[float, float]) -> None:
+    """Refuse a view that is not an elevation and an azimuth.
+
+    Raises:
+        DrawError: When it is not two finite numbers.
+    """
+    if not read_numbers(view, 2):
+        raise DrawError(
+            f"view={view!r} is not a view: give elevation and azimuth in degrees, such as {VIEW}."
+        )
+
+
+def _build_faces(
+    scene: PlaneScene, box: FloatArray, view: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
     """Return corners [faces, 4, 3] and colors [faces, 4] of all faces that touch no hole.
 
     Each face is the bilinear patch between four neighboring values. On a coarse grid it is divided
@@ -123,7 +155,8 @@ def _build_faces(scene: PlaneScene, box: FloatArray) -> tuple[FloatArray, FloatA
     fine = _subdivide(np.concatenate([points, _compute_normals(scene, box)], axis=-1), divisions)
     corners = _list_corners(fine)
     corners = corners[np.isfinite(corners[..., :4]).all(axis=(1, 2))]
-    return corners[..., :3], _shade(corners[..., 3:].mean(axis=1))
+    colors = _shade(corners[..., 3:].mean(axis=1), scene.colormap, view)
+    return corners[..., :3], colors
 
 
 def _list_corners(points: FloatArray) -> FloatArray:
@@ -145,17 +178,22 @@ def _subdivide(points: FloatArray, divisions: int) -> FloatArray:
     return points
 
 
-def _shade(faces: FloatArray) -> FloatArray:
+def _shade(faces: FloatArray, colormap: str, view: tuple[float, float]) -> FloatArray:
     """Return colors [faces, 4].
 
     Args:
         faces: The position on the color scale, in [0, 1], and the normal of each face, [faces, 4].
+        colormap: The name of the color map.
+        view: Elevation and azimuth of the viewer in degrees.
     """
-    colors = np.asarray(colormaps[COLORMAP](faces[:, 0]), dtype=np.float64)
+    colors = np.asarray(colormaps[colormap](faces[:, 0]), dtype=np.float64)
     length = np.linalg.norm(faces[:, 1:], axis=-1)
     normal = faces[:, 1:] / np.where(length > 0, length, 1)[:, None]
     # Faces that are seen from below are lit on that side: the front of a bowl would be black.
-    side = np.where(normal @ _TO_VIEWER < 0, -1, 1)
+    elevation, azimuth = np.radians(view)
+    level = np.cos(elevation)
+    to_viewer = [level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)]
+    side = np.where(normal @ to_viewer < 0, -1, 1)
     light = np.clip(side * (normal @ _LIGHT.direction), 0, 1)
     colors[:, :3] *= 1 - _SHADE + _SHADE * light[:, None]
     return colors
@@ -192,7 +230,6 @@ def _set_up_box(scene: PlaneScene, ax: Any, zoom: float, box: FloatArray) -> Non
     sides = _compute_box_sides(box)
     # The labels of a short side extend beyond the picture unless the box is made smaller.
     ax.set_box_aspect(sides, zoom=zoom * (1.0 if min(sides[:2]) > 0.75 else 0.86))
-    ax.view_init(**VIEW)
     limit_ticks(ax.xaxis)
     limit_ticks(ax.yaxis, prune="lower")  # its label would cover that of x
     low, high = 10.0 ** box[2] if scene.scale == "log" else box[2]
