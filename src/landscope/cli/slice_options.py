@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landscope.cli import run_folder
+from landscope.cli import report, run_folder
 from landscope.cli.scan_request import ScanRequest
-from landscope.errors import FormatError, SliceError
+from landscope.errors import SliceError
 from landscope.formats import checkpoint, reference_h5
 from landscope.objective.objective import Objective
 from landscope.params import Params, like
@@ -86,14 +86,7 @@ def _read_directions(request: ScanRequest, center: Params) -> list[_Labeled]:
 
 def _read_weights(path: Path, center: Params) -> Params:
     """Return the tensors of a checkpoint that the center names."""
-    state = checkpoint.read(path)
-    missing = next((n for n in center if n not in state), None)
-    if missing is not None:
-        raise FormatError(f"{path} has no {missing!r}: it is of another network than the center.")
-    odd = next((n for n, t in center.items() if state[n].shape != t.shape), None)
-    if odd is not None:
-        raise FormatError(
-            f"{path}: {odd!r} has the shape {tuple(state[odd].shape)}; expected"
-            f" {tuple(center[odd].shape)}: it is of another network than the center."
-        )
+    state, notes = checkpoint.select(center, path)
+    for note in notes:
+        report.print_warning(f"{path.name}: {note}")
     return like(center, {n: state[n].to(t) for n, t in center.items()})

@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from landscope import zoo
+from landscope.cli import report
 from landscope.errors import TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective.objective import Objective
@@ -79,7 +82,7 @@ def find_initialization(
     """
     if path is not None:
         copy = objective.problem.clone()
-        checkpoint_.load(copy.model, path)
+        _load_weights(copy.model, path)
         return copy.recenter().center
     place, _, name = target.rpartition(":")
     if place != "zoo" or checkpoint is not None:
@@ -91,8 +94,14 @@ def find_initialization(
 
 def _load_checkpoint(objective: Objective, checkpoint: str | os.PathLike[str]) -> Objective:
     """Return the objective with the weights of a checkpoint in its model."""
-    checkpoint_.load(objective.model, checkpoint)
+    _load_weights(objective.model, checkpoint)
     return Objective.of(objective.problem.recenter())
+
+
+def _load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a checkpoint, and print how its names were read if they are not the model's."""
+    for note in checkpoint_.load(model, path):
+        report.print_warning(f"{Path(path).name}: {note}")
 
 
 def _parse_argument(text: str) -> tuple[str, Any]:

@@ -128,13 +128,16 @@ def trajectory(
 
 
 def _open_trajectories(folders: Sequence[Path]) -> list[Trajectory]:
-    """Return the trajectories, with a warning for each checkpoint that is skipped."""
+    """Return the trajectories, with their notes printed, such as which checkpoints are skipped."""
     from landscope.training.trajectory import Trajectory
 
     names = _shorten_names(folders)
     trajectories = [Trajectory.open(f, name) for f, name in zip(folders, names, strict=True)]
-    for note in [note for trajectory in trajectories for note in trajectory.notes]:
-        report.print_warning(f"skipped: {note}")
+    for trajectory in trajectories:
+        if trajectory.reading:
+            report.print_warning(trajectory.reading)
+        for note in trajectory.notes:
+            report.print_warning(f"skipped: {note}")
     return trajectories
 
 

@@ -1,9 +1,10 @@
 """Trajectories: the checkpoints of a training run, read from a folder.
 
-Two kinds of folders are trajectories:
+Three kinds of folders are trajectories:
 
     000001234.safetensors, ...   of ``ls.Recorder``: one file per step, with what was recorded there
     model_0.t7, model_1.t7, ...  of the 2018 scripts: one state dict per epoch (or .pt, .pth)
+    epoch_3.pth, checkpoint-500/ of other tools: files, or folders, that are numbered in their names
 
 The tensors of a checkpoint are read on demand.
 """
@@ -26,8 +27,10 @@ from torch import Tensor
 
 from landscope.errors import FormatError, ParamsError
 from landscope.formats import checkpoint as checkpoint_file
+from landscope.formats.tensor_names import match_names
 from landscope.params import Layout, Params, wrap
 from landscope.tensorfile import Entry, explain_damage, read_header, read_tensors
+from landscope.training.checkpoint_series import NumberedFile, find_series
 
 METADATA_VERSION = 1  # of the metadata "landscope" in recorded checkpoints
 _RECORDED = re.compile(r"\d+\.safetensors")
@@ -47,7 +50,7 @@ class Checkpoint:
 
     Args:
         path: The file.
-        step: The step of training; for .t7 files, which do not record it, the epoch.
+        step: The step of training; for files that do not record it, the number in the name.
         epoch: The epoch, a whole number where an epoch ended; None if it is unknown.
         learning_rate: The learning rate at that step; None if it is unknown.
         values: The losses and metrics that were recorded, by name.
@@ -91,7 +94,7 @@ class Checkpoint:
         Raises:
             FormatError: When the file is missing or damaged.
         """
-        return Params(self._read(dict), self.layouts)
+        return Params(self._read(self._rename), self.layouts)
 
     def locate_parameters(self) -> dict[str, Entry]:
         """Return where the parameters lie in a .safetensors file, in the order of the model.
@@ -113,6 +116,7 @@ class Checkpoint:
         """
         if not self.names:
             return {n: t for n, t in tensors.items() if n.rpartition(".")[2] not in _STATISTICS}
+        tensors = self._rename(tensors)
         missing = next((name for name in self.names if name not in tensors), None)
         if missing is not None:
             raise ParamsError(
@@ -120,6 +124,11 @@ class Checkpoint:
                 " network, and like= must be parameters of that network."
             )
         return {name: tensors[name] for name in self.names}
+
+    def _rename(self, tensors: Mapping[str, _T]) -> dict[str, _T]:
+        """Return the entries of the network by the names in the model."""
+        match = match_names(dict.fromkeys(self.names), dict.fromkeys(tensors), strict=False)
+        return {place: tensors[name] for name, place in match.places.items()}
 
     def _read(self, select: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Tensor]:
         if self.path.suffix == ".safetensors":
@@ -137,12 +146,14 @@ class Trajectory:
         name: The name for legends.
         checkpoints: One or more checkpoints.
         notes: Sentences about the files that were skipped when the folder was opened.
+        reading: A sentence on how the files of another tool were chosen and ordered; else empty.
     """
 
     folder: Path
     name: str
     checkpoints: tuple[Checkpoint, ...]
     notes: tuple[str, ...] = ()
+    reading: str = ""
 
     @classmethod
     def open(
@@ -151,24 +162,30 @@ class Trajectory:
         name: str | None = None,
         *,
         like: Mapping[str, Tensor] | None = None,
+        pattern: str | None = None,
     ) -> Trajectory:
         """Return the trajectory in a folder.
 
         Incomplete and damaged files are skipped with a note, so that the folder of a killed run
-        opens; folders within the folder are ignored. Where there are both kinds of files, those
-        of ``ls.Recorder`` are used.
+        opens. Where there are several kinds of files, those of ``ls.Recorder`` are used, and then
+        files model_<epoch>.t7. Otherwise it is the largest series of files (or of folders that
+        ``save_pretrained`` wrote) whose names differ in their numbers only, such as epoch_3.pth,
+        epoch=3-step=100.ckpt or checkpoint-500/; a note says how they were read.
 
         Args:
-            folder: A folder of ``ls.Recorder``, or of files model_<epoch>.t7.
+            folder: A folder of checkpoints.
             name: The name for legends; by default that of the folder.
             like: ``objective.center`` or ``objective.states``: it says which tensors of a
                 checkpoint are the parameters, in which order, and which of them are vectors. By
-                default this is what was recorded; for files model_<epoch>.t7 it is all tensors
-                except running_mean, running_var and num_batches_tracked, and the vectors are
-                those of at most one dimension.
+                default this is what was recorded; for other files it is all tensors except
+                running_mean, running_var and num_batches_tracked, and the vectors are those of at
+                most one dimension. Names that differ by wrappers of torch ("module.") or by one
+                prefix ("model.") are read as these.
+            pattern: The names of the files, such as "net_G_*.pth", where there are several series.
 
         Raises:
-            FormatError: When there is no checkpoint in the folder, or none is complete.
+            FormatError: When there is no checkpoint in the folder, none is complete, or it is not
+                clear which are meant.
 
         Cost: reading the header of every recorded file, about 0.1 ms each.
 
@@ -183,24 +200,25 @@ class Trajectory:
             (1, 0, 0.1)
         """
         directory = Path(folder)
-        paths = _list_files(directory)
+        files, reading = _find_files(directory, pattern)
         shared = _SharedNames(like)
         checkpoints, notes = [], []
-        for path in paths:
+        for file in files:
             try:
-                checkpoints.append(_read_checkpoint(path, shared))
+                checkpoints.append(_read_checkpoint(file, shared))
             except FormatError as error:
                 notes.append(str(error))
         if not checkpoints:
             raise FormatError(
-                f"{directory}: none of {len(paths)} checkpoints is complete. {notes[0]}"
+                f"{directory}: none of {len(files)} checkpoints is complete. {notes[0]}"
                 if notes
                 else f"{directory} holds no checkpoints: give a folder that ls.Recorder (or"
-                " landscope train --record) wrote, or one with files model_<epoch>.t7."
+                " landscope train --record) wrote, or one with files or folders that are numbered,"
+                " such as model_3.t7, epoch_3.pth or checkpoint-500."
             )
         checkpoints.sort(key=lambda c: (c.step, c.path.name))
         name = name or directory.resolve().name
-        return cls(directory, name, tuple(checkpoints), tuple(notes))
+        return cls(directory, name, tuple(checkpoints), tuple(notes), reading)
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -234,13 +252,20 @@ def drops(rates: Iterable[float | None]) -> list[int]:
     return indices
 
 
-def _list_files(folder: Path) -> list[Path]:
+def _find_files(folder: Path, pattern: str | None) -> tuple[list[NumberedFile], str]:
+    """Return the checkpoints in a folder, and a sentence on how those of other tools were read."""
     if not folder.is_dir():
         problem = "is a file" if folder.exists() else "does not exist"
         raise FormatError(f"{folder} {problem}: give the folder of the checkpoints.")
-    paths = sorted(folder.iterdir())
-    recorded = [path for path in paths if _RECORDED.fullmatch(path.name)]
-    return recorded or [path for path in paths if _STATE_DICT.fullmatch(path.name)]
+    if pattern is None:
+        paths = sorted(folder.iterdir())
+        recorded = [path for path in paths if _RECORDED.fullmatch(path.name)]
+        if recorded:
+            return [NumberedFile(path, int(path.stem), None) for path in recorded], ""
+        epochs = {path: m[1] for path in paths if (m := _STATE_DICT.fullmatch(path.name))}
+        if epochs:
+            return [NumberedFile(p, int(n), float(n)) for p, n in epochs.items()], ""
+    return find_series(folder, pattern)
 
 
 _Names = tuple[tuple[str, ...], dict[str, Layout]]  # of the parameters; layouts by name
@@ -265,13 +290,13 @@ class _SharedNames:
         return self._known.setdefault(key, (key[0], dict.fromkeys(key[1], Layout(vector=True))))
 
 
-def _read_checkpoint(path: Path, shared: _SharedNames) -> Checkpoint:
+def _read_checkpoint(file: NumberedFile, shared: _SharedNames) -> Checkpoint:
     """Return a checkpoint without its tensors."""
-    match = _STATE_DICT.fullmatch(path.name)
-    if match:
+    path = file.path
+    if path.suffix != ".safetensors":
         _check_complete(path)
         names, layouts = shared.share()
-        return Checkpoint(path, int(match[1]), float(match[1]), names=names, layouts=layouts)
+        return Checkpoint(path, file.number, file.epoch, names=names, layouts=layouts)
     _, metadata = read_header(path)
     try:
         record = json.loads(metadata.get("landscope", "{}"))
@@ -279,7 +304,8 @@ def _read_checkpoint(path: Path, shared: _SharedNames) -> Checkpoint:
             raise ValueError("a newer landscope wrote it")
         names, layouts = shared.share(record.get("parameters", ()), record.get("vectors", ()))
         return Checkpoint(
-            path, int(record.get("step", path.stem)), _parse_number(record.get("epoch")),
+            path, int(record.get("step", file.number)),
+            _parse_number(record.get("epoch", file.epoch)),
             _parse_number(record.get("learning_rate")),
             {str(n): float("nan") if v is None else float(v)
              for n, v in record.get("values", {}).items()},
