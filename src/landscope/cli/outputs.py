@@ -16,6 +16,7 @@ from landscope.cli.options import PictureFormat, Quantity, Run, Runs, Scale, Sca
 
 def plot(
     runs_: Runs,
+    *,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the pictures; that of the (first) run if not given."),
@@ -23,19 +24,40 @@ def plot(
     quantity: Quantity = None,
     scale: ScaleOption = None,
     kind: Annotated[PictureFormat, typer.Option("--format", help="Format of the files.")] = "png",
+    title: Annotated[str | None, typer.Option(help="Title of the pictures; '' for none.")] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Contour levels: their number, or a list such as 0.1,0.5,1.")
+    ] = None,
+    cmap: Annotated[
+        str | None, typer.Option(help="Color map of matplotlib; viridis if not given.")
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(help="Elevation and azimuth of surfaces in degrees, as 30,-60.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Width and height of pictures in inches, as 6x4.")
+    ] = None,
+    dpi: Annotated[
+        int | None, typer.Option(help="Dots per inch of .png files; 150 if not given.")
+    ] = None,
 ) -> None:
     """Draw runs: every picture that fits, and several runs side by side on one color scale."""
     from landscope.cli import path_folder, run_folder
+    from landscope.cli.picture_style import read_style
     from landscope.cli.pictures import draw_path_pictures, draw_pictures, draw_side_by_side
 
+    style = read_style(
+        quantity=quantity, scale=scale, kind=kind, title=title, levels=levels, cmap=cmap, view=view,
+        size=size, dpi=dpi,
+    )  # fmt: skip
     lands = [run_folder.open_run(run) for run in runs_]
     folder = out or _folder_of(runs_[0])
     if len(lands) == 1:
-        files = draw_pictures(lands[0], folder, quantity=quantity, scale=scale, kind=kind)
+        files = draw_pictures(lands[0], folder, style)
         paths = path_folder.read_paths(runs_[0])
-        files += draw_path_pictures(lands[0], paths, folder, scale=scale, kind=kind)
+        files += draw_path_pictures(lands[0], paths, folder, style)
     else:
-        files = draw_side_by_side(lands, folder, quantity=quantity, scale=scale, kind=kind)
+        files = draw_side_by_side(lands, folder, style)
     report.print_files(files)
 
 

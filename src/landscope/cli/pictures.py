@@ -4,79 +4,71 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from landscope.analysis.training_path import TrainingPath
+from landscope.cli.picture_style import PictureStyle
 from landscope.landscape import Landscape
+
+_DEFAULT = PictureStyle()
 
 
 def draw_pictures(
-    land: Landscape,
-    folder: str | os.PathLike[str],
-    *,
-    quantity: str | None = None,
-    scale: str | None = None,
-    kind: str = "png",
+    land: Landscape, folder: str | os.PathLike[str], style: PictureStyle = _DEFAULT
 ) -> list[Path]:
-    """Draw every picture that fits a line or a plane; return the files.
+    """Draw every picture that fits a line, a plane or a volume; return the files.
 
     Args:
         land: The landscape.
         folder: The folder for the pictures.
-        quantity: The quantity of a plane; its loss if not given.
-        scale: "log" or "linear"; chosen by the values if not given.
-        kind: "png", "pdf" or "svg".
+        style: How they look.
 
     Raises:
         DrawError: When the quantity is unknown, or cannot be drawn on this scale.
     """
     from landscope import draw
 
-    place = Path(folder)
-    extra = []
-    if "averaged_loss" in land.data and quantity is None:
-        figure = draw.quantities_figure(land, ("loss", "averaged_loss"), scale=scale)
-        extra = [draw.save(figure, place / f"averaged.{kind}")]
+    place, scale, quantity = Path(folder), style.scale, style.quantity
+    stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
+    renderers: dict[str, Callable[..., Any]] = {}
     if len(land.dims) == 1:
         scales = [scale] if scale else ["linear", "log"] if _has_positive(land) else ["linear"]
-        lines = [draw.save(draw.line(land, scale=s), place / f"line_{s}.{kind}") for s in scales]
-        return lines + extra
-    renderers: dict[str, Callable[..., Any]] = {
-        "surface": draw.surface,
-        "contour": draw.contour,
-        "filled": draw.filled,
-        "heatmap": draw.heatmap,
-    }
-    if f"{land.quantity}_error" in land.data:
-        renderers["error"] = lambda land, **_: draw.error_map(land)
-    stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
+        renderers = {f"line{stem}_{s}": partial(draw.line, land, scale=s) for s in scales}
+    elif len(land.dims) == 3:
+        renderers = {f"volume{stem}": partial(draw.overview_figure, land)}
+    else:
+        kinds = (draw.surface, draw.contour, draw.filled, draw.heatmap)
+        renderers = {f"{kind.__name__}{stem}": partial(kind, land) for kind in kinds}
+        if f"{land.quantity}_error" in land.data:
+            renderers[f"error{stem}"] = partial(draw.error_map, land, scale=None)
+    if "averaged_loss" in land.data and quantity is None and len(land.dims) < 3:
+        pair = ("loss", "averaged_loss")
+        renderers["averaged"] = partial(draw.quantities_figure, land, pair)
     return [
-        draw.save(render(land, quantity=quantity, scale=scale), place / f"{name}{stem}.{kind}")
-        for name, render in renderers.items()
-    ] + extra
+        _save(render, place / f"{name}.{style.kind}", style) for name, render in renderers.items()
+    ]
 
 
-def _positive(land: Landscape) -> bool:
-    return bool((land.data[land.quantity] > 0).any())
+def _save(render: Callable[..., Any], file: Path, style: PictureStyle) -> Path:
+    """Draw a picture in a style and write it; what the function was given already stays."""
+    from landscope import draw
+
+    chosen = render.keywords if isinstance(render, partial) else {}
+    keywords = {name: v for name, v in style.keywords_of(render).items() if name not in chosen}
+    return draw.save(render(**keywords), file, **({"dpi": style.dpi} if style.dpi else {}))
 
 
 def draw_side_by_side(
-    lands: Sequence[Landscape],
-    folder: Path,
-    *,
-    quantity: str | None = None,
-    scale: str | None = None,
-    kind: str = "png",
+    lands: Sequence[Landscape], folder: Path, style: PictureStyle = _DEFAULT
 ) -> list[Path]:
     """Draw lines in one picture, or planes side by side on one color scale; return the files.
 
     Args:
         lands: The landscapes.
         folder: The folder for the pictures.
-        quantity: The quantity; the loss if not given.
-        scale: "log" or "linear"; chosen by the values if not given.
-        kind: "png", "pdf" or "svg".
+        style: How they look.
 
     Raises:
         DrawError: When they do not fit together, or cannot be drawn on this scale.
@@ -85,21 +77,16 @@ def draw_side_by_side(
 
     names = ("line",) if len(lands[0].dims) == 1 else ("surface", "filled", "contour")
     return [
-        draw.save(
-            draw.side_by_side_figure(lands, kind=name, quantity=quantity, scale=scale),
-            folder / f"side_by_side_{name}.{kind}",
+        _save(
+            partial(draw.side_by_side_figure, lands, kind=name),
+            folder / f"side_by_side_{name}.{style.kind}", style,
         )
         for name in names
-    ]
+    ]  # fmt: skip
 
 
 def draw_path_pictures(
-    land: Landscape,
-    paths: Sequence[TrainingPath],
-    folder: Path,
-    *,
-    scale: str | None = None,
-    kind: str = "png",
+    land: Landscape, paths: Sequence[TrainingPath], folder: Path, style: PictureStyle = _DEFAULT
 ) -> list[Path]:
     """Draw paths of training over their plane; return the files, none if there are no paths.
 
@@ -107,8 +94,7 @@ def draw_path_pictures(
         land: The landscape of the plane.
         paths: The paths on it.
         folder: The folder for the pictures.
-        scale: "log" or "linear"; chosen by the values if not given.
-        kind: "png", "pdf" or "svg".
+        style: How they look.
 
     Raises:
         DrawError: When they cannot be drawn on this scale.
@@ -117,10 +103,13 @@ def draw_path_pictures(
 
     if not paths:
         return []
+    renderers: dict[str, Callable[..., Any]] = {
+        "path": partial(draw.path, land, paths),
+        "path_errors": partial(draw.path_errors_figure, paths),
+        "path_surface": partial(draw.path_surface, land, paths),
+    }
     return [
-        draw.save(draw.path(land, paths, scale=scale), folder / f"path.{kind}"),
-        draw.save(draw.path_errors_figure(paths), folder / f"path_errors.{kind}"),
-        draw.save(draw.path_surface(land, paths, scale=scale), folder / f"path_surface.{kind}"),
+        _save(render, folder / f"{name}.{style.kind}", style) for name, render in renderers.items()
     ]
 
 

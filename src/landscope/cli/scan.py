@@ -128,8 +128,7 @@ def scan(
             budget=budget, samples=request.make_samples(), quantities=request.make_quantities(),
         )  # fmt: skip
     report.print_landscape(land, out)
-    if len(land.dims) < 3:
-        report.print_files(draw_pictures(land, out))
+    report.print_files(draw_pictures(land, out))
 
 
 def cost(

@@ -42,10 +42,7 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
         >>> ls.draw.save(ls.draw.heatmap(land), "heatmap.png")  # doctest: +SKIP
     """
     path = check_suffix(path, SUFFIXES, "a picture")
-    if not isinstance(dpi, int | float) or not _LEAST_DPI <= dpi <= _MOST_DPI:
-        raise DrawError(
-            f"dpi={dpi!r} is not a resolution: give {_LEAST_DPI} to {_MOST_DPI} dots per inch."
-        )
+    check_dpi(dpi)
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
     no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})
@@ -57,6 +54,18 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
         resolution = dpi if path.suffix == ".png" else max(dpi, 300)
         figure.savefig(part, dpi=resolution, metadata=no_date)
     return path
+
+
+def check_dpi(dpi: float) -> None:
+    """Refuse a resolution of which no picture can be made.
+
+    Raises:
+        DrawError: When it is not a number from 10 to 1200.
+    """
+    if not isinstance(dpi, int | float) or not _LEAST_DPI <= dpi <= _MOST_DPI:
+        raise DrawError(
+            f"dpi={dpi!r} is not a resolution: give {_LEAST_DPI} to {_MOST_DPI} dots per inch."
+        )
 
 
 def check_suffix(path: str | os.PathLike[str], suffixes: Sequence[str], noun: str) -> Path:
