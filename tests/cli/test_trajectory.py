@@ -366,6 +366,26 @@ def test_old_files_are_drawn_too(command: Command, target: str, tmp_path: Path) 
         np.testing.assert_allclose(one.data[name], other.data[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_files_of_lightning_are_drawn_too(command: Command, target: str, tmp_path: Path) -> None:
+    states = train(tmp_path / "sgd")
+    (tmp_path / "other").mkdir()
+    for k, state in enumerate(states):
+        saved = {"state_dict": {f"model.{n}": t for n, t in state.items()}, "epoch": k}
+        torch.save(saved, tmp_path / "other" / f"epoch={k}-step={9 * k}.ckpt")
+    for name in ("sgd", "other"):
+        answer = command(
+            "trajectory", tmp_path / name, "--target", target, "--out", tmp_path / f"{name}-run",
+            *GRID,
+        )  # fmt: skip
+        assert answer.code == 0, answer.err
+    assert "7 checkpoints epoch=*-step=*.ckpt were read in the order of their steps" in answer.err
+    (one,), (other,) = (path_folder.read_paths(tmp_path / f"{n}-run") for n in ("sgd", "other"))
+    for name in ("x", "y", "loss", "projected_loss"):
+        np.testing.assert_allclose(one.data[name], other.data[name], rtol=1e-5, atol=1e-6)
+    assert other.data["step"].values.tolist() == [9 * k for k in range(7)]
+
+
 DRIFTING = """
 import torch, landscope as ls
 

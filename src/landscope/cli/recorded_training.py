@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _load_states(objective: Objective, checkpoint: Checkpoint) -> Objective:
     """Return the objective centered on a checkpoint, with the buffers that were recorded."""
-    tensors, states = dict(named_tensors(objective.model)), checkpoint.states()
+    tensors = dict(named_tensors(objective.model))
+    names = checkpoint.names or tuple(objective.center)  # of files that do not record them
+    states = dataclasses.replace(checkpoint, names=names).states()
     missing = next((name for name in objective.center if name not in states), None)
     unknown = next((name for name in states if name not in tensors), None)
     if missing or unknown:

@@ -42,7 +42,7 @@ def trajectory(
         typer.Argument(
             metavar="DIR...",
             help="Folders of checkpoints: from ls.Recorder, from landscope train --record, or with"
-            " model_<epoch>.t7 files.",
+            " numbered files or folders: model_3.t7, epoch_3.pth, checkpoint-500.",
         ),
     ],
     *,
