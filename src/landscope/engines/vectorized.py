@@ -29,7 +29,8 @@ class VectorizedEvaluator:
 
     Raises:
         RuntimeError: From torch, on evaluation, if vmap cannot run the model or the loss (random
-            numbers, decisions that depend on values); such a plan is not chosen.
+            numbers, decisions that depend on values), and for metrics of all rows together; such a
+            plan is not chosen.
     """
 
     def __init__(self, session: Session, slice_: ReusableSlice, points: int) -> None:
@@ -44,6 +45,8 @@ class VectorizedEvaluator:
         }
         self.views = [like(origin, {n: t[k] for n, t in self.stack.items()}) for k in range(points)]
         session.evaluate(origin)  # the plain pass checks the first batch
+        if session.metric_pass.joint:
+            raise RuntimeError("a metric of all rows together is computed point by point")
 
     def values(self, coordinates: Sequence[Sequence[float]]) -> list[dict[str, float]]:
         """Return loss and metrics at some points.

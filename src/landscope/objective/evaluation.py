@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from landscope import params as params_
 from landscope.errors import CallError, ObjectiveError
-from landscope.objective import batch_norm, gradients, torch_losses
+from landscope.objective import batch_norm, first_batch, gradients, torch_losses
 from landscope.objective.batches import divide
 from landscope.objective.borrowed_model import BorrowedModel
+from landscope.objective.first_batch import TargetCheck
 from landscope.objective.global_state import disable_backend
+from landscope.objective.joint_metrics import Metric, MetricPass
 from landscope.objective.loss_terms import Loss, Terms
 from landscope.objective.nested_batches import count_rows, iter_tensors, map_tensors, split
 from landscope.objective.torch_losses import Custom, depends_on_batches
@@ -58,7 +60,7 @@ class Session:
         borrowed: The model.
         center: The point to evaluate where none is given; gradients are for these parameters.
         loss: The loss; it returns the terms of a batch.
-        metrics: Name -> metric; it also returns the terms of a batch.
+        metrics: Name -> metric; it returns the terms of a batch, or is one number for all rows.
         batches: Prefix of names ("" or "train_", "test_") -> batches; what is computed for one data
             set only (terms, gradients) uses the first.
         penalty: A function of the parameters that is added to the loss over the first data.
@@ -76,7 +78,7 @@ class Session:
         *,
         center: Params,
         loss: Loss | Custom,
-        metrics: Mapping[str, Loss],
+        metrics: Mapping[str, Metric],
         batches: Mapping[str, Iterable[Any]],
         penalty: Callable[[Params], Tensor] | None,
         recompute: bool,
@@ -88,6 +90,9 @@ class Session:
         self.batches, self.penalty, self.recompute = batches, penalty, recompute
         self.low_precision, self.weights = low_precision, weights
         self.notes = batch_norm.note_training_mode(borrowed.model) if not recompute else []
+        self.metric_pass = MetricPass(metrics, borrowed.device)
+        self.notes += [note for part in (loss, *metrics.values()) for note in part.notes]
+        self._target_check = TargetCheck(loss, metrics.values())
         self._first_batch_passed = False
         self._checked_params: Mapping[str, Tensor] | None = None
         self._forward: Forward = _PlainForward(borrowed.model)
@@ -111,6 +116,7 @@ class Session:
             if self.weights is not None:
                 return self._evaluate_weighted(self.weights)
             for prefix, data in self.batches.items():
+                self.metric_pass.reset()
                 sums = torch.stack([self.sum_terms(b, samples) for b in data]).sum(dim=0)
                 values |= self.average(prefix, sums)
                 samples = None
@@ -122,23 +128,19 @@ class Session:
         self._compute_terms(batch, metrics=True)
 
     def sum_terms(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
-        """Return sums over the terms of a batch at the current point, shape (2 (1 + metrics),).
+        """Return sums over the terms of a batch at the current point: see ``MetricPass.average``.
 
-        These are the sums of values and of weights, in turn, of the loss and of each metric.
+        Joint metrics are updated.
         """
         terms = self._compute_terms(batch, metrics=True)
         if samples is not None:
+            self.metric_pass.check_separable()
             samples.append(terms[0].sum_by_row(count_rows(batch)))
         return torch.stack([s for t in terms for s in (_total(t.values), _total(t.weights))])
 
     def average(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """Return loss and metrics from the sums of :meth:`sum_terms` over all batches."""
-        pairs = zip(("loss", *self.metrics), sums.reshape(-1, 2).tolist(), strict=True)
-        means = {name: _divide(value, weight, name) for name, (value, weight) in pairs}
-        return {prefix + name: self._transform(name, mean) for name, mean in means.items()}
-
-    def _transform(self, name: str, mean: float) -> float:
-        return self.metrics[name].transform(mean) if name in self.metrics else mean
+        return {prefix + name: v for name, v in self.metric_pass.average(sums).items()}
 
     def add_penalty(self, values: dict[str, float], params: Mapping[str, Tensor] = {}) -> None:
         """Add the penalty to the loss, in place.
@@ -160,13 +162,7 @@ class Session:
             )
             for batch in data
         ]
-        values, counts = torch.cat(sums, dim=2).unbind(dim=1)  # each (names, rows)
-        first = weights[:1]
-        means = ((values @ first.T) / (counts @ first.T)).flatten().tolist()
-        pairs = zip(("loss", *self.metrics), means, strict=True)
-        result = {name: self._transform(name, mean) for name, mean in pairs}
-        further = ((weights[1:] @ values[0]) / (weights[1:] @ counts[0])).tolist()
-        result |= {f"loss~{k}": value for k, value in enumerate(further, start=1)}
+        result = self.metric_pass.weigh(torch.cat(sums, dim=2), weights)
         if self.penalty is not None:
             penalty = float(self.penalty(self.current()))
             result |= {n: v + penalty for n, v in result.items() if n.startswith("loss")}
@@ -205,9 +201,12 @@ class Session:
     def single_terms(self, batch: Any) -> Terms:
         """Return the terms of a batch, one per sample where the loss gives the mean of a batch."""
         terms = self.batch_terms(batch)
-        if isinstance(self.loss, Loss) and self.loss.per_batch and len(terms.values) == 1:
-            terms = torch_losses.evaluate_by_sample(self.loss, *self.outputs(batch))
-        return terms
+        if not terms.joint:
+            return terms
+        if isinstance(self.loss, Custom):
+            model = self.borrowed.model
+            return torch_losses.evaluate_rows(self.loss, model, self._cast(batch))
+        return torch_losses.evaluate_by_sample(self.loss, *self.outputs(batch))
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
         """Return the terms of the loss summed by row; the unsummed terms if rows are unknown."""
@@ -272,19 +271,32 @@ class Session:
 
     def _compute_terms(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
         """Return the terms of the loss and, optionally, of the metrics."""
-        if self._first_batch_passed:
+        if self._first_batch_passed and not (metrics and self._wants_targets):
             return self._apply_losses(batch, metrics=metrics)
         try:
             terms = self._apply_losses(batch, metrics=metrics)
-            if isinstance(self.loss, Loss) and self.loss.per_batch:
-                note = torch_losses.note_unless_mean(self.loss, *self.outputs(batch))
-                self.notes += [note] if note else []
+            self._check_batch(batch, metrics=metrics)
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             if isinstance(error, ObjectiveError):
                 raise
             raise self._explain(error, batch) from error
         self._first_batch_passed = True
         return terms
+
+    def _check_batch(self, batch: Any, *, metrics: bool) -> None:
+        """Add notes on what loss and metrics make of the first batches."""
+        has_metrics = metrics and bool(self.metrics)
+        outputs = self.outputs(batch) if has_metrics or isinstance(self.loss, Loss) else None
+        if not self._first_batch_passed:
+            functions = self.metric_pass.by_terms.values() if metrics else ()
+            args = self.borrowed.model, self._cast(batch), outputs
+            self.notes += first_batch.note_batching(self.loss, functions, *args)
+        if metrics and self._wants_targets:
+            self.notes += self._target_check.add(outputs)
+
+    @property
+    def _wants_targets(self) -> bool:
+        return self._target_check.is_wanted and self._checked_params is self.center
 
     def _explain(self, error: Exception, batch: Any) -> CallError:
         """Return an error that names the model, the loss and the shapes of the first batch."""
@@ -300,16 +312,17 @@ class Session:
 
     def _apply_losses(self, batch: Any, *, metrics: bool) -> list[Terms]:
         loss = self.loss
-        further = self.metrics.values() if metrics else ()
+        has_metrics = metrics and bool(self.metrics)
         if isinstance(loss, Custom):
             first = loss(self.borrowed.model, self._cast(batch))
-            if not further:
+            if not has_metrics:
                 return [first]
         outputs, targets = self.outputs(batch)
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
-        same = loss.function  # a metric such as the perplexity shares the terms of the loss
-        return [first, *(first if m.function is same else m(outputs, targets) for m in further)]
+        if not has_metrics:
+            return [first]
+        return [first, *self.metric_pass.terms(outputs, targets, loss.function, first)]
 
     def outputs(self, batch: Any) -> tuple[Any, Any]:
         """Return outputs and targets of a batch at the current point."""
@@ -336,11 +349,3 @@ def _allow_gradients(model: nn.Module) -> Iterator[None]:
 
 def _total(tensor: Tensor) -> Tensor:
     return tensor.sum(dtype=torch.float64)
-
-
-def _divide(value: float, weight: float, name: str) -> float:
-    if weight == 0:
-        raise ObjectiveError(
-            f"{name} has no terms: every one is ignored (ignore_index, or weights of 0)."
-        )
-    return value / weight

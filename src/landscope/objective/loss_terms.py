@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landscope.errors import ObjectiveError
+from landscope.objective.target_forms import Form
 
 _FEW_CLASSES = 64
 
@@ -27,10 +28,12 @@ class Terms:
     Args:
         values: Weight x loss of each term, shape (n,).
         weights: The weight of each term, shape (n,): 1 for most, 0 for an ignored one.
+        joint: Whether this is one number for all rows of the batch, of weight n rows.
     """
 
     values: Tensor
     weights: Tensor
+    joint: bool = False
 
     @staticmethod
     def from_values(values: Tensor) -> Terms:
@@ -44,6 +47,12 @@ class Terms:
         weights = mask.to(values.dtype)
         return Terms(values.where(mask, 0.0).reshape(-1), weights.reshape(-1))
 
+    @staticmethod
+    def from_mean(mean: Tensor, rows: float) -> Terms:
+        """Return the mean over the rows of a batch as one term, which has their weight."""
+        weights = torch.full_like(mean.detach(), rows).reshape(1)
+        return Terms(mean.reshape(1) * rows, weights, joint=True)
+
     def divide_into(self, rows: int | None) -> bool:
         """Return whether the terms can be divided equally among ``rows`` rows."""
         return bool(rows) and len(self.values) % (rows or 1) == 0
@@ -55,6 +64,11 @@ class Terms:
             ObjectiveError: When the terms do not divide into the rows of the batch, or tensors of
                 the batch differ in length (None).
         """
+        if self.joint and rows != 1:
+            raise ObjectiveError(
+                "the loss is one number for a batch, so the terms of single samples are not known:"
+                " return one value for each sample, with reduction='none' for example."
+            )
         if rows is None or not self.divide_into(rows):
             raise ObjectiveError(
                 f"the loss has {len(self.values)} terms for a batch of {rows or 'uneven'} rows, so"
@@ -77,6 +91,11 @@ class Loss:
         identity: A fingerprint, which differs when the loss differs.
         per_batch: Whether the function gives one mean for a batch and not its terms.
         reduction: The value reported for the mean m over all terms: "mean" is m, "exp" is exp(m).
+        form: What the targets are; None if unknown.
+        fit: For a metric that depends on the loss: a function from the loss to the metric.
+        check: A function (outputs, targets) for the first batch at the center: it returns a note
+            or None, and raises an ObjectiveError where a value would be wrong.
+        notes: What to know about the values.
     """
 
     name: str
@@ -85,6 +104,10 @@ class Loss:
     identity: str = ""
     per_batch: bool = False
     reduction: Literal["mean", "exp"] = "mean"
+    form: Form | None = None
+    fit: Callable[[Any], Loss] | None = None
+    check: Callable[[Any, Any], str | None] | None = None
+    notes: tuple[str, ...] = ()
 
     def __call__(self, outputs: Any, targets: Any) -> Terms:
         """Return the terms of a batch."""

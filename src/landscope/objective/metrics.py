@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -11,38 +12,62 @@ from torch import Tensor
 
 from landscope.errors import ObjectiveError
 from landscope.objective.loss_terms import Loss, Terms
-from landscope.objective.torch_losses import check_tensor
+from landscope.objective.predictions import check_labels, find_hits, read_classes
+from landscope.objective.target_forms import Classes, Form
 from landscope.params import Params
 
-
-def _accuracy(outputs: Any, targets: Any) -> Terms:
-    check_tensor(outputs)
-    if outputs.ndim > 1 and outputs.shape[1] > 1:
-        predictions = outputs.argmax(dim=1)
-        classes = targets.argmax(dim=1) if targets.shape == outputs.shape else targets
-    else:
-        predictions, classes = outputs.reshape(targets.shape) > 0, targets > 0.5
-    if targets.numel() == classes.numel():
-        weights = (targets >= 0).to(torch.float32).reshape(-1)
-    else:
-        weights = torch.ones_like(classes, dtype=torch.float32).reshape(-1)
-    hits = (predictions == classes).to(torch.float32).reshape(-1)
-    return Terms(100.0 * hits * weights, weights)
+_FORMS_OF_0_1 = (None, Classes(), Classes(-100))  # read as in version 0.1: the same identity
 
 
-accuracy = Loss("accuracy", _accuracy, "%", "accuracy")
-"""The share of correct classes in percent; negative targets (ignored tokens) do not count. For two
-classes the output may also be one logit, whose sign is the prediction."""
+def _accuracy(form: Form | None, loss: str, outputs: Any, targets: Any) -> Terms:
+    hits, mask = find_hits(form, loss, outputs, targets)
+    percent = 100.0 * hits.to(torch.float32)
+    return Terms.from_values(percent) if mask is None else Terms.from_mask(percent, mask)
 
 
-def _softmax_mse(outputs: Tensor, targets: Tensor) -> Terms:
-    check_tensor(outputs)
-    onehot = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
-    return Terms.from_values((outputs.softmax(dim=1) - onehot).square().mean(dim=1))
+def _softmax_mse(form: Form | None, loss: str, outputs: Any, targets: Any) -> Terms:
+    by_class = read_classes(form, loss, outputs, targets)
+    scores, mask = by_class.scores, by_class.mask
+    kept = by_class.classes if mask is None else by_class.classes.where(mask, 0)
+    onehot = F.one_hot(kept.long(), scores.shape[-1]).to(scores.dtype)
+    values = (scores.softmax(dim=-1) - onehot).square().mean(dim=-1)
+    return Terms.from_values(values) if mask is None else Terms.from_mask(values, mask)
 
 
-softmax_mse = Loss("softmax_mse", _softmax_mse, "", "softmax_mse")
-"""The mean over samples and classes of (softmax - one-hot)^2: the "mse" of the 2018 scripts."""
+def _fit_to_loss(function: Any, metric: Loss, loss: Any) -> Loss:
+    """Return a metric that reads outputs and targets as the loss of an objective does."""
+    form = getattr(loss, "form", None)
+    return replace(
+        metric,
+        function=functools.partial(function, form, loss.name),
+        identity=metric.name if form in _FORMS_OF_0_1 else f"{metric.name} of {form}",
+        check=functools.partial(check_labels, form, loss.name),
+        fit=None,
+    )
+
+
+def _make_metric(function: Any, name: str, units: str, form: Form | None) -> Loss:
+    """Return a metric, whose targets have a form unless the loss of an objective has another."""
+    metric = Loss(name, functools.partial(function, form, "the loss"), units, name, form=form)
+    return replace(metric, fit=functools.partial(_fit_to_loss, function, metric))
+
+
+accuracy = _make_metric(_accuracy, "accuracy", "%", None)
+"""The share of right classes in percent, over the terms that the loss counts.
+
+The metric reads outputs and targets as the loss of the objective does: which targets are ignored,
+along which axis the classes are, and whether outputs are logits or probabilities. The guide
+``docs/guides/losses-and-metrics.md`` has a table of it. It raises an ObjectiveError where no class
+follows from outputs and targets, as in a regression. For a loss that is a function of the user,
+outputs [n, c, ...] or [n, ..., c] with whole numbers as targets are classes, of which negative ones
+do not count, and a single output for each target is a logit.
+"""
+
+softmax_mse = _make_metric(_softmax_mse, "softmax_mse", "", Classes())
+"""The mean over samples and classes of (softmax - one-hot)^2: the "mse" of the 2018 scripts.
+
+It reads targets as :data:`accuracy` does.
+"""
 
 
 @final

@@ -94,7 +94,7 @@ def rebatch(batches: Sequence[Any], rows: int) -> list[Any] | None:
         return None
     divided: list[Any] = []
     for _, alike in itertools.groupby(batches, key=_row_shapes):
-        joined = _join(list(alike))
+        joined = join(list(alike))
         parts = max(-(-(count_rows(joined) or 0) // max(rows, 1)), 1)
         pieces = zip(*(t.tensor_split(parts) for t in iter_tensors(joined)), strict=True)
         divided += [_replace_tensors(joined, iter(piece)) for piece in pieces]
@@ -134,7 +134,7 @@ def select_rows(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
         start += count
         if len(inside):
             selected.append(index_rows(batch, inside))
-    return [_join(list(alike)) for _, alike in itertools.groupby(selected, key=_row_shapes)]
+    return [join(list(alike)) for _, alike in itertools.groupby(selected, key=_row_shapes)]
 
 
 def index_rows(batch: Any, rows: Tensor) -> Any:
@@ -162,7 +162,7 @@ def _row_shapes(batch: Any) -> tuple[tuple[torch.dtype, torch.Size], ...]:
     return tuple((t.dtype, t.shape[1:]) for t in iter_tensors(batch))
 
 
-def _join(batches: Sequence[Any]) -> Any:
+def join(batches: Sequence[Any]) -> Any:
     """Return one batch of the rows of several batches, whose rows have the same shapes."""
     leaves = zip(*map(iter_tensors, batches), strict=True)
     joined = (torch.cat(leaf) if len(leaf) > 1 else leaf[0] for leaf in leaves)

@@ -13,6 +13,7 @@ from landscope import params as params_
 from landscope.errors import ObjectiveError
 from landscope.objective import offloaded
 from landscope.objective.batches import Batches
+from landscope.objective.joint_metrics import Updatable, as_metric
 from landscope.objective.loss_terms import Loss
 from landscope.objective.placement import (
     PRECISIONS,
@@ -97,10 +98,11 @@ class Objective:
         else:
             _check_in_memory(model)
             place, dtype = find_device(device, model), find_dtype(precision, model)
+        mean_loss = _to_mean_loss(loss)
         problem = Problem(
             model=model,
-            loss=_to_mean_loss(loss),
-            metrics={n: as_loss(m, n) for n, m in (metrics or {}).items()},
+            loss=mean_loss,
+            metrics={n: as_metric(m, n, mean_loss) for n, m in (metrics or {}).items()},
             sources={"": data} if test_data is None else {"train_": data, "test_": test_data},
             batches={},
             center=Params({}),
@@ -177,13 +179,15 @@ class Objective:
         """Return the individual terms of the loss, shape (n,), in data order, without the penalty.
 
         Their mean is the loss: where terms have weights (such as class weights), each is
-        multiplied by its weight / the mean weight. Ignored terms are left out.
+        multiplied by its weight / the mean weight. Ignored terms are left out. Of a function that
+        returns one number for a batch, the terms are its values for single samples.
         """
         with self.problem.session() as session, torch.no_grad():
             terms = list(session.terms(params))
         weights = torch.cat([t.weights for t in terms]).double()
         values = torch.cat([t.values for t in terms]).double()
-        return values[weights != 0] / weights[weights != 0].mean()
+        kept = (weights != 0) | (values != 0)  # label smoothing has losses in classes of weight 0
+        return values[kept] / weights[kept].mean()
 
     def gradient(self, params: Mapping[str, Tensor] | None = None) -> Params:
         """Return the gradient of the mean loss (with the penalty), one tensor per parameter."""
@@ -238,6 +242,11 @@ def _check_trainable(center: Params) -> None:
 
 def _to_mean_loss(loss: Any) -> Loss | Custom:
     """Return a loss as a ``Loss``; the loss of an objective must be a mean over its terms."""
+    if isinstance(loss, Updatable) and not isinstance(loss, type):
+        raise ObjectiveError(
+            f"loss is a {type(loss).__name__}, a metric of all data together, which is not a mean"
+            " over terms: pass a loss, and this object in metrics={...}."
+        )
     converted = loss if isinstance(loss, Custom) else as_loss(loss)
     if isinstance(converted, Loss) and converted.reduction != "mean":
         raise ObjectiveError(

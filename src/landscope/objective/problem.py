@@ -25,6 +25,7 @@ from landscope.objective.batches import Batches, rebatch_cached
 from landscope.objective.borrowed_model import BorrowedModel, borrow
 from landscope.objective.evaluation import Forward, Session
 from landscope.objective.global_state import preserve_global_state, set_tf32
+from landscope.objective.joint_metrics import Metric
 from landscope.objective.loss_terms import Loss
 from landscope.objective.nested_batches import select_rows
 from landscope.objective.torch_losses import Custom, depends_on_batches
@@ -39,7 +40,7 @@ class Problem:
     Args:
         model: The user's module, which is only borrowed.
         loss: The loss; it returns the terms of a batch.
-        metrics: Name -> metric; it also returns the terms of a batch.
+        metrics: Name -> metric; it returns the terms of a batch, or is one number for all rows.
         sources: Prefix of names ("" or "train_", "test_") -> the user's data.
         batches: Prefix -> the same data in batches.
         center: The trainable parameters: a detached copy, or the model's own tensors (in_place).
@@ -56,7 +57,7 @@ class Problem:
 
     model: nn.Module
     loss: Loss | Custom
-    metrics: Mapping[str, Loss]
+    metrics: Mapping[str, Metric]
     sources: Mapping[str, Any]
     batches: Mapping[str, Batches]
     center: Params
@@ -212,6 +213,20 @@ class Problem:
             resident = offloaded.find_stored(self.model, parameters)
             return dataclasses.replace(self, center=params_.like(parameters, resident))
         return dataclasses.replace(self, center=self.copy(parameters))
+
+    def can_be_sampled(self) -> bool:
+        """Return whether loss and metrics have terms for each sample, so that some can be drawn.
+
+        Cost: the first batch, once.
+        """
+        try:
+            self.check_single_dataset()
+            with self.session() as session, torch.no_grad():
+                session.move(None)
+                session.sum_terms(next(iter(self.first_batches)), [])
+        except ObjectiveError:
+            return False
+        return True
 
     def check_single_dataset(self) -> None:
         """Check that there are no test data: samples are drawn from one data set only.

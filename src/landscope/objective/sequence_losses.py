@@ -18,6 +18,7 @@ from torch import Tensor
 
 from landscope.errors import ObjectiveError
 from landscope.objective.loss_terms import Loss, Terms, has_few_classes
+from landscope.objective.target_forms import Tokens
 
 _IGNORED = -100  # what torch's cross-entropy, and all of Hugging Face, ignores
 _MAX_LOGITS = 2**22  # evaluated at once; their exponentials may be the largest tensor
@@ -67,7 +68,8 @@ def tokens(
     ignored = _list_ignored(ignore_index, padding)
     name = f"cross-entropy of {'next tokens' if shift else 'tokens'}"
     function = functools.partial(_token_terms, shift, ignored, label_smoothing)
-    return Loss(name, function, "nat", f"tokens {shift} {ignored} {label_smoothing}")
+    form = Tokens(ignored, shift)
+    return Loss(name, function, "nat", f"tokens {shift} {ignored} {label_smoothing}", form=form)
 
 
 def token_accuracy(
@@ -125,7 +127,7 @@ def _list_ignored(ignore_index: int, padding: int | None) -> tuple[int, ...]:
 def _token_terms(
     shift: bool, ignored: tuple[int, ...], smoothing: float, outputs: Any, targets: Any
 ) -> Terms:
-    logits, targets, mask = _align(shift, ignored, outputs, targets)
+    logits, targets, mask = align(shift, ignored, outputs, targets)
     single = functools.partial(
         F.cross_entropy, reduction="none", ignore_index=_IGNORED, label_smoothing=smoothing
     )
@@ -146,14 +148,24 @@ def _evaluate_in_parts(single: Any, logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _hits(shift: bool, ignored: tuple[int, ...], outputs: Any, targets: Any) -> Terms:
-    logits, targets, mask = _align(shift, ignored, outputs, targets)
+    logits, targets, mask = align(shift, ignored, outputs, targets)
     return Terms.from_mask(100.0 * (logits.argmax(dim=-1) == targets).float(), mask)
 
 
-def _align(
+def align(
     shift: bool, ignored: tuple[int, ...], outputs: Any, targets: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, the target at each position, and a mask of the targets that count."""
+    """Return logits, the target at each position, and a mask of the targets that count.
+
+    Args:
+        shift: Whether the logits at position t are compared with the target at t + 1.
+        ignored: The values of targets that do not count.
+        outputs: The outputs of the model.
+        targets: The targets.
+
+    Raises:
+        ObjectiveError: When shapes do not match, or targets are not whole numbers.
+    """
     logits = logits_of(outputs)
     if not isinstance(targets, Tensor) or targets.shape != logits.shape[:-1]:
         given = tuple(targets.shape) if isinstance(targets, Tensor) else type(targets).__name__

@@ -1,61 +1,79 @@
-"""Losses of torch, and functions of the user, as functions that return terms.
+"""Losses that a user passes, as functions that return terms: :func:`as_loss` and :func:`custom`.
 
-A torch loss module gives its terms with ``reduction="none"``; :func:`as_loss` converts everything
-else that a user may pass. The losses of sequence models are in
-:mod:`landscope.objective.sequence_losses`.
+Losses of torch are in :mod:`landscope.objective.loss_modules`, those of sequence models in
+:mod:`landscope.objective.sequence_losses`; this module has the functions of the user.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import FunctionType
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.loss import _Loss
 
 from landscope import fingerprint
 from landscope.errors import ObjectiveError
-from landscope.objective.loss_terms import Loss, Terms, has_few_classes
-
-_CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
-_UNITS = {
-    nn.CrossEntropyLoss: "nat",
-    nn.NLLLoss: "nat",
-    nn.BCEWithLogitsLoss: "nat",
-    nn.BCELoss: "nat",
-    nn.KLDivLoss: "nat",
-}
+from landscope.objective import nested_batches
+from landscope.objective.loss_modules import make_module_loss
+from landscope.objective.loss_terms import Loss, Terms
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Custom:
-    """A user's function (model, batch) -> terms; see :func:`custom`."""
+    """A user's function (model, batch) -> terms; see :func:`custom`.
+
+    Attributes:
+        per_batch: Whether the function has returned one number for a batch; known after a call.
+    """
 
     function: Callable[[nn.Module, Any], Any]
     name: str
     units: str
     identity: str
+    per_batch: bool = field(default=False, repr=False)
+
+    notes = ()
 
     def __call__(self, model: nn.Module, batch: Any) -> Terms:
         """Return the terms of a batch, which has the structure that it has in the user's data."""
-        values = self.function(model, batch)
-        if isinstance(values, tuple) and len(values) == 2:
-            values, weights = (_to_tensor(v, self.name) for v in values)
-            return Terms((values * weights).reshape(-1), weights.reshape(-1))
-        tensor = _to_tensor(values, self.name)
-        if tensor.ndim == 0:
+        terms = self._to_terms(self.function(model, batch), batch)
+        self.per_batch = self.per_batch or terms.joint
+        return terms
+
+    def _to_terms(self, value: Any, batch: Any) -> Terms:
+        if isinstance(value, tuple) and len(value) == 2 and not hasattr(value, "_fields"):
+            return self._weigh(*(to_tensor(v, f"loss {self.name!r}") for v in value))
+        tensor = to_tensor(value, f"loss {self.name!r}")
+        if tensor.ndim:
+            return Terms.from_values(tensor)
+        rows = count_batch(batch)
+        if rows is None:
             raise ObjectiveError(
-                f"terms function {self.name!r} returned a single number; expected one value for"
-                " each term, shape (n,): use reduction='none' inside it."
+                f"loss {self.name!r} returned a single number for a batch whose rows cannot be"
+                " counted: return the pair (loss, number of samples), whose second entry is the"
+                " weight of the batch in the mean, or one value for each sample."
             )
-        return Terms.from_values(tensor)
+        return Terms.from_mean(tensor, rows)
+
+    def _weigh(self, values: Tensor, weights: Tensor) -> Terms:
+        """Return terms from values and weights, which have one shape, or can be expanded to it."""
+        try:
+            weights = weights.to(values).expand(values.shape)
+        except RuntimeError as error:
+            raise ObjectiveError(
+                f"loss {self.name!r} returned a pair of tensors of the shapes"
+                f" {tuple(values.shape)} and {tuple(weights.shape)}; expected the loss alone, or"
+                " (values, weights) of the same shape. Of (loss, logits) or (logits, loss) return"
+                " the loss."
+            ) from error
+        joint = values.ndim == 0
+        return Terms((values * weights).reshape(-1), weights.reshape(-1), joint=joint)
 
 
 def custom(
@@ -64,14 +82,23 @@ def custom(
     """Return a loss made from a function of the model and a batch.
 
     Args:
-        terms: The function ``terms(model, batch)``. It returns a Tensor of any shape with one value
-            for each term, or a pair (values, weights) of such tensors when terms have weights (0
-            ignores a term). ``batch`` is an entry of the data, on the device of the objective.
+        terms: The function ``terms(model, batch)``, which returns one of:
+
+            - a Tensor of any shape with one value for each term;
+            - a pair (values, weights) of such tensors when terms have weights (0 ignores a term);
+            - one number, the mean over the samples of the batch, which is weighted by their number,
+              or the pair (number, weight); a mapping with the key "loss" counts as that loss.
+
+            ``batch`` is an entry of the data, on the device of the objective.
         name: The name of the loss in results and errors; the function's name if None.
         units: The unit of the loss.
 
     Raises:
-        ObjectiveError: When ``terms`` is not callable.
+        ObjectiveError: When ``terms`` is not callable; on evaluation, when it returns anything
+            else, such as a dict of several losses.
+
+    Cost: For a function that returns one number, two further passes over the first batch, in
+    halves: a note says when the number is not the mean over the samples.
 
     Example:
         >>> import torch, landscope as ls
@@ -98,147 +125,97 @@ def as_loss(loss: Any, name: str | None = None) -> Loss:
         name: The name in results and errors; that of the function or class if None.
 
     Raises:
-        ObjectiveError: When the loss is not callable.
+        ObjectiveError: When the loss is not callable, or is made for a model and a batch.
     """
     if isinstance(loss, Loss):
         return loss if name is None else replace(loss, name=name)
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise ObjectiveError(f"loss={loss.__name__} is a class; expected {loss.__name__}().")
     if not callable(loss):
         raise ObjectiveError(
             f"loss={loss!r} is a {type(loss).__name__}; expected a torch loss such as"
             " nn.CrossEntropyLoss(), a function (outputs, targets), or ls.losses.custom(terms)."
         )
+    _check_arguments(loss, name)
     identity = fingerprint.of_function(loss)
-    module = _find_module(loss)
-    if module is not None:
-        units = _UNITS.get(type(module), "")
-        title = name or type(module).__name__.removesuffix("Loss")
-        function = functools.partial(_module_terms, module, _without_reduction(module))
-        return Loss(title, function, units, identity)
+    of_torch = make_module_loss(loss, name, identity)
+    if of_torch is not None:
+        return of_torch
     title = name or str(getattr(loss, "__name__", type(loss).__name__))
-    if _is_functional(loss):
-        single = functools.partial(loss, reduction="none")
-        reduction = getattr(loss, "keywords", {}).get("reduction", "mean")
-        mean = functools.partial(_sample_means, single, reduction)
-        return Loss(title, mean, "", identity)
     return Loss(title, functools.partial(_free_terms, loss, title), "", identity, per_batch=True)
 
 
-def depends_on_batches(loss: Loss | Custom) -> bool:
+def _check_arguments(loss: Any, name: str | None) -> None:
+    """Check that a function is not one of a model and a batch."""
+    if isinstance(loss, Custom):
+        raise ObjectiveError(
+            f"metrics[{name!r}] is made by ls.losses.custom, from a function (model, batch);"
+            " expected a function (outputs, targets)."
+        )
+    if getattr(loss, "__name__", "") in ("training_step", "validation_step", "test_step"):
+        raise ObjectiveError(
+            f"{loss.__name__} of a LightningModule takes a batch, and not (outputs, targets): pass"
+            f" ls.losses.custom(lambda model, batch: model.{loss.__name__}(batch, 0)), with the"
+            " module as model."
+        )
+
+
+def depends_on_batches(loss: Any) -> bool:
     """Return whether a loss or metric may depend on how the data are batched."""
-    return isinstance(loss, Loss) and loss.per_batch
-
-
-def _find_module(loss: Any) -> nn.Module | None:
-    """Return the torch module that computes a loss, or None."""
-    if isinstance(loss, _Loss) and type(loss).__module__ == _Loss.__module__:
-        return loss
-    keywords = {}
-    if isinstance(loss, functools.partial) and not loss.args:
-        loss, keywords = loss.func, loss.keywords
-    kind = _CLASSIFIERS.get(loss) if isinstance(loss, FunctionType) else None
-    return kind(**keywords) if kind else None
-
-
-def _is_functional(loss: Any) -> bool:
-    function = loss.func if isinstance(loss, functools.partial) else loss
-    if getattr(function, "__module__", None) != F.__name__:
-        return False
-    return "reduction" in function.__code__.co_varnames if hasattr(function, "__code__") else False
-
-
-def _without_reduction(module: Any) -> Any:
-    """Return the module with reduction="none"; its class weights are the user's tensors."""
-    single = copy.copy(module)
-    single.reduction = "none"
-    return single
-
-
-def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms:
-    check_tensor(outputs)
-    if module.state_dict():  # class weights follow the outputs to their device and precision
-        single = copy.deepcopy(single).to(outputs)
-    if isinstance(module, nn.CrossEntropyLoss) and has_few_classes(outputs, targets):
-        values = single(outputs.t().contiguous()[None], targets[None])[0]
-    else:
-        values = single(outputs, targets)
-    if isinstance(module, nn.CrossEntropyLoss | nn.NLLLoss):
-        return _class_terms(module, values, targets)
-    _check_pairs(values, outputs, targets)
-    return _row_terms(values, module.reduction)
-
-
-def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
-    """Weight terms as torch's mean does: by class weight, and 0 where the target is ignored."""
-    if targets.is_floating_point() or module.reduction == "sum":
-        return Terms.from_values(values)
-    mask = targets != module.ignore_index
-    weights = mask.to(values.dtype)
-    if module.weight is not None:
-        weights = weights * module.weight.to(values)[targets.where(mask, 0)]
-    return Terms(values.where(mask, 0.0).reshape(-1), weights.reshape(-1))
-
-
-def _sample_means(
-    function: Callable[..., Tensor], reduction: str, outputs: Any, targets: Any
-) -> Terms:
-    check_tensor(outputs)
-    values = function(outputs, targets)
-    _check_pairs(values, outputs, targets)
-    return _row_terms(values, reduction)
-
-
-def check_tensor(outputs: Any) -> None:
-    """Check that a model returned a tensor and not, for example, a ``ModelOutput``.
-
-    Raises:
-        ObjectiveError: When it did not.
-    """
-    if not isinstance(outputs, Tensor):
-        raise ObjectiveError(
-            f"the model returned a {type(outputs).__name__}, and this loss takes a tensor: for the"
-            " logits in it use ls.losses.tokens(), for anything else ls.losses.custom(terms)."
-        )
-
-
-def _check_pairs(values: Tensor, outputs: Tensor, targets: Tensor) -> None:
-    """Check that outputs were not broadcast against the targets of all rows, as [n, 1] and [n]."""
-    if values.numel() > max(outputs.numel(), targets.numel()):
-        raise ObjectiveError(
-            f"outputs have the shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}, so"
-            " that torch compares each row with all others; expected the same shape: reshape the"
-            " targets, such as targets[:, None], or the outputs."
-        )
-
-
-def _row_terms(values: Tensor, reduction: str) -> Terms:
-    """Return one term for each row; it has weight 1 where the loss sums over a sample's values."""
-    rows = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
-    if reduction in ("sum", "batchmean"):
-        return Terms.from_values(rows.sum(dim=1))
-    return Terms(rows.sum(dim=1), torch.full_like(rows[:, 0], rows.shape[1]))
+    return isinstance(loss, Loss | Custom) and loss.per_batch
 
 
 def _free_terms(function: Callable[..., Any], name: str, outputs: Any, targets: Any) -> Terms:
     """Return the terms of any function: its values, or its mean as one term of weight n samples."""
-    value = _to_tensor(function(outputs, targets), name)
+    value = to_tensor(function(outputs, targets), f"loss {name!r}")
     if value.ndim:
         return Terms.from_values(value)
-    count = count_samples(outputs)
-    weight = torch.full_like(value, count).reshape(1)
-    return Terms(value.reshape(1) * count, weight)
+    return Terms.from_mean(value, count_samples(outputs))
 
 
-def _to_tensor(value: Any, name: str) -> Tensor:
-    """Return the value of a loss as a real floating-point tensor."""
+def to_tensor(value: Any, source: str) -> Tensor:
+    """Return the value of a loss or a metric as a real floating-point tensor.
+
+    Args:
+        value: A number, a tensor, an array, or a mapping with such a value as "loss".
+        source: What returned it, for errors, such as "loss 'mine'".
+
+    Raises:
+        ObjectiveError: When it is none of these.
+    """
+    if isinstance(value, Mapping) and value.get("loss") is not None:
+        value = value["loss"]
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.as_tensor(value)
     if isinstance(value, int | float):
-        value = torch.tensor(float(value))
+        value = torch.tensor(float(value), dtype=torch.float64)
     if not isinstance(value, Tensor) or value.is_complex():
-        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise ObjectiveError(
-            f"loss {name!r} returned a {kind}; expected a number, or a Tensor with one value for"
-            " each sample: return the loss itself."
+            f"{source} returned {_describe(value)}; expected a number, or a Tensor with one value"
+            f" for each sample: {_cure(value)}."
         )
     return value if value.is_floating_point() else value.to(torch.float32)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with {', '.join(map(str, value)) or 'nothing'}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _cure(value: Any) -> str:
+    """Return what to do with a value that is no loss."""
+    if isinstance(value, Mapping):
+        return "return the sum of its losses, such as sum(losses.values()), or one of them"
+    if isinstance(value, tuple | list):
+        return "return the loss alone, such as model(*batch)[1] of (logits, loss)"
+    if value is None:
+        return "the function ends without a return, or the model got no labels"
+    return "return the loss itself"
 
 
 def count_samples(outputs: Any) -> int:
@@ -259,36 +236,110 @@ def count_samples(outputs: Any) -> int:
     )
 
 
+def count_batch(batch: Any) -> int | None:
+    """Return the number of samples in a batch; None where it is unknown.
+
+    It is the length of a list of mappings, one for each sample (the targets of a detector), or the
+    length that all tensors share.
+    """
+    entries = list(batch.values()) if isinstance(batch, Mapping) else batch
+    if isinstance(entries, tuple | list):
+        for entry in (entries, *entries):
+            if isinstance(entry, tuple | list) and entry and isinstance(entry[0], Mapping):
+                return len(entry)
+    return nested_batches.count_rows(batch)
+
+
 def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any) -> Terms:
     """Return one term for each sample of a loss that gives only the mean of a batch.
 
     Raises:
-        ObjectiveError: When outputs or targets are not tensors, which can be split.
+        ObjectiveError: When tensors in outputs and targets differ in length.
     """
-    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+    pair = outputs, targets
+    return _join([loss(*row) for row in _split_rows(pair, loss.name)])
+
+
+def evaluate_rows(loss: Custom, model: nn.Module, batch: Any) -> Terms:
+    """Return one term for each row of a batch whose loss is one number: a pass for each row.
+
+    Raises:
+        ObjectiveError: When tensors of the batch differ in length.
+    """
+    return _join([loss(model, row) for row in _split_rows(batch, loss.name)])
+
+
+def _split_rows(batch: Any, name: str) -> list[Any]:
+    rows = nested_batches.count_rows(batch)
+    if rows is None:
         raise ObjectiveError(
-            f"loss {loss.name!r} gives one number for each batch, which cannot be separated into"
+            f"loss {name!r} gives one number for each batch, which cannot be separated into"
             " its terms: wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
         )
-    terms = [loss(o, t) for o, t in zip(outputs.split(1), targets.split(1), strict=True)]
+    return [nested_batches.index_rows(batch, torch.tensor([k])) for k in range(rows)]
+
+
+def _join(terms: list[Terms]) -> Terms:
     return Terms(torch.cat([t.values for t in terms]), torch.cat([t.weights for t in terms]))
 
 
 @torch.no_grad()
-def note_unless_mean(loss: Loss, outputs: Any, targets: Any) -> str | None:
-    """Return a note when a loss with one number for each batch is not the mean over its samples."""
-    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)) or len(outputs) < 2:
+def note_unless_mean(loss: Loss, pair: Any, kind: str = "loss") -> str | None:
+    """Return a note when the value of a batch is not the mean over its samples.
+
+    Args:
+        loss: A function of the user.
+        pair: The outputs and the targets of a batch.
+        kind: What it is called in the note: "loss" or "metric".
+    """
+    return _note_halves(lambda part: loss(*part), pair, f"{kind} {loss.name!r}")
+
+
+@torch.no_grad()
+def note_unless_mean_of_rows(loss: Custom, model: nn.Module, batch: Any) -> str | None:
+    """Return a note when one number for a batch is not the mean over its samples."""
+    with torch.random.fork_rng(devices=[]):
+        return _note_halves(lambda part: loss(model, part), batch, f"loss {loss.name!r}")
+
+
+def _note_halves(evaluate: Callable[[Any], Terms], batch: Any, source: str) -> str | None:
+    rows = nested_batches.count_rows(batch) or 0
+    if rows < 2:
         return None
-    whole = loss(outputs, targets)
-    middle = len(outputs) // 2
-    halves = [loss(outputs[:middle], targets[:middle]), loss(outputs[middle:], targets[middle:])]
-    sum_of_halves = sum(float(terms.values.sum()) for terms in halves)
-    total = float(whole.values.sum())
-    if len(whole.values) != 1 or abs(sum_of_halves - total) <= 1e-4 * max(abs(total), 1e-12):
+    halves = torch.arange(rows).tensor_split(2)
+    try:
+        whole = evaluate(batch)
+        parts = [evaluate(nested_batches.index_rows(batch, half)) for half in halves]
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None  # the batch cannot be divided
+    if not whole.joint:
+        return _note_lengths(whole, parts, rows, source)
+    total, sum_of_parts = float(whole.values.sum()), sum(float(t.values.sum()) for t in parts)
+    weight = float(whole.weights.sum())
+    if not math.isfinite(total) or abs(sum_of_parts - total) <= 1e-4 * max(abs(total), 1e-12):
         return None
+    sum_of_means = sum(float(t.values.sum() / t.weights.sum()) for t in parts)
+    if abs(sum_of_means - total / weight) <= 1e-4 * abs(total / weight):
+        return (
+            f"{source} is not the mean over the samples of a batch but their sum, so its mean"
+            " depends on how the data are batched: use reduction='mean', or return one value for"
+            " each sample"
+        )
     return (
-        f"loss {loss.name!r} is not the mean over the samples of a batch (halves of the first batch"
-        f" give {sum_of_halves / len(outputs):.6g}, the whole {total / len(outputs):.6g}), so its"
+        f"{source} is not the mean over the samples of a batch (halves of the first batch"
+        f" give {sum_of_parts / weight:.6g}, the whole {total / weight:.6g}), so its"
         " mean depends on how the data are batched: return one value for each sample, or use"
         " ls.losses.custom"
+    )
+
+
+def _note_lengths(whole: Terms, parts: list[Terms], rows: int, source: str) -> str | None:
+    """Return a note when a function returns values that are not those of single samples."""
+    lengths = [len(t.values) for t in (whole, *parts)]
+    if lengths[0] == sum(lengths[1:]):
+        return None
+    return (
+        f"{source} returned {lengths[0]} values for {rows} samples, and {lengths[1]} and"
+        f" {lengths[2]} for the halves of the batch, so its mean depends on how the data are"
+        " batched: return one number, or one value for each sample"
     )

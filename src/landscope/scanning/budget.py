@@ -115,7 +115,7 @@ def choose_sampling(
         return Choice(
             count, False, 0, 0, f"{timing}: a grid of {count} points along each axis"
         ), plan
-    if points >= _FEW or rows < 4 * _SIZE or "" not in problem.batches:
+    if points >= _FEW or rows < 4 * _SIZE or not problem.can_be_sampled():
         note = f"{timing}: points where they are needed, until the time is up (about {points:.0f})"
         return Choice(51, True, 0, 0, note), plan
     anchors = max(4, min(36, int(points / 2)))
