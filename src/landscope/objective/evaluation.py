@@ -128,10 +128,7 @@ class Session:
         self._compute_terms(batch, metrics=True)
 
     def sum_terms(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
-        """Return sums over the terms of a batch at the current point: see ``MetricPass.average``.
-
-        Joint metrics are updated.
-        """
+        """Return sums over the terms of a batch for ``average``, and update joint metrics."""
         terms = self._compute_terms(batch, metrics=True)
         if samples is not None:
             self.metric_pass.check_separable()
