@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import landscope as ls
-from landscope.engines import Executor, Local
+from landscope.engines import Local, serialization
+from landscope.engines.job import Job
 from landscope.engines.plan import Plan
 from landscope.errors import ObjectiveError
 from landscope.objective import joint_metrics
@@ -154,13 +155,14 @@ def test_a_vectorized_plan_is_refused() -> None:
         ls.scan(objective, line, ls.Grid(5), engine=Local(plan=Plan(points=4)))
 
 
-def test_workers_of_an_executor_give_the_metric_of_all_rows() -> None:
-    objective = make_objective({"f1": F1()})
+def test_a_worker_of_another_process_gives_the_metric_of_all_rows(tmp_path: Path) -> None:
+    objective = make_objective({"f1": F1(), "function": macro_f1})
     line = ls.Line(objective.center, ls.directions.random(objective.center)[0])
-    with ThreadPoolExecutor(1) as pool:  # the job is pickled as for any other pool
-        land = ls.scan(objective, line, ls.Grid(3), engine=Executor(pool))
-    expected = [expected_f1(line.at((x,))) for x in land.data["x"].values]
-    np.testing.assert_allclose(land.data["f1"], expected, rtol=1e-6)
+    payload = serialization.pack(Job(objective, line), folder=tmp_path)
+    job = serialization.unpack(payload)  # what a worker does with the file
+    values = job.objective.evaluate(line.at((0.5,)))
+    assert values["f1"] == pytest.approx(expected_f1(line.at((0.5,))), rel=1e-6)
+    assert values["function"] == pytest.approx(values["f1"], rel=1e-6)
 
 
 @pytest.mark.parametrize("metric", [macro_f1, F1()], ids=["function", "object"])
