@@ -26,7 +26,7 @@ from landscope.objective.evaluation import Session
 from landscope.objective.objective import Objective
 from landscope.params import Params, check_like, dot, like, norm, states
 from landscope.progress import Clock, Report, open_report
-from landscope.scanning.dataset import axis_attributes, list_units
+from landscope.scanning.description import axis_attributes, list_units
 from landscope.slices.slices import Affine, Plane
 from landscope.training.principal_components import PCA
 from landscope.training.trajectory import Checkpoint, Trajectory

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from landscope import _version
-from landscope.objective.problem import Problem
+from landscope.landscape import Landscape
+from landscope.sampling.data_subset import Subset
+from landscope.sampling.grid import Sampler
 from landscope.sampling.prediction import Values
-from landscope.scanning.sampling_error import ErrorBars, is_replicate
-from landscope.slices.slices import Slice
+from landscope.scanning.description import Description, axis_attributes
+from landscope.scanning.sampling_error import ErrorBars, combine_errors, is_replicate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,36 +20,76 @@ if TYPE_CHECKING:
     from landscope.sampling.prediction import Prediction
 
 
-def build_dataset(
-    problem: Problem,
-    slice_: Slice,
+def build_landscape(
+    description: Description,
     axes: Sequence[np.ndarray],
     values: Values,
-    fingerprints: Mapping[str, str],
     *,
-    prediction: Prediction | None = None,
-    errors: ErrorBars | None = None,
+    sampler: Sampler | None,
+    subset: Subset | None = None,
+    notes: Sequence[str] = (),
+    seconds: float | None = None,
+) -> Landscape:
+    """Return the landscape of the values that are known.
+
+    Args:
+        description: The names, units and origin of the values.
+        axes: The coordinates along each axis, x first.
+        values: The values of each evaluated point.
+        sampler: The sampler, which predicts the other values; None leaves them empty.
+        subset: The samples of the data that were drawn.
+        notes: Notes on the result.
+        seconds: The time that the points took.
+    """
+    shape = tuple(len(axis) for axis in axes)
+    values = dict(sorted(values.items()))
+    columns = {
+        k: {name: v for name, v in point.items() if not is_replicate(name)}
+        for k, point in values.items()
+    }
+    prediction = sampler.fill(shape, columns) if values and sampler is not None else None
+    errors = combine_errors(prediction, subset, values, shape) if values else None
+    data = _build_dataset(description, axes, values, prediction=prediction, errors=errors)
+    notes = [*notes, *(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
+    data.attrs["cost"] = _describe_cost(description, len(values), int(np.prod(shape)), subset)
+    data.attrs["notes"] = "; ".join(notes)
+    return Landscape(data, seconds)
+
+
+def _describe_cost(description: Description, points: int, total: int, subset: Subset | None) -> str:
+    """Return what was evaluated, in words that are the same for the same question."""
+    passes = float(points)
+    if subset is not None and description.anchors:
+        share = len(subset.rows) / description.rows
+        passes = description.anchors + (points - description.anchors) * share
+    return f"{points:,} of {total:,} points, {passes:,.4g} passes over the data"
+
+
+def _build_dataset(
+    description: Description,
+    axes: Sequence[np.ndarray],
+    values: Values,
+    *,
+    prediction: Prediction | None,
+    errors: ErrorBars | None,
 ) -> xr.Dataset:
     """Return the values of a scan as a labeled dataset.
 
     Args:
-        problem: The problem that was evaluated.
-        slice_: The slice on which it was evaluated.
+        description: The names, units and origin of the values.
         axes: The coordinates along each axis, x first.
         values: The values of each evaluated point.
-        fingerprints: What identifies the scan.
         prediction: Predictions for the points that were not evaluated.
         errors: The error bars, if values are predicted or samples were drawn.
     """
     import xarray as xr
 
-    dims = slice_.dims[::-1]
+    dims = description.dims[::-1]
     shape = tuple(len(axis) for axis in axes)[::-1]
     columns = _columns(values, int(np.prod(shape))) if prediction is None else prediction.columns
-    units = list_units(problem)
     variables = {
-        name: (dims, columns[name].reshape(shape), _attributes(name, units))
-        for name in _names(problem, columns)
+        name: (dims, columns[name].reshape(shape), _attributes(name, description.units))
+        for name in _names(description, columns)
     }
     main = next((n for n in ("loss", "train_loss") if n in variables), "")
     if main and errors is not None:
@@ -63,25 +101,11 @@ def build_dataset(
     return xr.Dataset(
         variables,
         coords={
-            dim: ((dim,), axis, axis_attributes(slice_, dim))
-            for dim, axis in zip(slice_.dims, axes, strict=True)
+            dim: ((dim,), axis, axis_attributes(description, dim))
+            for dim, axis in zip(description.dims, axes, strict=True)
         },
-        attrs=_provenance(problem, fingerprints),
+        attrs=dict(description.attributes),
     )
-
-
-def axis_attributes(slice_: Slice, dim: str) -> dict[str, str]:
-    """Return the attributes of the coordinates along an axis."""
-    labels = dict(zip(slice_.dims, slice_.labels, strict=False))
-    return {"units": "1", "long_name": labels.get(dim, f"direction {dim}")}
-
-
-def list_units(problem: Problem) -> dict[str, str]:
-    """Return the units of the loss and of each metric, by name."""
-    return {
-        "loss": problem.loss.units,
-        **{name: metric.units for name, metric in problem.metrics.items()},
-    }
 
 
 def _columns(values: Values, cells: int) -> dict[str, np.ndarray]:
@@ -94,9 +118,9 @@ def _columns(values: Values, cells: int) -> dict[str, np.ndarray]:
     return columns
 
 
-def _names(problem: Problem, columns: Mapping[str, object]) -> list[str]:
+def _names(description: Description, columns: Mapping[str, object]) -> list[str]:
     """Return the names of the columns, in the same order whether or not a scan was resumed."""
-    standard = [prefix + n for prefix in problem.batches for n in ("loss", *problem.metrics)]
+    standard = description.quantities
     further = sorted(n for n in columns if n not in standard and not is_replicate(n))
     return [*filter(columns.__contains__, standard), *further]
 
@@ -114,13 +138,3 @@ def _attributes(name: str, units: Mapping[str, str]) -> dict[str, str]:
     of = plain.removesuffix("_stderr").removeprefix("averaged_")
     words = {"train": "training ", "test": "test "}.get(prefix, "") + plain.replace("_", " ")
     return {"units": units.get(of, ""), "long_name": words}
-
-
-def _provenance(problem: Problem, fingerprints: Mapping[str, str]) -> dict[str, str]:
-    """Return where a result comes from; nothing in it changes from one run to the next."""
-    return {
-        **problem.describe(),
-        "fingerprints": json.dumps(dict(fingerprints)),
-        "made_with": f"landscope {_version.__version__}, torch {torch.__version__},"
-        f" numpy {np.__version__}, Python {platform.python_version()}",
-    }

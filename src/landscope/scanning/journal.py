@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS value (
     point INTEGER NOT NULL, quantity TEXT NOT NULL, value REAL, PRIMARY KEY (point, quantity)
 ) WITHOUT ROWID;
 """
+DESCRIPTION = "description"  # the setting that describes the landscape
 _TABLES = {"question", "point", "value"}
 
 

@@ -28,10 +28,9 @@ from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.data_subset import Subset, loads
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning import budget as budgets
-from landscope.scanning.dataset import build_dataset
-from landscope.scanning.journal import Journal
+from landscope.scanning.dataset import build_landscape
+from landscope.scanning.journal import DESCRIPTION, Journal
 from landscope.scanning.question import Question
-from landscope.scanning.sampling_error import combine_errors, is_replicate
 from landscope.slices.curves import check_axes, default_span
 from landscope.slices.slices import Slice, check_slice
 
@@ -143,6 +142,7 @@ class _Scan:
 
     def run(self) -> Landscape:
         """Evaluate what is missing, and return the landscape."""
+        self._save_description()
         self.report(self.clock.progress(len(self.values), {}))
         objective, sampler = self.question.objective, self.question.sampler
         subset = self._draw_samples() if self.question.samples is not None else None
@@ -159,6 +159,7 @@ class _Scan:
                 while wanted and not self.clock.over:
                     self._evaluate(pool, wanted)
                     wanted = sampler.ask(self.shape, self.values)
+            self._save_description()  # with the notes of the first pass over the data
         return self._landscape(subset)
 
     def _check_determinism(self) -> None:
@@ -237,35 +238,17 @@ class _Scan:
         return self._landscape(None if text is None else loads(text))
 
     def _landscape(self, subset: Subset | None) -> Landscape:
-        question, problem = self.question, self.question.objective.problem
-        values = dict(sorted(self.values.items()))
-        columns = {
-            k: {name: v for name, v in point.items() if not is_replicate(name)}
-            for k, point in values.items()
-        }
-        prediction = question.sampler.fill(self.shape, columns) if values else None
-        errors = combine_errors(prediction, subset, values, self.shape) if values else None
-        data = build_dataset(
-            problem, question.slice, self.axes, values, question.fingerprints,
-            prediction=prediction, errors=errors,
+        description = self.question.describe()
+        notes = [*self.journal.notes, *description.notes]
+        if self.question.wants_every_point and len(self.values) < self.clock.total:
+            notes.append(f"time ran out after {len(self.values):,} of {self.clock.total:,} points")
+        return build_landscape(
+            description, self.axes, self.values, sampler=self.question.sampler, subset=subset,
+            notes=notes, seconds=self.journal.seconds,
         )  # fmt: skip
-        notes = [*self.journal.notes, *problem.data_notes]
-        notes += [*(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
-        if prediction is None and len(values) < self.clock.total:
-            notes.append(f"time ran out after {len(values):,} of {self.clock.total:,} points")
-        data.attrs.update(question.describe())
-        data.attrs["cost"] = self._describe_cost(subset)
-        data.attrs["notes"] = "; ".join(notes)
-        return Landscape(data, self.journal.seconds)
 
-    def _describe_cost(self, subset: Subset | None) -> str:
-        """Return what was evaluated, in words that are the same for the same question."""
-        points, passes = len(self.values), float(len(self.values))
-        if subset is not None and self.question.samples is not None:
-            anchors = len(self.question.samples.places(self.shape))
-            share = len(subset.rows) / self.question.objective.problem.rows
-            passes = anchors + (points - anchors) * share
-        return f"{points:,} of {self.clock.total:,} points, {passes:,.4g} passes over the data"
+    def _save_description(self) -> None:
+        self.journal.save_setting(DESCRIPTION, self.question.describe().dumps())
 
 
 @final

@@ -21,6 +21,12 @@ from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Sampler
 from landscope.scanning.auto_span import find_span
 from landscope.scanning.budget import Choice, choose_sampling
+from landscope.scanning.description import (
+    Description,
+    describe_origin,
+    list_quantities,
+    list_units,
+)
 from landscope.scanning.journal import Journal
 from landscope.slices.seeded_directions import Seeded
 from landscope.slices.slices import Direction, Slice
@@ -95,17 +101,25 @@ class Question:
         sampler = choice.make_sampler(self.sampler, self.slice.dims)
         return replace(self, sampler=sampler, samples=choice.make_samples() or self.samples)
 
-    def describe(self) -> dict[str, str]:
-        """Return the slice and the points in the words of ``landscope.scanning.provenance``."""
+    def describe(self) -> Description:
+        """Return what the landscape says besides its numbers."""
+        problem, samples = self.objective.problem, self.samples
         parts, dims = self.slice.parts, self.slice.dims
         origins = {role: _read_origin(part) for role, part in parts.items() if role in dims}
-        known = {} if self.samples is None else {"samples": fingerprint.plain(self.samples)}
-        return {
+        points = {
             "slice": type(self.slice).__name__,
             **({"directions": json.dumps(origins)} if origins else {}),
             "sampler": fingerprint.plain(self.sampler),
-            **known,
+            **({} if samples is None else {"samples": fingerprint.plain(samples)}),
         }
+        return Description(
+            dims=tuple(dims), labels=tuple(self.slice.labels), quantities=list_quantities(problem),
+            units=list_units(problem),
+            attributes={**describe_origin(problem, self.fingerprints), **points},
+            rows=problem.rows if samples is not None else 0,
+            anchors=0 if samples is None else len(samples.places(self.shape)),
+            notes=problem.data_notes,
+        )  # fmt: skip
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
