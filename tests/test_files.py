@@ -56,3 +56,24 @@ def test_a_disk_that_is_full_leaves_nothing_of_what_is_written_once(tmp_path: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_advice_follows_what_went_wrong() -> None:
+    full, forbidden = OSError(28, "No space left on device"), PermissionError(13, "denied")
+    assert "make room" in files.advise(full)
+    assert "may write to" in files.advise(forbidden)
+    long = OSError(28, "file write failed: " + "buf = 0x55a251a22218, " * 20 + "errno = 28")
+    assert files.shorten(long) == "[Errno 28] No space left on device"
+    assert files.shorten(forbidden) == str(forbidden)
+
+
+def test_a_folder_is_replaced_when_it_is_complete_and_only_then(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with files.write_folder_atomically(tmp_path / "a.zarr") as part:
+            part.mkdir()
+            (part / "values").write_text(text)
+        assert (tmp_path / "a.zarr" / "values").read_text() == text
+    with pytest.raises(FileNotFoundError), files.write_folder_atomically(tmp_path / "a.zarr"):
+        (tmp_path / "missing" / "file").touch()
+    assert (tmp_path / "a.zarr" / "values").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]

@@ -22,6 +22,8 @@ def _read_umask() -> int:
     return mask
 
 
+_LONG = 200  # characters of a text that nobody reads
+_FULL = ("no space left", "quota exceeded", "disk is full", "errno = 28", "errno = 122")
 _UMASK = _read_umask()  # read once, because reading changes it briefly for every thread
 
 
@@ -50,9 +52,27 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise FormatError(
-            f"{path} cannot be written ({error}): choose a folder that you may write to."
-        ) from error
+        problem = shorten(error)
+        raise FormatError(f"{path} cannot be written ({problem}): {advise(error)}.") from error
+
+
+def shorten(error: Exception) -> str:
+    """Return the text of an error in one line; HDF5 tells of every byte that it wrote."""
+    text = " ".join(str(error).split())
+    number = error.errno if isinstance(error, OSError) else None
+    return (
+        text if number is None or len(text) < _LONG else f"[Errno {number}] {os.strerror(number)}"
+    )
+
+
+def advise(error: Exception) -> str:
+    """Return what to do about an error of the file system: make room, or choose another folder."""
+    text = str(error).lower()
+    if any(word in text for word in _FULL):
+        return "the disk is full or your quota is used up; make room there, or choose another disk"
+    if "file name too long" in text:
+        return "choose a shorter name"
+    return "choose a folder that you may write to"
 
 
 def write_netcdf(data: xr.Dataset, path: Path) -> None:
@@ -98,6 +118,17 @@ def _create_timeless_hdf5(path: Path) -> Iterator[h5py.File]:
     identifier = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, fcpl=properties)
     with h5py.File(identifier) as file:
         yield file
+
+
+@contextlib.contextmanager
+def write_folder_atomically(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary folder that replaces ``path`` when the block ends well."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as outer:
+        part = Path(outer) / path.name
+        yield part
+        if path.is_dir():
+            path.replace(Path(outer) / "before")
+        part.replace(path)
 
 
 def write_once(path: Path, text: str) -> None:

@@ -18,7 +18,13 @@ import numpy as np
 
 from landscope.errors import FormatError
 from landscope.extras import import_optional
-from landscope.files import explain_write_errors, read_netcdf, write_atomically, write_netcdf
+from landscope.files import (
+    explain_write_errors,
+    read_netcdf,
+    write_atomically,
+    write_folder_atomically,
+    write_netcdf,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -242,7 +248,8 @@ def _write_netcdf(land: Landscape, path: Path) -> None:
 
 def _write_zarr(land: Landscape, path: Path) -> None:
     import_optional("zarr", extra="zarr")
-    land.data.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
+    with write_folder_atomically(path) as part:
+        land.data.to_zarr(part, mode="w", consolidated=False, zarr_format=3)
 
 
 def _read_zarr(path: Path) -> xr.Dataset:

@@ -84,7 +84,9 @@ def test_another_request_is_refused_in_it(command: Command, run: Path) -> None:
     before = journaled(run)
     answer = command(*WORDS[:-2], "--seed", 3, "--normalize", "layer", "--out", "run")
     assert answer.code == 1
-    assert "slice was" in answer.err
+    assert "--directions was first, now not given" in answer.err
+    assert "--normalize was not given, now layer" in answer.err
+    assert "--seed was not given, now 3" in answer.err
     assert journaled(run) == before
 
 

@@ -125,3 +125,23 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(JournalError, match=r"\['mine'\], and not a landscope journal"):
         ls.Journal(other)
+
+
+def test_a_damaged_journal_is_said_to_be_damaged_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with ls.Journal(path) as journal:
+        journal.write([Result(k, {"loss": float(k)}, 0.1) for k in range(2000)])
+    stored = bytearray(path.read_bytes())
+    stored[4096:-4096] = bytes(len(stored) - 8192)
+    path.write_bytes(stored)
+    with pytest.raises(JournalError, match=r"is damaged \(.*malformed.*move it away"):
+        ls.Journal(path).values()
+    assert path.read_bytes() == stored
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
+    with ls.Journal(tmp_path / "journal.sqlite") as journal:
+        journal._db.execute("PRAGMA max_page_count = 20")
+        with pytest.raises(JournalError, match=r"disk is full.*make room there"):
+            journal.write([Result(k, {"loss": float(k)}, 0.1) for k in range(20_000)])
+        assert journal.values() == {}

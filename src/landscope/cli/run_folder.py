@@ -24,7 +24,7 @@ from landscope import landscape
 from landscope._version import __version__
 from landscope.cli.recorded_request import describe_old_directions, describe_request
 from landscope.errors import FormatError, JournalError
-from landscope.files import write_atomically
+from landscope.files import advise, write_atomically
 from landscope.landscape import Landscape
 from landscope.params import Params, like
 from landscope.slices.seeded_directions import Seeded, from_recipe
@@ -49,9 +49,8 @@ def create_run(folder: str | os.PathLike[str]) -> Path:
             part.touch()
         (path / "probe").unlink()
     except OSError as error:
-        raise JournalError(
-            f"folder {path} cannot be written to ({error}): choose another --out."
-        ) from error
+        advice = "choose another --out" if path.is_file() else f"{advise(error)}, with --out"
+        raise JournalError(f"folder {path} cannot be written to ({error}): {advice}.") from error
     return path
 
 
@@ -94,6 +93,7 @@ def write_metadata(
     *,
     seconds: float | None,
     naive_seconds: float | None = None,
+    is_finished: bool = True,
 ) -> None:
     """Write run.json.
 
@@ -102,12 +102,14 @@ def write_metadata(
         request: The command and its options.
         seconds: The time that the workers took.
         naive_seconds: The time that a plain loop over the whole grid would take.
+        is_finished: Whether the result is there.
     """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     metadata = {
         "asked": dict(request),
         "seconds": seconds,
         "naive_seconds": naive_seconds,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": now if is_finished else None,
         "landscope": __version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscope.errors import DrawError
-from landscope.files import write_atomically
+from landscope.files import advise, write_atomically
 
 _LEAST_DPI, _MOST_DPI = 10, 1200  # more would need gigabytes of memory
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -100,6 +100,4 @@ def replace_file(path: Path) -> Iterator[Path]:
         with write_atomically(path) as part:
             yield part
     except OSError as error:
-        raise DrawError(
-            f"{path} cannot be written ({error}): choose a folder that you may write to."
-        ) from error
+        raise DrawError(f"{path} cannot be written ({error}): {advise(error)}.") from error

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 def build_landscape(
     description: Description,
-    axes: Sequence[np.ndarray],
     values: Values,
     *,
     sampler: Sampler | None,
@@ -33,15 +32,14 @@ def build_landscape(
     """Return the landscape of the values that are known.
 
     Args:
-        description: The names, units and origin of the values.
-        axes: The coordinates along each axis, x first.
+        description: The axes, names, units and origin of the values.
         values: The values of each evaluated point.
         sampler: The sampler, which predicts the other values; None leaves them empty.
         subset: The samples of the data that were drawn.
         notes: Notes on the result.
         seconds: The time that the points took.
     """
-    shape = tuple(len(axis) for axis in axes)
+    shape = tuple(map(len, description.axes))
     values = dict(sorted(values.items()))
     columns = {
         k: {name: v for name, v in point.items() if not is_replicate(name)}
@@ -49,7 +47,7 @@ def build_landscape(
     }
     prediction = sampler.fill(shape, columns) if values and sampler is not None else None
     errors = combine_errors(prediction, subset, values, shape) if values else None
-    data = _build_dataset(description, axes, values, prediction=prediction, errors=errors)
+    data = _build_dataset(description, values, prediction=prediction, errors=errors)
     notes = [*notes, *(prediction.notes if prediction else ()), *(subset.notes if subset else ())]
     data.attrs["cost"] = _describe_cost(description, len(values), int(np.prod(shape)), subset)
     data.attrs["notes"] = "; ".join(notes)
@@ -67,7 +65,6 @@ def _describe_cost(description: Description, points: int, total: int, subset: Su
 
 def _build_dataset(
     description: Description,
-    axes: Sequence[np.ndarray],
     values: Values,
     *,
     prediction: Prediction | None,
@@ -76,8 +73,7 @@ def _build_dataset(
     """Return the values of a scan as a labeled dataset.
 
     Args:
-        description: The names, units and origin of the values.
-        axes: The coordinates along each axis, x first.
+        description: The axes, names, units and origin of the values.
         values: The values of each evaluated point.
         prediction: Predictions for the points that were not evaluated.
         errors: The error bars, if values are predicted or samples were drawn.
@@ -85,7 +81,7 @@ def _build_dataset(
     import xarray as xr
 
     dims = description.dims[::-1]
-    shape = tuple(len(axis) for axis in axes)[::-1]
+    shape = tuple(map(len, description.axes))[::-1]
     columns = _columns(values, int(np.prod(shape))) if prediction is None else prediction.columns
     variables = {
         name: (dims, columns[name].reshape(shape), _attributes(name, description.units))
@@ -101,8 +97,8 @@ def _build_dataset(
     return xr.Dataset(
         variables,
         coords={
-            dim: ((dim,), axis, axis_attributes(description, dim))
-            for dim, axis in zip(description.dims, axes, strict=True)
+            dim: ((dim,), np.asarray(axis, np.float64), axis_attributes(description, dim))
+            for dim, axis in zip(description.dims, description.axes, strict=True)
         },
         attrs=dict(description.attributes),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -27,6 +27,7 @@ class Description:
 
     Args:
         dims: The names of the axes, x first.
+        axes: The coordinates along each axis, x first.
         labels: The labels of the axes, x first; () for the default ones.
         quantities: The names of the losses and metrics, in order.
         units: The units of the loss and of each metric, by name.
@@ -37,6 +38,7 @@ class Description:
     """
 
     dims: tuple[str, ...]
+    axes: tuple[Sequence[float], ...]
     labels: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ("loss",)
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -13,12 +13,13 @@ import contextlib
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
 from landscope.errors import JournalError
+from landscope.files import advise
 
 if TYPE_CHECKING:
     from landscope.engines.job import Result
@@ -33,7 +34,21 @@ CREATE TABLE IF NOT EXISTS value (
 ) WITHOUT ROWID;
 """
 DESCRIPTION = "description"  # the setting that describes the landscape
+_DAMAGED = ("malformed", "no such column", "no such table")
 _TABLES = {"question", "point", "value"}
+
+
+class OtherScanError(JournalError):
+    """A journal belongs to another scan.
+
+    Args:
+        text: What is different, in words.
+        aspects: The names of the aspects that are different.
+    """
+
+    def __init__(self, text: str, aspects: Sequence[str]) -> None:
+        super().__init__(text)
+        self.aspects = tuple(aspects)
 
 
 @final
@@ -65,10 +80,7 @@ class Journal:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
-            raise JournalError(
-                f"journal {path} cannot be used ({error}): choose a file in a folder that you may"
-                " write to."
-            ) from error
+            raise self._explain(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -90,12 +102,14 @@ class Journal:
         Raises:
             JournalError: When the journal is of another scan; the text names the differences.
         """
-        before = dict(self._db.execute("SELECT aspect, answer FROM question"))
+        before = self.question
         if before and before != dict(question):
-            raise JournalError(
+            aspects = [n for n in {**before, **question} if before.get(n) != question.get(n)]
+            raise OtherScanError(
                 f"{self.path or 'the journal'} holds another scan:"
                 f" {_differences(before, question)}. Nothing was written to it: repeat that scan"
-                " with the same arguments, or choose another journal (another --out)."
+                " with the same arguments, or choose another journal.",
+                aspects,
             )
         with self._transaction():
             self._db.executemany("INSERT OR IGNORE INTO question VALUES (?, ?)", question.items())
@@ -109,14 +123,14 @@ class Journal:
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes, in order."""
-        return tuple(r[0] for r in self._db.execute("SELECT text FROM remark ORDER BY id"))
+        return tuple(r[0] for r in self._read("SELECT text FROM remark ORDER BY id"))
 
     def values(self) -> dict[int, dict[str, float]]:
         """Return point -> quantity -> value for all points that have been evaluated."""
         values: dict[int, dict[str, float]] = {
-            k: {} for (k,) in self._db.execute("SELECT id FROM point ORDER BY id")
+            k: {} for (k,) in self._read("SELECT id FROM point ORDER BY id")
         }
-        for point, quantity, value in self._db.execute("SELECT point, quantity, value FROM value"):
+        for point, quantity, value in self._read("SELECT point, quantity, value FROM value"):
             values[point][quantity] = math.nan if value is None else value
         return values
 
@@ -127,15 +141,9 @@ class Journal:
             points.append((result.point, result.seconds))
             for name, value in result.values.items():
                 rows.append((result.point, name, None if math.isnan(value) else float(value)))
-        try:
-            with self._transaction():
-                self._db.executemany("INSERT OR REPLACE INTO point VALUES (?, ?)", points)
-                self._db.executemany("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", rows)
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"journal {self.path} cannot be written ({error}): what was written before is safe;"
-                " make room or choose another folder."
-            ) from error
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO point VALUES (?, ?)", points)
+            self._db.executemany("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", rows)
 
     def save_setting(self, name: str, value: str | bytes) -> None:
         """Store how something is done, so that a resumed scan does it in the same way."""
@@ -144,7 +152,7 @@ class Journal:
 
     def settings(self) -> dict[str, Any]:
         """Return name -> text or bytes of all settings."""
-        return dict(self._db.execute("SELECT name, value FROM setting"))
+        return dict(self._read("SELECT name, value FROM setting"))
 
     def delete_settings(self, names: Iterable[str]) -> None:
         """Delete some of the settings."""
@@ -154,26 +162,59 @@ class Journal:
     @property
     def question(self) -> dict[str, str]:
         """What identifies the scan: aspect -> fingerprint; empty for a new journal."""
-        return dict(self._db.execute("SELECT aspect, answer FROM question"))
+        return dict(self._read("SELECT aspect, answer FROM question"))
 
     @property
     def seconds(self) -> float:
         """The sum of the seconds that the points took."""
-        return float(self._db.execute("SELECT TOTAL(seconds) FROM point").fetchone()[0])
+        return float(self._read("SELECT TOTAL(seconds) FROM point")[0][0])
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
+    def _read(self, query: str) -> list[Any]:
+        try:
+            return self._db.execute(query).fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._explain(error, "written") from error
+
+    def _explain(self, error: Exception, verb: str = "used") -> JournalError:
+        """Return an error that says what happened to the file, and what to do."""
+        text = str(error)
+        if any(word in text for word in _DAMAGED):
+            return JournalError(
+                f"journal {self.path} is damaged ({text}): move it away, or put a copy of it in its"
+                " place, and repeat the scan. Files that were saved from it are not affected."
+            )
+        if "not a database" in text:
+            return JournalError(
+                f"journal {self.path} cannot be used ({text}): it is another file, or a journal"
+                " that was damaged. Choose another name, or move the file away."
+            )
+        if "locked" in text:
+            return JournalError(
+                f"journal {self.path} is in use by another process ({text}): wait until that scan"
+                " ends, or choose another journal."
+            )
+        return JournalError(
+            f"journal {self.path} cannot be {verb} ({text}): {advise(error)}. What was written"
+            " before is safe."
+        )
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:

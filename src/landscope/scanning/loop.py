@@ -243,7 +243,7 @@ class _Scan:
         if self.question.wants_every_point and len(self.values) < self.clock.total:
             notes.append(f"time ran out after {len(self.values):,} of {self.clock.total:,} points")
         return build_landscape(
-            description, self.axes, self.values, sampler=self.question.sampler, subset=subset,
+            description, self.values, sampler=self.question.sampler, subset=subset,
             notes=notes, seconds=self.journal.seconds,
         )  # fmt: skip
 

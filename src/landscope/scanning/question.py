@@ -113,7 +113,8 @@ class Question:
             **({} if samples is None else {"samples": fingerprint.plain(samples)}),
         }
         return Description(
-            dims=tuple(dims), labels=tuple(self.slice.labels), quantities=list_quantities(problem),
+            dims=tuple(dims), axes=tuple(axis.tolist() for axis in self.axes),
+            labels=tuple(self.slice.labels), quantities=list_quantities(problem),
             units=list_units(problem),
             attributes={**describe_origin(problem, self.fingerprints), **points},
             rows=problem.rows if samples is not None else 0,
