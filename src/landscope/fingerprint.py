@@ -125,6 +125,8 @@ def _plain_object(value: Any, stack: _Stack) -> str:
     if isinstance(value, set | frozenset):
         return f"{kind}{sorted(_plain(v, stack) for v in value)}"  # a set has no fixed order
     default_repr: Any = object.__repr__  # shows the address only
-    if type(value).__repr__ is default_repr and hasattr(value, "__dict__"):
+    is_ours = type(value).__module__.startswith("landscope.")  # <...> is a summary for people
+    summarized = type(value).__repr__ is default_repr or (is_ours and repr(value)[:1] == "<")
+    if summarized and hasattr(value, "__dict__"):
         return f"{kind}{_plain(vars(value), stack)}"
     return repr(value)

@@ -8,6 +8,7 @@ transposed convolution is (in, out). In a plain dict, the first axis of each ten
 from __future__ import annotations
 
 import fnmatch
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -39,6 +40,7 @@ __all__ = [
     "wrap",
 ]
 
+_MOST_NAMES = 12  # in the text of Params
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -110,10 +112,20 @@ class Params(dict[str, Tensor]):
     def _versions(self) -> tuple[object, ...]:
         return tuple((id(t), 0 if t.is_inference() else t._version) for t in self.values())
 
+    def __repr__(self) -> str:
+        lines = [f"  {n}  {tuple(t.shape)}" for n, t in itertools.islice(self.items(), _MOST_NAMES)]
+        more = [f"  and {len(self) - _MOST_NAMES} more"] if len(self) > _MOST_NAMES else []
+        return "\n".join([f"<Params: {describe_size(self)}", *lines, *more]) + ">"
+
     def layout(self, name: str) -> Layout:
         """Return the layout of the tensor ``name``."""
         default = Layout(vector=self[name].ndim <= 1)
         return self.layouts.get(name, default)
+
+
+def describe_size(params: Mapping[str, Tensor]) -> str:
+    """Return how many tensors and numbers there are: "4 tensors, 2,410 numbers"."""
+    return f"{len(params)} tensors, {sum(t.numel() for t in params.values()):,} numbers"
 
 
 def parameters(model: nn.Module) -> Params:

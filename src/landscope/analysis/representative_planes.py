@@ -76,6 +76,9 @@ class Representativeness:
     unit: float
     size: int
 
+    def __repr__(self) -> str:
+        return f"<Representativeness of {len(self.plane_smallest)} random planes>\n{self.verdict}"
+
     @property
     def numbers(self) -> dict[str, Any]:
         """The summary in numbers, for a file."""

@@ -46,6 +46,11 @@ class TrainingPath:
                 " 'checkpoint', as ls.paths.project returns them."
             )
 
+    def __repr__(self) -> str:
+        axes = ", ".join(name for name in ("x", "y", "z") if name in self.data)
+        count, columns = self.data.sizes["checkpoint"], ", ".join(map(str, self.data))
+        return f"<TrainingPath {self.name!r}: {count} checkpoints over {axes}; columns: {columns}>"
+
     @property
     def name(self) -> str:
         """The name of the trajectory, for legends."""

@@ -6,6 +6,7 @@ stops.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final, get_args
@@ -50,6 +51,10 @@ class Eigenpairs:
     converged: bool
     products: int
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{v:.3g} (+- {_error(r, s):.1g})" for v, r, s in _rows(self))
+        return f"<Eigenpairs: {values}; {_describe_end(self)}>"
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,10 @@ class Extremes:
     converged: bool
     products: int
 
+    def __repr__(self) -> str:
+        low, high = (f"{v:.3g} (+- {_error(r, s):.1g})" for v, r, s in _rows(self))
+        return f"<Extremes: {low} to {high}; {_describe_end(self)}>"
+
     @property
     def smallest(self) -> float:
         """The smallest eigenvalue."""
@@ -87,6 +96,20 @@ class Extremes:
     def convexity(self) -> float:
         """|smallest / largest|, the ratio that Figure 7 of arXiv 1712.09913 shows."""
         return abs(self.smallest / self.largest) if self.largest else float("nan")
+
+
+def _rows(pairs: Eigenpairs | Extremes) -> list[list[float]]:
+    """Return [value, residual, stderr] of each pair."""
+    return torch.stack([pairs.value, pairs.residual, pairs.stderr]).T.tolist()
+
+
+def _error(residual: float, stderr: float) -> float:
+    """Return the error that is said with a value: the larger one; NaN is left out."""
+    return max(residual, stderr if math.isfinite(stderr) else 0.0)
+
+
+def _describe_end(pairs: Eigenpairs | Extremes) -> str:
+    return f"{'converged' if pairs.converged else 'NOT converged'} after {pairs.products} products"
 
 
 def eigenpairs(

@@ -114,6 +114,13 @@ class CurvatureOperator(ABC):
             self._products = self._make_products(self._data, self._budget())
         self.params = self._move(params)
 
+    def __repr__(self) -> str:
+        drawn = "all samples" if self.samples is None else f"{self.samples:,} drawn samples"
+        loss = self.objective.problem.describe()["loss"]
+        shape = f"{self.shape[0]:,} x {self.shape[1]:,}"
+        name = type(self).__name__
+        return f"<{name}: {shape}, of {loss}, {drawn}; {self.products} products so far>"
+
     @staticmethod
     @abstractmethod
     def _define(objective: Objective) -> MatrixDefinition:

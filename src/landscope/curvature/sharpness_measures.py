@@ -54,6 +54,15 @@ class Sharpness:
     adaptive_radius: float
     rise: float
 
+    def __repr__(self) -> str:
+        return (
+            f"<Sharpness at loss {self.loss:.3g}: largest eigenvalue"
+            f" {float(self.largest.value[0]):.3g}, trace {self.trace.value:.3g} +-"
+            f" {self.trace.stderr:.1g}, rise {self.epsilon:.3g} within {self.radius:.3g} and"
+            f" {self.adaptive:.3g} within {self.adaptive_radius:.3g} filter norms, width"
+            f" {self.width:.3g} filter norms; {'converged' if self.converged else 'NOT converged'}>"
+        )
+
     @property
     def width(self) -> float:
         """The median of the widths, in filter norms."""

@@ -56,6 +56,13 @@ class Spectrum:
     products: int
     origin: np.ndarray
 
+    def __repr__(self) -> str:
+        return (
+            f"<Spectrum of {self.size:,} eigenvalues from {self.nodes[0]:.3g} to"
+            f" {self.nodes[-1]:.3g}, {len(self.outliers)} of them computed singly;"
+            f" smoothing width {self.width:.2g}; {self.products} products>"
+        )
+
     def moment(self, power: int) -> float:
         """Return the mean of eigenvalue ** power; ``moment(1)`` is the trace over p."""
         return float((self.weights * self.nodes**power).sum())

@@ -39,6 +39,12 @@ class Trace:
     converged: bool
     products: int
 
+    def __repr__(self) -> str:
+        end = "converged" if self.converged else "NOT converged"
+        return (
+            f"<Trace: {self.value:.4g} +- {self.stderr:.1g}; {end} after {self.products} products>"
+        )
+
 
 @report_products("trace")
 def trace(

@@ -63,6 +63,11 @@ class Batches:
         self._identity: str | None = None
         self._rows = 0
 
+    def __repr__(self) -> str:
+        if self._identity is None:
+            return "<data that were not read yet>"
+        return f"<data of {self._rows:,} samples{', streamed' * (self._cached is None)}>"
+
     @property
     def streamed(self) -> bool:
         """Whether the data are read again at every pass."""

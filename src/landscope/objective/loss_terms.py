@@ -35,6 +35,10 @@ class Terms:
     weights: Tensor
     joint: bool = False
 
+    def __repr__(self) -> str:
+        mean = float(self.values.detach().sum() / self.weights.detach().sum())
+        return f"<Terms: {len(self.values)} terms of mean {mean:.4g}>"
+
     @staticmethod
     def from_values(values: Tensor) -> Terms:
         """Return terms of weight 1, one for each value."""

@@ -124,6 +124,15 @@ class Objective:
         objective.problem = problem
         return objective
 
+    def __repr__(self) -> str:
+        problem, known = self.problem, self.problem.describe()
+        data = ", ".join(f"{prefix}{batches!r}" for prefix, batches in problem.batches.items())
+        metrics = f"; metrics: {', '.join(problem.metrics)}" if problem.metrics else ""
+        return (
+            f"<Objective: {known['loss']} of {known['model']}, over {data}{metrics};"
+            f" {known['precision']} on {known['device']}>"
+        )
+
     @property
     def model(self) -> nn.Module:
         """The user's model."""

@@ -60,6 +60,9 @@ class Cost:
     naive_flops: float
     plan: str
 
+    def __repr__(self) -> str:
+        return f"<Cost of a scan>\n{self}"
+
     def __str__(self) -> str:
         """Return a table of six lines."""
         ratio = self.naive_seconds / max(self.seconds, 1e-9)

@@ -82,6 +82,9 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             raise self._explain(error) from error
 
+    def __repr__(self) -> str:
+        return f"<Journal in {self.path or 'memory'}>"
+
     def __enter__(self) -> Self:
         return self
 

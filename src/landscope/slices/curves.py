@@ -21,7 +21,7 @@ from numpy.polynomial import chebyshev
 from torch import Tensor
 
 from landscope.errors import SliceError
-from landscope.params import Params, check_like, like, norm, wrap
+from landscope.params import Params, check_like, describe_size, like, norm, wrap
 from landscope.slices.slices import Affine, Slice
 
 Kind = Literal["bezier", "polyline"]
@@ -89,6 +89,10 @@ class Curve:
                 f"labels={self.labels!r}; a curve has one axis: pass a tuple of one text, ('t',)."
             )
         object.__setattr__(self, "nodes", _prepare_nodes(self.nodes))
+
+    def __repr__(self) -> str:
+        size = describe_size(self.nodes[0])
+        return f"<Curve: {self.kind} through {len(self.nodes)} nodes of {size}>"
 
     @property
     def dims(self) -> tuple[str, ...]:

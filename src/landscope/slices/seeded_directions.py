@@ -106,6 +106,9 @@ class Seeded(Mapping[str, Tensor]):
     def __init__(self, basis: SeededBasis, index: int) -> None:
         self.basis, self.index = basis, index
 
+    def __repr__(self) -> str:
+        return f"<Seeded: direction {self.index} of seed {self.basis.seed}, {len(self)} tensors>"
+
     def __getitem__(self, name: str) -> Tensor:
         """Return the tensor of a name, drawn anew."""
         shape = self.basis.shapes[name]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from landscope.errors import SliceError
-from landscope.params import Params, check_like, dot, like, norm, wrap
+from landscope.params import Params, check_like, describe_size, dot, like, norm, wrap
 from landscope.slices.seeded_directions import Seeded
 
 Direction = Params | Seeded
@@ -65,6 +65,11 @@ class Affine(ABC):
     @abstractmethod
     def directions(self) -> tuple[Direction, ...]:
         """The directions, in the order of the axes."""
+
+    def __repr__(self) -> str:
+        names = [f" ({label})" for label in self.labels] or [""] * len(self.dims)
+        axes = ", ".join(f"{dim}{name}" for dim, name in zip(self.dims, names, strict=True))
+        return f"<{type(self).__name__} along {axes}, around {describe_size(self.center)}>"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -203,7 +208,7 @@ def _select(direction: Direction, names: Iterable[str]) -> dict[str, Tensor]:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Line(Affine):
     """The line center + x dx.
 
@@ -239,7 +244,7 @@ class Line(Affine):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plane(Affine):
     """The plane center + x dx + y dy.
 
@@ -269,7 +274,7 @@ class Plane(Affine):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(Affine):
     """The volume center + x dx + y dy + z dz.
 

@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -48,8 +48,8 @@ class Trained:
         folder: The folder of the checkpoints; None if none were recorded.
     """
 
-    model: nn.Module
-    history: tuple[dict[str, float], ...]
+    model: nn.Module = field(repr=False)
+    history: tuple[dict[str, float], ...] = field(repr=False)
     seconds: float
     folder: Path | None
 

@@ -65,6 +65,10 @@ class PCA:
     names: tuple[str, ...]
     ignore: Ignore | None = None
 
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{share:.1%}" for share in self.explained_variance_ratio)
+        return f"<PCA of {self.checkpoints} checkpoints: components with {shares} of the variance>"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels of axes along the directions: ``ls.Plane(..., labels=pca.labels)``."""

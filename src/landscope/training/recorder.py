@@ -108,6 +108,9 @@ class Recorder:
         self._open: tuple[Writer, RecordedPath] | None = None
         self._closing: weakref.finalize[..., Recorder] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Recorder: every {self.every} into {self.folder}>"
+
     def __call__(
         self,
         model: nn.Module,

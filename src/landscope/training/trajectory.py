@@ -39,7 +39,6 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _FALL = 0.99  # a learning rate below this share of the one before has fallen; above is rounding
 _DECAY = 3  # this many consecutive falls or more are a decay (cosine, linear) and not drops,
 _STEEP = 0.34  # unless each of them is to this share of the rate before, or less
-
 _T = TypeVar("_T")
 
 
@@ -63,8 +62,8 @@ class Checkpoint:
     epoch: float | None = None
     learning_rate: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
-    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    names: tuple[str, ...] = field(default=(), repr=False)
+    layouts: Mapping[str, Layout] = field(default_factory=dict, repr=False)
 
     @property
     def identity(self) -> str:
@@ -154,6 +153,9 @@ class Trajectory:
     checkpoints: tuple[Checkpoint, ...]
     notes: tuple[str, ...] = ()
     reading: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Trajectory {self.name!r}: {len(self.checkpoints)} checkpoints in {self.folder}>"
 
     @classmethod
     def open(
