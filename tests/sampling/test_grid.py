@@ -40,6 +40,12 @@ def test_an_axis_of_one_point_stands_at_the_first_coordinate() -> None:
     assert y.tolist() == [-1.0, 1.0]
 
 
+def test_an_axis_of_one_point_lies_at_the_center_of_a_symmetric_span() -> None:
+    for span in ((-1.0, 1.0), (-0.3, 0.3), ((-1.0, 1.0), (-2.0, 2.0), (-3.0, 3.0))):
+        assert [a.tolist() for a in Grid(1, span).axes(("x", "y", "z"))] == [[0.0]] * 3
+    assert [a.tolist() for a in Grid((1, 2)).axes(("x", "y"))] == [[0.0], [-1.0, 1.0]]
+
+
 def test_an_axis_of_one_point_may_begin_and_end_there() -> None:
     (axis,) = Grid(1, (0.5, 0.5)).axes(("x",))
     assert axis.tolist() == [0.5]

@@ -228,3 +228,17 @@ def test_flat_vectors_become_directions_in_the_order_of_the_names() -> None:
         assert second["a"].tolist() == [9.0]
     with pytest.raises(ParamsError, match="vector has 4 entries; the parameters have 5"):
         directions.from_vectors(here, torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("draw", [directions.random, directions.seeded])
+@pytest.mark.parametrize("seed", ["a", 0.5, None, True])
+def test_a_seed_that_is_no_whole_number_is_refused(draw: Any, seed: Any) -> None:
+    with pytest.raises(DirectionError, match=r"seed=.*expected a whole number"):
+        draw({"w": torch.ones(2, 2)}, seed=seed)
+
+
+@pytest.mark.parametrize("draw", [directions.random, directions.seeded])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_blamed(draw: Any, value: float) -> None:
+    with pytest.raises(DirectionError, match=r"params\['w'\] holds NaN or inf.*the model itself"):
+        draw({"v": torch.ones(2, 2), "w": torch.tensor([[1.0, value]])})

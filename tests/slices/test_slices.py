@@ -107,21 +107,62 @@ def test_projection_works_where_directions_are_nearly_parallel() -> None:
     assert residual < 1e-9
 
 
-@pytest.mark.parametrize("factor", [1.0, -2.0, 3.0, 1e-3, 0.0])
-def test_dependent_directions_give_the_coordinates_of_least_norm(factor: float) -> None:
-    d = point(1)
-    plane = Plane(point(0), d, params.like(d, {n: factor * t for n, t in d.items()}))
-    found, residual = plane.project(Line(point(0), d).at((0.8,)))
-    share = 0.8 / (1 + factor**2)
-    assert found == pytest.approx((share, share * factor), rel=1e-9, abs=1e-12)
-    assert residual == pytest.approx(0.0, abs=1e-9)
+@pytest.mark.parametrize("angle", [1e-4, 1e-6, 1e-8, 1e-10])
+def test_projection_loses_only_the_digits_that_the_angle_costs(angle: float) -> None:
+    """The exact coordinates are known; the normal equations lose 1 / angle^2 of the digits."""
+    near = params.like(point(1), {n: t + angle * point(2)[n] for n, t in point(1).items()})
+    plane = Plane(point(0), point(1), near)
+    found, residual = plane.project(plane.at((3.0, -1.0)))
+    assert found == pytest.approx((3.0, -1.0), rel=1e-14 / angle)
+    assert residual < 1e-13
 
 
-def test_the_same_direction_may_be_taken_twice() -> None:
+def test_the_residual_off_nearly_parallel_directions_is_the_distance() -> None:
+    u, v, w = (torch.eye(10, dtype=torch.float64)[k] for k in range(3))
+    center = Params({"w": torch.zeros(10, dtype=torch.float64)})
+    plane = Plane(center, Params({"w": u}), Params({"w": u + 1e-6 * v}))
+    found, residual = plane.project({"w": 0.5 * u + 2e-6 * v + 3.0 * w})
+    assert found == pytest.approx((-1.5, 2.0), rel=1e-9)
+    assert residual == pytest.approx(3.0, rel=1e-14)
+
+
+def _times(factor: float, given: Params, dtype: torch.dtype = torch.float64) -> Params:
+    return params.like(given, {n: (factor * t).to(dtype) for n, t in given.items()})
+
+
+def test_the_same_direction_may_be_taken_twice_on_purpose() -> None:
     d = point(1)
-    plane = Plane(point(0), d, d)
+    plane = Plane(point(0), d, d, dependent=True)
     torch.testing.assert_close(flat(plane.at((0.5, 0.25))), flat(point(0)) + 0.75 * flat(d))
     assert plane.project(plane.at((0.5, 0.25)))[0] == pytest.approx((0.375, 0.375))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1.0, -1.0, 3.0, -1 / 3, 1e-3])
+def test_parallel_directions_are_refused(factor: float, dtype: torch.dtype) -> None:
+    d = _times(1.0, point(1), dtype)
+    with pytest.raises(SliceError, match=r"directions x and y are parallel.*independent"):
+        Plane(point(0), d, _times(factor, d, dtype))
+    with pytest.raises(SliceError, match=r"directions y and z are parallel"):
+        Volume(point(0), point(2), d, _times(factor, d, dtype))
+
+
+def test_three_directions_in_a_plane_are_refused() -> None:
+    sum_ = params.like(point(1), {n: t - 2 * point(2)[n] for n, t in point(1).items()})
+    with pytest.raises(SliceError, match=r"directions x, y and z are linearly dependent"):
+        Volume(point(0), point(1), point(2), sum_)
+
+
+def test_a_seeded_direction_taken_twice_is_refused() -> None:
+    dx, _ = ls.directions.seeded(point(0))
+    with pytest.raises(SliceError, match="parallel"):
+        Plane(point(0), dx, dx)
+
+
+def test_a_center_that_holds_nan_is_blamed_and_not_the_direction() -> None:
+    broken = Params({"w": torch.tensor([[1.0, float("nan")], [2.0, 3.0]])})
+    with pytest.raises(SliceError, match=r"center\['w'\] holds NaN: the model itself"):
+        Line(broken, Params({"w": torch.ones(2, 2)}))
 
 
 def test_integer_entries_stay_where_they_are() -> None:
@@ -179,7 +220,11 @@ def test_a_rectangular_scan_lies_where_the_axes_say() -> None:
             SliceError,
             "direction x holds NaN or infinity",
         ),
-        (lambda: Line(point(0), point(1), labels=("a", "b")), SliceError, "names 2 axes; there"),
+        (
+            lambda: Line(point(0), point(1), labels=("a", "b")),
+            SliceError,
+            "expected a tuple of 1 texts",
+        ),
         (lambda: Line(point(0), point(1)).project({"a": torch.zeros(4)}), ParamsError, "lacks 'b'"),
         (lambda: Line(Params(), point(1)), ParamsError, "params is an empty Params"),
     ],

@@ -182,6 +182,7 @@ def representativeness(
     if num_planes < 2:
         raise ParamsError(f"num_planes={num_planes}; expected 2 or more, to see how they differ.")
     center = choose_point(objective, params)
+    _check_finite(center)
     line = None if initialization is None else _line_from(initialization, center)
     check_determinism(objective.problem)
     planes = [
@@ -242,10 +243,13 @@ def _line_from(initialization: Mapping[str, Tensor], center: Params) -> Params:
     return direction
 
 
+def _check_finite(center: Params) -> None:
+    if not math.isfinite(norm(center)):
+        raise ParamsError("the parameters hold NaN or infinity: there is no surface around them.")
+
+
 def _mean_length(directions: Sequence[Params]) -> float:
     lengths = [norm(direction) for direction in directions]
-    if not all(map(math.isfinite, lengths)):
-        raise ParamsError("the parameters hold NaN or infinity: there is no surface around them.")
     if not min(lengths) > 0:
         raise ParamsError(
             "random directions are zero here: they move only filters (of tensors with two or more"

@@ -45,8 +45,11 @@ def make_slice(request: ScanRequest, objective: Objective) -> Affine:
     elif len(labeled) < count:
         labeled += _random_directions(request, objective, center, count)[len(labeled) :]
     labels = tuple(f"{label} {dim}" for (_, label), dim in zip(labeled, "xyz", strict=False))
-    kind = (Line, Plane, Volume)[count - 1]
-    return kind(center, *(direction for direction, _ in labeled), labels=labels)
+    along = [direction for direction, _ in labeled]
+    if count == 1:
+        return Line(center, *along, labels=labels)
+    kind = (Plane, Volume)[count - 2]
+    return kind(center, *along, labels=labels, dependent=request.same or bool(request.directions))
 
 
 def _random_directions(

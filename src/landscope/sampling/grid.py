@@ -58,8 +58,9 @@ class Grid:
         resolution: The number of points along each axis: one number for all, or one per axis, x
             first.
         span: The (first, last) coordinate: one pair for all axes, or one pair per axis. "auto"
-            lets ``ls.scan`` find how far the picture must reach. An axis of one point lies at the
-            first coordinate, as in ``numpy.linspace``; there both may be equal.
+            lets ``ls.scan`` find how far the picture must reach. An axis of one point lies at
+            0, the center, if the span is symmetric, else at the first coordinate, as in
+            ``numpy.linspace``; there both ends may be equal.
 
     Raises:
         SamplerError: For a resolution below 1, a span that runs backwards or is not finite, or
@@ -167,7 +168,7 @@ def _axis(count: int, span: Span) -> np.ndarray:
     steps = np.arange(count, dtype=np.float64)
     first, last = span
     if count == 1:
-        return steps + first
+        return steps + (0.0 if first == -last else first)
     points: np.ndarray = (first * (count - 1 - steps) + last * steps) / (count - 1)
     points[[0, -1]] = span  # the quotient may miss them by one rounding
     return points

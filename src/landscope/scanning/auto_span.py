@@ -42,7 +42,7 @@ def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     """
     if isinstance(slice_, Curve):
         return [default_span(slice_)]
-    with _thin_out(objective.problem).session() as session:
+    with thin_out(objective.problem).session() as session:
         wall = _wall(session, slice_)
         axes = range(len(slice_.dims))
         sides = [[_reach(_loss_along(session, slice_, k, sign), wall) for sign in (-1, 1)]
@@ -50,7 +50,7 @@ def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
     return [(-_round(left), _round(right)) for left, right in sides]
 
 
-def _thin_out(problem: Problem) -> Problem:
+def thin_out(problem: Problem) -> Problem:
     """Return the problem over evenly spaced samples, where samples can be separated."""
     if problem.rows <= _ROWS or "" not in problem.batches:
         return problem

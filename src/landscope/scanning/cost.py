@@ -22,6 +22,7 @@ from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
 from landscope.slices.curves import default_span
+from landscope.slices.direction_checks import check_order
 from landscope.slices.slices import Slice, check_slice
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def estimate(
     """
     check_slice(slice)
     check_samples(samples)
+    check_order(objective.center, slice.parts)
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
     engine = Local() if engine is None else engine

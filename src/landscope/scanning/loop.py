@@ -31,7 +31,9 @@ from landscope.scanning import budget as budgets
 from landscope.scanning.dataset import build_landscape
 from landscope.scanning.journal import DESCRIPTION, Journal
 from landscope.scanning.question import Question
+from landscope.scanning.slice_notes import describe_slice
 from landscope.slices.curves import check_axes, default_span
+from landscope.slices.direction_checks import check_order
 from landscope.slices.slices import Slice, check_slice
 
 _ROUNDS_POINTS = 250  # a plan is chosen for at least this many points of a sampler with rounds
@@ -91,9 +93,9 @@ def scan(
         SamplerError, SliceError, ObjectiveError, EngineError: When the arguments do not fit.
 
     Cost: one pass over the data per point, and two to check the center when anything is left to
-    evaluate; the first time about two seconds, or 4% of a longer scan, to choose how to
-    make the passes. Values of a grid equal those of a plain loop to 1e-5 relative. See
-    ``ls.estimate``.
+    evaluate; two over at most 2,048 samples in the end, to see whether the model is trained; the
+    first time about two seconds, or 4% of a longer scan, to choose how to make the passes. Values
+    of a grid equal those of a plain loop to 1e-5 relative. See ``ls.estimate``.
 
     Example:
         >>> import torch, landscope as ls
@@ -159,6 +161,10 @@ class _Scan:
                 while wanted and not self.clock.over:
                     self._evaluate(pool, wanted)
                     wanted = sampler.ask(self.shape, self.values)
+            question = self.question
+            self.journal.add_notes(
+                describe_slice(question.objective, question.slice, self.shape, self.values)
+            )
             self._save_description()  # with the notes of the first pass over the data
         return self._landscape(subset)
 
@@ -288,6 +294,7 @@ def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: An
         )
     check_slice(slice_)
     check_samples(samples)
+    check_order(objective.center, slice_.parts)
     names = objective.model.state_dict(keep_vars=True)
     moved = {name for part in slice_.parts.values() for name in part}
     if moved and not moved & set(names):

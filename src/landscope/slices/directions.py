@@ -20,6 +20,7 @@ from landscope.slices.normalization import (
     Normalize,
     check_choice,
     check_choices,
+    check_finite,
     find_moving,
     rescale_rows,
     to_unit_norm,
@@ -67,7 +68,8 @@ def random(
         so are buffers that are not statistics, such as rotary frequencies.
 
     Raises:
-        DirectionError: For an unknown ``normalize`` or ``ignore``, or a count below 1.
+        DirectionError: For an unknown ``normalize`` or ``ignore``, a count below 1, a seed that is
+            not a whole number, or weights that are not finite.
         ParamsError: When ``select`` matches no name, or only names that ``ignore`` excludes.
 
     Source: Li et al. 2018, arXiv 1712.09913, section 4.
@@ -79,9 +81,10 @@ def random(
         >>> dx["weight"].shape
         torch.Size([3, 8])
     """
-    check_choices(count, normalize, ignore)
+    check_choices(count, normalize, ignore, seed)
     known = wrap(params)
     moving = find_moving(known, ignore, select)
+    check_finite(known, (name for name in known if name in moving))
     directions: list[dict[str, Tensor]] = [{} for _ in range(count)]
     for name, tensor in known.items():
         layout = known.layout(name)

@@ -6,7 +6,8 @@ Landscape of Neural Nets*, NeurIPS 2018, arXiv 1712.09913, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -20,16 +21,44 @@ Normalize = Literal["filter", "layer", "weight", "dfilter", "dlayer"]
 Ignore = Literal["biasbn"]
 
 
-def check_choices(count: int, normalize: str | None, ignore: str | None) -> None:
+def check_choices(count: int, normalize: str | None, ignore: str | None, seed: int) -> None:
     """Check the arguments of random directions.
 
     Raises:
-        DirectionError: For an unknown ``normalize`` or ``ignore``, or a count below 1.
+        DirectionError: For an unknown ``normalize`` or ``ignore``, a count below 1, or a count or a
+            seed that is not a whole number.
     """
     check_choice("normalize", normalize, get_args(Normalize))
     check_choice("ignore", ignore, get_args(Ignore))
-    if count < 1:
-        raise DirectionError(f"count={count}; expected 1 or more directions.")
+    if not _is_whole(count) or count < 1:
+        raise DirectionError(f"count={count!r}; expected 1 or more directions, a whole number.")
+    if not _is_whole(seed):
+        raise DirectionError(
+            f"seed={seed!r}; expected a whole number such as 0: each one gives other directions."
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_finite(params: Mapping[str, Tensor], names: Iterable[str]) -> None:
+    """Check that the weights around which directions are drawn are finite.
+
+    Raises:
+        DirectionError: When some are not; the message names the first tensor.
+    """
+    for name in names:
+        if not bool(torch.isfinite(params[name].detach()).all()):
+            raise not_finite(name)
+
+
+def not_finite(name: str) -> DirectionError:
+    """Return the error of a tensor of weights that holds NaN or infinity."""
+    return DirectionError(
+        f"params[{name!r}] holds NaN or infinity: the model itself is not finite, so no direction"
+        " has its size: load a checkpoint from before its training diverged."
+    )
 
 
 def check_choice(argument: str, value: str | None, choices: tuple[str, ...]) -> None:

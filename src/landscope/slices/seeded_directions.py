@@ -23,7 +23,7 @@ from torch import Tensor
 from landscope import fingerprint
 from landscope.errors import DirectionError
 from landscope.params import Layout, check_like, wrap
-from landscope.slices.normalization import Ignore, Normalize, check_choices, find_moving
+from landscope.slices.normalization import Ignore, Normalize, check_choices, find_moving, not_finite
 
 PIECE = 2**20  # entries that are drawn at once; the numbers depend on it, so it must never change
 _SHORT = 64  # weights; directions of shorter filters can be nearly parallel before Gram-Schmidt
@@ -60,8 +60,8 @@ def seeded(
         ``count`` mappings from names to tensors, for use as directions of a slice.
 
     Raises:
-        DirectionError: For an unknown ``normalize`` or ``ignore``, a count below 1, or weights that
-            are not finite.
+        DirectionError: For an unknown ``normalize`` or ``ignore``, a count below 1, a seed that is
+            not a whole number, or weights that are not finite.
         ParamsError: When ``select`` matches no name, or only names that ``ignore`` excludes.
 
     Cost: All numbers are drawn once in this call and once for each point that is evaluated (7 ns
@@ -75,7 +75,7 @@ def seeded(
         >>> dx, dy = ls.directions.seeded(objective.center, seed=1)
         >>> land = ls.scan(objective, ls.Plane(objective.center, dx, dy), ls.Grid(3))
     """
-    check_choices(count, normalize, ignore)
+    check_choices(count, normalize, ignore, seed)
     if normalize == "weight":
         raise DirectionError(
             "normalize='weight' multiplies by each weight, which would have to be stored: use"
@@ -271,7 +271,7 @@ def _make_table(
                 _add_by_filter(gram[j, i], drawn[j] * drawn[i], groups[start:stop], along=along)
         _add_by_filter(norms, rows.double().square(), groups[start:stop], along=along)
     if not bool(torch.isfinite(norms).all()):
-        raise DirectionError(f"params[{name!r}] holds NaN or infinity: no direction has its size.")
+        raise not_finite(name)
     coefficients = _orthonormalize(gram, orthogonal=orthogonal)
     if normalize in ("filter", "layer"):
         coefficients *= norms.sqrt()

@@ -9,23 +9,22 @@ Slices that bend are in ``curves``.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
 
 from landscope.errors import SliceError
-from landscope.params import Params, check_like, describe_size, dot, like, norm, wrap
+from landscope.params import Params, check_like, describe_size, like, wrap
+from landscope.slices.direction_checks import check_center, check_directions
+from landscope.slices.least_squares import BLOCK, reduce_rows, solve_triangle
 from landscope.slices.seeded_directions import Seeded
 
 Direction = Params | Seeded
 """A direction in parameter space: stored tensors, or tensors that are drawn from a seed."""
-
-_SINGULAR = 1e-12  # smallest eigenvalue of the cosines, and relative cutoff of the pseudoinverse
 
 
 class Slice(Protocol):
@@ -60,6 +59,7 @@ class Affine(ABC):
 
     center: Params
     labels: tuple[str, ...]
+    dependent: bool = False
 
     @property
     @abstractmethod
@@ -131,24 +131,24 @@ class Affine(ABC):
 
         Raises:
             ParamsError: When the point does not fit the center.
+
+        Cost and accuracy: one pass over the parameters in float64, in blocks of 65,536. The
+        relative error of a coordinate is about 1e-16 / the angle between the directions.
         """
         check_like(params, self.center, "params")
-        offset = {
-            n: params[n].detach().to(t.device).double() - t.double()
-            for n, t in self.center.items()
-            if t.is_floating_point()
-        }
-        gram = torch.tensor(
-            [[dot(_select(a, offset), b) for b in self.directions] for a in self.directions],
-            dtype=torch.float64,
-        )
-        products = torch.tensor([dot(offset, d) for d in self.directions], dtype=torch.float64)
-        steps = tuple(float(c) for c in _solve(gram, products))
-        residual = {
-            n: t - sum(c * d[n].double() for c, d in zip(steps, self.directions, strict=True))
-            for n, t in offset.items()
-        }
-        return steps, norm(residual)
+        count = len(self.directions) + 1
+        return solve_triangle(reduce_rows(self._columns(params), count))
+
+    def _columns(self, params: Mapping[str, Tensor]) -> Iterator[Tensor]:
+        """Yield (directions, params - center), some rows at a time, shape (rows, d + 1)."""
+        for name, tensor in self.center.items():
+            if not tensor.is_floating_point():
+                continue
+            given = [*(d[name] for d in self.directions), params[name].detach(), tensor.detach()]
+            flat = [t.to(tensor.device).reshape(-1) for t in given]
+            for pieces in zip(*(t.split(BLOCK) for t in flat), strict=True):
+                *directions, there, here = (piece.double() for piece in pieces)
+                yield torch.stack([*directions, there - here], dim=1)
 
     def check_coordinates(self, coordinates: Sequence[float]) -> tuple[float, ...]:
         """Return the coordinates as numbers, one per axis.
@@ -166,20 +166,19 @@ class Affine(ABC):
         return steps
 
     def _check(self) -> None:
-        for dim, direction in zip(self.dims, self.directions, strict=True):
-            if isinstance(direction, Seeded):  # seeded() has checked that it is finite
-                direction.check(self.center, f"direction {dim}")
-                continue
-            check_like(direction, self.center, f"direction {dim}")
-            if not math.isfinite(norm(direction)):
-                raise SliceError(
-                    f"direction {dim} holds NaN or infinity; a slice needs finite directions."
-                )
-        if self.labels and len(self.labels) != len(self.directions):
+        labels: Any = self.labels
+        if isinstance(labels, str) or len(labels) not in (0, len(self.directions)):
             raise SliceError(
-                f"labels={self.labels} names {len(self.labels)} axes; there are"
-                f" {len(self.directions)}."
+                f"labels={self.labels!r}; expected a tuple of {len(self.directions)} texts, one for"
+                f" each axis ({', '.join(self.dims)}), or ()."
             )
+        for dim, direction in zip(self.dims, self.directions, strict=True):
+            if isinstance(direction, Seeded):
+                direction.check(self.center, f"direction {dim}")
+            else:
+                check_like(direction, self.center, f"direction {dim}")
+        check_center(self.center)
+        check_directions(self.dims, self.directions, dependent=self.dependent)
 
 
 def _wrap_and_check(slice_: Affine, names: Sequence[str]) -> None:
@@ -189,22 +188,6 @@ def _wrap_and_check(slice_: Affine, names: Sequence[str]) -> None:
         if not isinstance(part, Seeded):
             object.__setattr__(slice_, name, wrap(part))
     slice_._check()
-
-
-def _solve(gram: Tensor, products: Tensor) -> Tensor:
-    """Solve for coordinates; lengths of the directions may differ by many orders of magnitude."""
-    lengths = gram.diagonal().sqrt()
-    cosines = gram / torch.outer(lengths, lengths)
-    coordinates: Tensor
-    if lengths.min() > 0 and torch.linalg.eigvalsh(cosines)[0] > _SINGULAR:
-        coordinates = torch.linalg.solve(cosines, products / lengths) / lengths
-    else:
-        coordinates = torch.linalg.pinv(gram, hermitian=True, rtol=_SINGULAR) @ products
-    return coordinates
-
-
-def _select(direction: Direction, names: Iterable[str]) -> dict[str, Tensor]:
-    return {n: direction[n] for n in names}
 
 
 @final
@@ -219,7 +202,7 @@ class Line(Affine):
 
     Raises:
         ParamsError: When names or shapes differ.
-        SliceError: When the direction is not finite.
+        SliceError: When the center holds NaN, or the direction is zero or not finite.
 
     Example:
         >>> import torch, landscope as ls
@@ -251,18 +234,21 @@ class Plane(Affine):
     Args:
         center: The point at x = y = 0.
         dx: The direction of x; its length is that of one unit of x.
-        dy: The direction of y; it may be ``dx`` itself.
+        dy: The direction of y.
         labels: The labels of the axes in pictures.
+        dependent: Whether directions may be parallel or otherwise linearly dependent.
 
     Raises:
         ParamsError: When names or shapes differ.
-        SliceError: When a direction is not finite.
+        SliceError: When the center holds NaN, or a direction is zero, not finite, or dependent
+            on the others without ``dependent=True``.
     """
 
     center: Params
     dx: Direction
     dy: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
+    dependent: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _wrap_and_check(self, ("center", "dx", "dy"))
@@ -284,10 +270,12 @@ class Volume(Affine):
         dy: The direction of y.
         dz: The direction of z.
         labels: The labels of the axes in pictures.
+        dependent: Whether directions may be parallel or otherwise linearly dependent.
 
     Raises:
         ParamsError: When names or shapes differ.
-        SliceError: When a direction is not finite.
+        SliceError: When the center holds NaN, or a direction is zero, not finite, or dependent
+            on the others without ``dependent=True``.
     """
 
     center: Params
@@ -295,6 +283,7 @@ class Volume(Affine):
     dy: Direction
     dz: Direction
     labels: tuple[str, ...] = field(default=(), kw_only=True)
+    dependent: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _wrap_and_check(self, ("center", "dx", "dy", "dz"))
