@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -296,52 +295,3 @@ def test_a_custom_loss_may_say_how_much_each_term_counts() -> None:
 def test_a_custom_loss_is_made_of_a_function() -> None:
     with pytest.raises(ObjectiveError, match="terms='mse'; expected a function"):
         losses.custom("mse")  # type: ignore[arg-type]
-
-
-# --------------------------------------------------------------------------- means of batches
-
-
-def test_a_mean_of_a_batch_is_separated_row_by_row() -> None:
-    loss = as_loss(lambda o, t: (o - t).square().mean())
-    found = torch_losses.evaluate_by_sample(loss, REAL, OTHER)
-    expected = (REAL - OTHER).square().flatten(1).mean(dim=1)
-    torch.testing.assert_close(found.values, expected, rtol=1e-13, atol=0)
-    assert found.weights.tolist() == [1.0] * 8
-
-
-def test_outputs_that_differ_in_length_cannot_be_separated() -> None:
-    loss = as_loss(lambda o, t: o[0].mean(), "paired")
-    with pytest.raises(ObjectiveError, match="'paired' gives one number for each batch, which"):
-        torch_losses.evaluate_by_sample(loss, (REAL, REAL[:1]), OTHER)
-    assert torch_losses.note_unless_mean(loss, ((REAL, REAL[:1]), OTHER)) is None
-
-
-def test_outputs_in_a_tuple_are_separated_row_by_row() -> None:
-    loss = as_loss(lambda o, t: (o[0] - o[1] * t).square().mean(), "paired")
-    terms = torch_losses.evaluate_by_sample(loss, (REAL, OTHER), REAL)
-    expected = (REAL - OTHER * REAL).square().flatten(1).mean(dim=1)
-    torch.testing.assert_close(terms.values, expected, rtol=1e-13, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("function", "is_mean"),
-    [
-        (lambda o, t: (o - t).square().mean(), True),
-        (lambda o, t: (o - t).square().flatten(1).sum(dim=1), True),
-        (lambda o, t: (o - t).square().sum(), False),
-        (lambda o, t: (o - t).square().mean().sqrt(), False),
-        (lambda o, t: o.sum() * 0.0, True),
-    ],
-)
-def test_a_remark_is_made_when_a_number_is_not_the_mean_over_samples(
-    function: Callable[[Tensor, Tensor], Tensor], is_mean: bool
-) -> None:
-    note = torch_losses.note_unless_mean(as_loss(function, "odd"), (REAL, OTHER))
-    assert (note is None) == is_mean
-    if note is not None:
-        assert note.startswith("loss 'odd' is not the mean over the samples of a batch")
-
-
-def test_a_batch_of_one_sample_gives_no_note() -> None:
-    loss = as_loss(lambda o, t: (o - t).square().sum())
-    assert torch_losses.note_unless_mean(loss, (REAL[:1], OTHER[:1])) is None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from landscope import params as params_
 from landscope.errors import CallError, ObjectiveError
-from landscope.objective import batch_norm, first_batch, gradients, torch_losses
+from landscope.objective import batch_means, batch_norm, first_batch, gradients
 from landscope.objective.batches import divide
 from landscope.objective.borrowed_model import BorrowedModel
 from landscope.objective.first_batch import TargetCheck
@@ -202,8 +202,8 @@ class Session:
             return terms
         if isinstance(self.loss, Custom):
             model = self.borrowed.model
-            return torch_losses.evaluate_rows(self.loss, model, self._cast(batch))
-        return torch_losses.evaluate_by_sample(self.loss, *self.outputs(batch))
+            return batch_means.evaluate_rows(self.loss, model, self._cast(batch))
+        return batch_means.evaluate_by_sample(self.loss, *self.outputs(batch))
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
         """Return the terms of the loss summed by row; the unsummed terms if rows are unknown."""

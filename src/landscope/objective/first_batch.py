@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from landscope.objective import nested_batches, torch_losses
+from landscope.objective import batch_means, nested_batches
 from landscope.objective.joint_metrics import Metric
 from landscope.objective.loss_terms import Loss
 from landscope.objective.torch_losses import Custom
@@ -33,10 +33,10 @@ def note_batching(
     """
     notes: list[str | None] = []
     if isinstance(loss, Custom) and loss.per_batch:
-        notes.append(torch_losses.note_unless_mean_of_rows(loss, model, batch))
+        notes.append(batch_means.note_unless_mean_of_rows(loss, model, batch))
     functions = [("loss", loss), *(("metric", metric) for metric in metrics)]
     notes += [
-        torch_losses.note_unless_mean(function, outputs, kind)
+        batch_means.note_unless_mean(function, outputs, kind)
         for kind, function in functions
         if isinstance(function, Loss) and function.per_batch
     ]

@@ -23,9 +23,10 @@ from landscope.objective.target_forms import Classes, Form, Labels, Numbers, Unc
 
 _FEW_VALUES = 8  # fewer logits may all be in [0, 1] by chance
 _CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
+_WITH_LAYER = getattr(nn, "LinearCrossEntropyLoss", None)  # since torch 2.13
+_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, *([_WITH_LAYER] if _WITH_LAYER else []))
 _UNITS = dict.fromkeys(
-    (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.BCELoss, nn.KLDivLoss, nn.CTCLoss),
-    "nat",
+    (*_OF_CLASSES, nn.BCEWithLogitsLoss, nn.BCELoss, nn.KLDivLoss, nn.CTCLoss), "nat"
 )
 _FORMS: dict[type[nn.Module], Form] = {
     nn.MultiMarginLoss: Classes(),
@@ -130,6 +131,8 @@ def _form_of(module: Any) -> Form | None:
     kind = _class_of(module)
     if kind in (nn.CrossEntropyLoss, nn.NLLLoss):
         return Classes(int(module.ignore_index))
+    if kind is not None and kind is _WITH_LAYER:
+        return Unclassed("outputs are features, to which the loss applies a layer")
     return _FORMS.get(kind)
 
 
@@ -177,7 +180,7 @@ def _module_terms(module: Any, single: Any, outputs: Any, targets: Any) -> Terms
         values = single(outputs.t().contiguous()[None], targets[None])[0]
     else:
         values = single(outputs, targets)
-    if kind in (nn.CrossEntropyLoss, nn.NLLLoss):
+    if kind in _OF_CLASSES:
         return _class_terms(module, values, targets)
     _check_row_weights(module, outputs)
     _check_pairs(values, outputs, targets)
@@ -190,7 +193,8 @@ def _class_terms(module: Any, values: Tensor, targets: Tensor) -> Terms:
         return _row_terms(values, "sum")
     if targets.is_floating_point():
         return Terms.from_values(values)
-    mask = targets != module.ignore_index
+    ignored = module.ignore_index
+    mask = torch.ones_like(targets, dtype=torch.bool) if ignored is None else targets != ignored
     weights = mask.to(values.dtype)
     if module.weight is not None:
         weights = weights * module.weight.to(values)[targets.where(mask, 0)]

@@ -7,7 +7,6 @@ Losses of torch are in :mod:`landscope.objective.loss_modules`, those of sequenc
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -138,11 +137,22 @@ def as_loss(loss: Any, name: str | None = None) -> Loss:
         )
     _check_arguments(loss, name)
     identity = fingerprint.of_function(loss)
-    of_torch = make_module_loss(loss, name, identity)
-    if of_torch is not None:
-        return of_torch
-    title = name or str(getattr(loss, "__name__", type(loss).__name__))
-    return Loss(title, functools.partial(_free_terms, loss, title), "", identity, per_batch=True)
+    converted = make_module_loss(loss, name, identity)
+    if converted is None:
+        title = name or str(getattr(loss, "__name__", type(loss).__name__))
+        function = functools.partial(_free_terms, loss, title)
+        converted = Loss(title, function, "", identity, per_batch=True)
+    return replace(converted, notes=(*converted.notes, *_note_parameters(loss)))
+
+
+def _note_parameters(loss: Any) -> list[str]:
+    """Return a note when a loss has trainable parameters, which are not those of the model."""
+    if not isinstance(loss, nn.Module) or not any(p.requires_grad for p in loss.parameters()):
+        return []
+    return [
+        f"{type(loss).__name__} has trainable parameters, which stay as they are: to move them,"
+        " make them a part of the model"
+    ]
 
 
 def _check_arguments(loss: Any, name: str | None) -> None:
@@ -248,98 +258,3 @@ def count_batch(batch: Any) -> int | None:
             if isinstance(entry, tuple | list) and entry and isinstance(entry[0], Mapping):
                 return len(entry)
     return nested_batches.count_rows(batch)
-
-
-def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any) -> Terms:
-    """Return one term for each sample of a loss that gives only the mean of a batch.
-
-    Raises:
-        ObjectiveError: When tensors in outputs and targets differ in length.
-    """
-    pair = outputs, targets
-    return _join([loss(*row) for row in _split_rows(pair, loss.name)])
-
-
-def evaluate_rows(loss: Custom, model: nn.Module, batch: Any) -> Terms:
-    """Return one term for each row of a batch whose loss is one number: a pass for each row.
-
-    Raises:
-        ObjectiveError: When tensors of the batch differ in length.
-    """
-    return _join([loss(model, row) for row in _split_rows(batch, loss.name)])
-
-
-def _split_rows(batch: Any, name: str) -> list[Any]:
-    rows = nested_batches.count_rows(batch)
-    if rows is None:
-        raise ObjectiveError(
-            f"loss {name!r} gives one number for each batch, which cannot be separated into"
-            " its terms: wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
-        )
-    return [nested_batches.index_rows(batch, torch.tensor([k])) for k in range(rows)]
-
-
-def _join(terms: list[Terms]) -> Terms:
-    return Terms(torch.cat([t.values for t in terms]), torch.cat([t.weights for t in terms]))
-
-
-@torch.no_grad()
-def note_unless_mean(loss: Loss, pair: Any, kind: str = "loss") -> str | None:
-    """Return a note when the value of a batch is not the mean over its samples.
-
-    Args:
-        loss: A function of the user.
-        pair: The outputs and the targets of a batch.
-        kind: What it is called in the note: "loss" or "metric".
-    """
-    return _note_halves(lambda part: loss(*part), pair, f"{kind} {loss.name!r}")
-
-
-@torch.no_grad()
-def note_unless_mean_of_rows(loss: Custom, model: nn.Module, batch: Any) -> str | None:
-    """Return a note when one number for a batch is not the mean over its samples."""
-    with torch.random.fork_rng(devices=[]):
-        return _note_halves(lambda part: loss(model, part), batch, f"loss {loss.name!r}")
-
-
-def _note_halves(evaluate: Callable[[Any], Terms], batch: Any, source: str) -> str | None:
-    rows = nested_batches.count_rows(batch) or 0
-    if rows < 2:
-        return None
-    halves = torch.arange(rows).tensor_split(2)
-    try:
-        whole = evaluate(batch)
-        parts = [evaluate(nested_batches.index_rows(batch, half)) for half in halves]
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
-        return None  # the batch cannot be divided
-    if not whole.joint:
-        return _note_lengths(whole, parts, rows, source)
-    total, sum_of_parts = float(whole.values.sum()), sum(float(t.values.sum()) for t in parts)
-    weight = float(whole.weights.sum())
-    if not math.isfinite(total) or abs(sum_of_parts - total) <= 1e-4 * max(abs(total), 1e-12):
-        return None
-    sum_of_means = sum(float(t.values.sum() / t.weights.sum()) for t in parts)
-    if abs(sum_of_means - total / weight) <= 1e-4 * abs(total / weight):
-        return (
-            f"{source} is not the mean over the samples of a batch but their sum, so its mean"
-            " depends on how the data are batched: use reduction='mean', or return one value for"
-            " each sample"
-        )
-    return (
-        f"{source} is not the mean over the samples of a batch (halves of the first batch"
-        f" give {sum_of_parts / weight:.6g}, the whole {total / weight:.6g}), so its"
-        " mean depends on how the data are batched: return one value for each sample, or use"
-        " ls.losses.custom"
-    )
-
-
-def _note_lengths(whole: Terms, parts: list[Terms], rows: int, source: str) -> str | None:
-    """Return a note when a function returns values that are not those of single samples."""
-    lengths = [len(t.values) for t in (whole, *parts)]
-    if lengths[0] == sum(lengths[1:]):
-        return None
-    return (
-        f"{source} returned {lengths[0]} values for {rows} samples, and {lengths[1]} and"
-        f" {lengths[2]} for the halves of the batch, so its mean depends on how the data are"
-        " batched: return one number, or one value for each sample"
-    )

@@ -1,0 +1,112 @@
+"""Functions of the user that return one number for a batch: its terms, and whether it is a mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from landscope.errors import ObjectiveError
+from landscope.objective import nested_batches
+from landscope.objective.loss_terms import Loss, Terms
+from landscope.objective.torch_losses import Custom
+
+_TOLERANCE = 1e-4  # relative, of the mean over halves
+
+
+def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any) -> Terms:
+    """Return one term for each sample of a loss that gives only the mean of a batch.
+
+    Raises:
+        ObjectiveError: When tensors in outputs and targets differ in length.
+    """
+    pair = outputs, targets
+    return _join([loss(*row) for row in _split_rows(pair, loss.name)])
+
+
+def evaluate_rows(loss: Custom, model: nn.Module, batch: Any) -> Terms:
+    """Return one term for each row of a batch whose loss is one number: a pass for each row.
+
+    Raises:
+        ObjectiveError: When tensors of the batch differ in length.
+    """
+    return _join([loss(model, row) for row in _split_rows(batch, loss.name)])
+
+
+def _split_rows(batch: Any, name: str) -> list[Any]:
+    rows = nested_batches.count_rows(batch)
+    if rows is None:
+        raise ObjectiveError(
+            f"loss {name!r} gives one number for each batch, which cannot be separated into"
+            " its terms: wrap a function (model, batch) -> Tensor[n] with ls.losses.custom."
+        )
+    return [nested_batches.index_rows(batch, torch.tensor([k])) for k in range(rows)]
+
+
+def _join(terms: list[Terms]) -> Terms:
+    return Terms(torch.cat([t.values for t in terms]), torch.cat([t.weights for t in terms]))
+
+
+@torch.no_grad()
+def note_unless_mean(loss: Loss, pair: Any, kind: str = "loss") -> str | None:
+    """Return a note when the value of a batch is not the mean over its samples.
+
+    Args:
+        loss: A function of the user.
+        pair: The outputs and the targets of a batch.
+        kind: What it is called in the note: "loss" or "metric".
+    """
+    return _note_halves(lambda part: loss(*part), pair, f"{kind} {loss.name!r}")
+
+
+@torch.no_grad()
+def note_unless_mean_of_rows(loss: Custom, model: nn.Module, batch: Any) -> str | None:
+    """Return a note when one number for a batch is not the mean over its samples."""
+    with torch.random.fork_rng(devices=[]):
+        return _note_halves(lambda part: loss(model, part), batch, f"loss {loss.name!r}")
+
+
+def _note_halves(evaluate: Callable[[Any], Terms], batch: Any, source: str) -> str | None:
+    rows = nested_batches.count_rows(batch) or 0
+    if rows < 2:
+        return None
+    halves = torch.arange(rows).tensor_split(2)
+    try:
+        whole = evaluate(batch)
+        parts = [evaluate(nested_batches.index_rows(batch, half)) for half in halves]
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None  # the batch cannot be divided
+    if not whole.joint:
+        return _note_lengths(whole, parts, rows, source)
+    total, sum_of_parts = float(whole.values.sum()), sum(float(t.values.sum()) for t in parts)
+    weight = float(whole.weights.sum())
+    if not math.isfinite(total) or abs(sum_of_parts - total) <= _TOLERANCE * max(abs(total), 1e-12):
+        return None
+    sum_of_means = sum(float(t.values.sum() / t.weights.sum()) for t in parts)
+    if abs(sum_of_means - total / weight) <= _TOLERANCE * abs(total / weight):
+        return (
+            f"{source} is not the mean over the samples of a batch but their sum, so its mean"
+            " depends on how the data are batched: use reduction='mean', or return one value for"
+            " each sample"
+        )
+    return (
+        f"{source} is not the mean over the samples of a batch (halves of the first batch"
+        f" give {sum_of_parts / weight:.6g}, the whole {total / weight:.6g}), so its"
+        " mean depends on how the data are batched: return one value for each sample, or use"
+        " ls.losses.custom"
+    )
+
+
+def _note_lengths(whole: Terms, parts: list[Terms], rows: int, source: str) -> str | None:
+    """Return a note when a function returns values that are not those of single samples."""
+    lengths = [len(t.values) for t in (whole, *parts)]
+    if lengths[0] == sum(lengths[1:]):
+        return None
+    return (
+        f"{source} returned {lengths[0]} values for {rows} samples, and {lengths[1]} and"
+        f" {lengths[2]} for the halves of the batch, so its mean depends on how the data are"
+        " batched: return one number, or one value for each sample"
+    )
