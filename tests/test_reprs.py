@@ -31,7 +31,11 @@ def record_path(folder: Path) -> ls.Trajectory:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    objective = cases.mlp().objective(metrics={"accuracy": ls.losses.accuracy})
+    torch.manual_seed(0)
+    data = torch.randn(20, 4), torch.randint(3, (20,))
+    objective = ls.Objective(
+        nn.Linear(4, 3), nn.CrossEntropyLoss(), data, metrics={"accuracy": ls.losses.accuracy}
+    )
     plane, center = cases.plane(objective), objective.center
     hessian = ls.curvature.Hessian(objective)
     trajectory = record_path(tmp_path_factory.mktemp("path") / "run")
@@ -76,7 +80,7 @@ def test_no_object_prints_an_address_or_a_tensor_or_many_digits(objects: dict[st
     ("name", "words"),
     [
         ("objective", ("CrossEntropy", "trainable parameters", "samples", "metrics: accuracy")),
-        ("params", ("<Params: ", " tensors, ", " numbers\n  ", ".weight  (")),
+        ("params", ("<Params: ", "2 tensors, 15 numbers\n  weight  (3, 4)\n")),
         ("deep params", ("80 tensors, 480 numbers", "5.bias  (3,)\n  and 68 more>")),
         ("line", ("<Line along x (to b), around ",)),
         ("plane", ("<Plane along x, y, around ",)),

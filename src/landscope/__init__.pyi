@@ -22,6 +22,7 @@ from .sampling.calibrated import Calibrated as Calibrated
 from .sampling.grid import Grid as Grid
 from .scanning.cost import Cost as Cost
 from .scanning.cost import estimate as estimate
+from .scanning.first_look import look as look
 from .scanning.journal import Journal as Journal
 from .scanning.loop import scan as scan
 from .slices.curves import Curve as Curve

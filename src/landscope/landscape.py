@@ -179,12 +179,7 @@ class Landscape:
         Raises:
             FormatError: When the suffix is none of these, or the file cannot be written.
         """
-        path = Path(path)
-        if path.suffix not in _FORMATS:
-            raise FormatError(
-                f"path={str(path)!r} ends in {path.suffix!r}; a landscape is saved as"
-                f" {', '.join(_FORMATS)}: choose one of these endings."
-            )
+        path = check_path(path)
         write, _ = _FORMATS[path.suffix]
         with explain_write_errors(path):
             write(self, path)
@@ -214,6 +209,21 @@ def _describe_range(values: xr.DataArray) -> str:
 def _shorten(value: float) -> str:
     """Return a number in three digits."""
     return f"{float(f'{value:.3g}'):g}"
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file to which a landscape can be saved, by its suffix.
+
+    Raises:
+        FormatError: When the suffix is none of .nc, .zarr and .csv.
+    """
+    path = Path(path)
+    if path.suffix not in _FORMATS:
+        raise FormatError(
+            f"path={str(path)!r} ends in {path.suffix!r}; a landscape is saved as"
+            f" {', '.join(_FORMATS)}: choose one of these endings."
+        )
+    return path
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:
