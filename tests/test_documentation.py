@@ -25,10 +25,10 @@ MODULES = [m.name for m in pkgutil.walk_packages(landscope.__path__, "landscope.
 def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(code) == 5  # one model, what it costs, what it hides, sequences, paths: in order
+    assert len(code) == 7  # train, look, steps, what it costs, what it hides, sequences, paths
     exec(compile("\n".join(code), "README.md", "exec"), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "averaged.png", "contour.png", "error.png", "landscape.nc", "page.html", "path",
+        "averaged.png", "contour.png", "error.png", "landscape.nc", "look.png", "page.html", "path",
         "path.png", "scan.sqlite", "whole.png",
     ]  # fmt: skip
 

@@ -24,9 +24,9 @@ SOURCE = Path(str(landscope.__file__)).parent
 PUBLIC = {
     "Adaptive", "Calibrated", "Cost", "Curve", "Grid", "Journal", "Landscape", "Line", "Objective",
     "Plane", "Progress", "Recorder", "Trajectory", "Volume", "curvature", "directions", "draw",
-    "engines",
-    "ensemble", "errors", "estimate", "formats", "integrations", "load", "loss_stderr", "losses",
-    "neighborhood_average", "params", "paths", "representativeness", "scan", "zoo",
+    "engines", "ensemble", "errors", "estimate", "formats", "integrations", "load", "look",
+    "loss_stderr", "losses", "neighborhood_average", "params", "paths", "representativeness",
+    "scan", "zoo",
 }  # fmt: skip
 HEAVY = (
     "torch", "matplotlib", "xarray", "pandas", "plotly", "h5py", "sklearn", "transformers",
