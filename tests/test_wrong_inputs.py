@@ -346,9 +346,11 @@ def test_a_journal_of_another_question_is_never_mixed_in(
 ) -> None:
     words = ("scan", target, *SMALL, "--out", tmp_path / "run")
     assert command(*words).code == 0
-    _sentence(command(*words, "--seed", 1), "another scan", "slice was", "another --out")
+    _sentence(
+        command(*words, "--seed", 1), "another scan", "--seed was not given, now 1", "another --out"
+    )
     answer = command("scan", target, "--x=-1:1:5", "--y=-1:1:3", "--out", tmp_path / "run")
-    _sentence(answer, "grid was", "Nothing was written to it")
+    _sentence(answer, "--x was -1:1:3, now -1:1:5", "Nothing was written to it")
 
 
 def test_a_file_that_is_no_journal_is_left_alone(
@@ -365,7 +367,7 @@ def test_a_file_that_is_no_journal_is_left_alone(
 def test_a_run_that_is_not_there_is_named(command: Command, tmp_path: Path, name: str) -> None:
     _sentence(command(name, tmp_path / "gone"), str(tmp_path / "gone"))
     (tmp_path / "bare").mkdir()
-    _sentence(command(name, tmp_path / "bare"), "it is not the folder of a run")
+    _sentence(command(name, tmp_path / "bare"), "is not the folder of a run", "landscape.nc")
     _sentence(command(name, tmp_path / "gone.nc"), "gone.nc does not exist")
 
 
@@ -373,7 +375,9 @@ def test_an_export_with_an_unknown_ending_lists_the_endings(
     command: Command, tmp_path: Path
 ) -> None:
     surface = next(REFERENCE.glob("*7]x*.h5"))
-    _sentence(command("export", surface, tmp_path / "a.xlsx"), "'.xlsx'", ".nc, .zarr, .csv")
+    _sentence(
+        command("export", surface, tmp_path / "a.xlsx"), "'.xlsx'", ".nc .zarr", ".vtp .vts", ".csv"
+    )
     assert not (tmp_path / "a.xlsx").exists()
 
 

@@ -16,12 +16,15 @@ def model(width: int = 6, seed: int = 0) -> nn.Module:
         ).eval()
 
 
-def data() -> tuple[Tensor, Tensor]:
+def data(rows: int = 30) -> tuple[Tensor, Tensor]:
     draws = torch.Generator().manual_seed(7)
-    return torch.randn(30, 4, generator=draws), torch.randint(3, (30,), generator=draws)
+    return torch.randn(rows, 4, generator=draws), torch.randint(3, (rows,), generator=draws)
 
 
-def make(width: int = 6, seed: int = 0) -> ls.Objective:
+def make(width: int = 6, seed: int = 0, rows: int = 30) -> ls.Objective:
     return ls.Objective(
-        model(width, seed), nn.CrossEntropyLoss(), data(), metrics={"accuracy": ls.losses.accuracy}
+        model(width, seed),
+        nn.CrossEntropyLoss(),
+        data(rows),
+        metrics={"accuracy": ls.losses.accuracy},
     )

@@ -21,6 +21,7 @@ from landscope.extras import import_optional
 from landscope.files import (
     explain_write_errors,
     read_netcdf,
+    shorten,
     write_atomically,
     write_folder_atomically,
     write_netcdf,
@@ -249,7 +250,10 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     try:
         return Landscape(read(path))
     except (OSError, KeyError, ValueError) as error:
-        raise FormatError(f"{path} cannot be read as a landscape ({error}).") from error
+        raise FormatError(
+            f"{path} cannot be read as a landscape ({shorten(error)}): it is damaged, or another"
+            " kind of file. Copy it again, or repeat the scan that wrote it."
+        ) from error
 
 
 def _write_netcdf(land: Landscape, path: Path) -> None:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from landscope.engines.job import Engine
     from landscope.objective.objective import Objective
 
-CURVATURE, WHOLE = "curvature.json", "whole.json"  # the numbers of a run
 _RECORDED = (  # of a request for a map of convexity
     "target", "checkpoint", "spans", "directions", "normalize", "seed", "set", "select", "adaptive",
 )  # fmt: skip
@@ -73,6 +72,7 @@ def curvature(
     from landscope import curvature as measures
     from landscope import draw
     from landscope.cli import run_folder, targets
+    from landscope.cli.opened_run import CURVATURE
     from landscope.curvature.matrices import MATRICES
     from landscope.objective.determinism import check_determinism
 
@@ -114,6 +114,8 @@ def _summarize(
     matrix: CurvatureOperator, pairs: Eigenpairs, trace: Trace, spectrum: Spectrum
 ) -> dict[str, Any]:
     """Return the numbers of curvature.json."""
+    from landscope.cli.recorded_measures import record_spectrum
+
     return {
         "parameters": matrix.shape[0],
         "samples": matrix.samples,
@@ -127,7 +129,7 @@ def _summarize(
         "products": matrix.products,
         "route": matrix.route,
         "product_error": matrix.relative_error,
-        "spectrum": {"nodes": spectrum.nodes.tolist(), "weights": spectrum.weights.tolist()},
+        "spectrum": record_spectrum(spectrum),
     }
 
 
@@ -233,6 +235,7 @@ def whole(
     from landscope import draw
     from landscope.analysis.representative_planes import representativeness
     from landscope.cli import run_folder, targets
+    from landscope.cli.opened_run import WHOLE
     from landscope.progress import show_bar
 
     start, arguments = time.perf_counter(), set_ or ()
@@ -262,6 +265,7 @@ def whole(
 def _report_verdict(target: str, result: Representativeness, run: Path) -> None:
     """Print the verdict on random planes, and write it to whole.json with its numbers."""
     from landscope.cli import run_folder
+    from landscope.cli.opened_run import WHOLE
 
     report.print_line(result.verdict)
     profiles = {

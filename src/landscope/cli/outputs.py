@@ -5,13 +5,21 @@ Torch and matplotlib are imported inside the commands, so that ``--help`` is qui
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from landscope.cli import measure, report, trajectory
+from landscope.cli import report
 from landscope.cli.options import PictureFormat, Quantity, Run, Runs, Scale, ScaleOption
+from landscope.errors import DrawError, FormatError
+
+if TYPE_CHECKING:
+    from landscope.landscape import Landscape
+
+_KINDS = ("line", "plane", "volume")
+_ENDINGS = (".vtp", ".vts", ".h5", ".nc", ".zarr", ".csv")  # of files that export writes
 
 
 def plot(
@@ -42,23 +50,18 @@ def plot(
     ] = None,
 ) -> None:
     """Draw runs: every picture that fits, and several runs side by side on one color scale."""
-    from landscope.cli import path_folder, run_folder
     from landscope.cli.picture_style import read_style
-    from landscope.cli.pictures import draw_path_pictures, draw_pictures, draw_side_by_side
+    from landscope.cli.pictures import draw_run, draw_side_by_side
 
     style = read_style(
         quantity=quantity, scale=scale, kind=kind, title=title, levels=levels, cmap=cmap, view=view,
         size=size, dpi=dpi,
     )  # fmt: skip
-    lands = [run_folder.open_run(run) for run in runs_]
     folder = out or _folder_of(runs_[0])
-    if len(lands) == 1:
-        files = draw_pictures(lands[0], folder, style)
-        paths = path_folder.read_paths(runs_[0])
-        files += draw_path_pictures(lands[0], paths, folder, style)
+    if len(runs_) == 1:
+        report.print_files(draw_run(runs_[0], folder, style))
     else:
-        files = draw_side_by_side(lands, folder, style)
-    report.print_files(files)
+        report.print_files(draw_side_by_side(_open_alike(runs_), folder, style))
 
 
 def page(
@@ -71,9 +74,16 @@ def page(
 ) -> None:
     """Make one interactive HTML file of one or several runs; it works offline."""
     from landscope import draw
-    from landscope.cli import path_folder, run_folder
+    from landscope.cli import path_folder
 
-    lands = [run_folder.open_run(run) for run in runs_]
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise DrawError(f"--out {out}; a page is a file that ends in .html.")
+    lands = _open_alike(runs_)
+    if len(lands[0].dims) == 3:
+        raise DrawError(
+            f"{runs_[0]} is a volume, and a page shows lines and planes: landscope plot {runs_[0]}"
+            f" draws planes of it, landscope export {runs_[0]} volume.vts writes it for ParaView."
+        )
     file = out or _folder_of(runs_[0]) / "page.html"
     paths = [path_folder.read_paths(run) or None for run in runs_]
     report.print_files(
@@ -86,19 +96,18 @@ def page(
 
 
 def info(run: Run) -> None:
-    """Show what a run holds: its grid, its values, its shape, its origin."""
-    from landscope.cli import run_folder
+    """Show what a run holds: its grid, its values, its shape, and where it comes from."""
+    from landscope.cli.opened_run import list_measurements, open_landscape
+    from landscope.cli.recorded_command import describe_command
+    from landscope.cli.run_folder import LANDSCAPE, read_metadata
 
-    names = (measure.CURVATURE, measure.WHOLE, trajectory.TRAJECTORY)
-    measurements = [run / name for name in names if (run / name).is_file()]
-    if not measurements or (run / run_folder.LANDSCAPE).is_file():
-        report.print_landscape(run_folder.open_run(run), run, all_facts=True)
+    measurements = list_measurements(run)
+    if not measurements or (run / LANDSCAPE).is_file():
+        report.print_landscape(open_landscape(run), run, all_facts=True)
     for path in measurements:
         report.print_measurements(path)
-    metadata = run_folder.read_metadata(run)
-    for name in ("finished", "machine", "threads"):
-        if name in metadata:
-            report.print_line(f"  {name:<10}  {metadata[name]}")
+    metadata = read_metadata(run)
+    report.print_metadata(metadata, describe_command(metadata.get("asked", {}), run))
 
 
 def export(
@@ -115,11 +124,12 @@ def export(
     ] = None,
 ) -> None:
     """Write a run for another tool: ParaView, the 2018 scripts, xarray, a spreadsheet."""
-    from landscope.cli import run_folder
+    from landscope.cli.opened_run import open_landscape
     from landscope.formats import reference_h5, vtk
     from landscope.landscape import locate_side_file
 
-    land, files = run_folder.open_run(run), [file]
+    _check_ending(run, file)
+    land, files = open_landscape(run), [file]
     if file.suffix in (".vtp", ".vts"):
         vtk.write(land, file, quantity=quantity, scale=scale, clip=clip, resolution=resolution)
     elif file.suffix == ".h5":
@@ -147,6 +157,8 @@ def import_(
     """Create a run from a file of the 2018 scripts, or from any file of landscope."""
     from landscope.cli import run_folder
 
+    if file.is_dir() and file.suffix != ".zarr":
+        raise FormatError(f"{file} is a folder; landscope import takes a file, and runs are ready.")
     land = run_folder.open_run(file, batches=batches)
     folder = run_folder.create_run(run)
     land.save(folder / run_folder.LANDSCAPE)
@@ -156,3 +168,44 @@ def import_(
 
 def _folder_of(run: Path) -> Path:
     return run if run.is_dir() and run.suffix != ".zarr" else run.parent
+
+
+def _open_alike(runs: Sequence[Path]) -> list[Landscape]:
+    """Return the landscapes of runs, which must all be lines, planes or volumes.
+
+    Raises:
+        DrawError: When they are of different kinds; the text says which is what.
+    """
+    from landscope.cli.opened_run import open_landscape
+
+    lands = [open_landscape(run) for run in runs]
+    kinds = [_KINDS[len(land.dims) - 1] for land in lands]
+    other = next((k for k, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is not None:
+        raise DrawError(
+            f"{runs[0]} is a {kinds[0]} and {runs[other]} is a {kinds[other]}: give lines, or"
+            " planes, and not both."
+        )
+    if len(lands) > 1 and kinds[0] == "volume":
+        raise DrawError(f"{runs[0]} is a volume: volumes are shown one at a time.")
+    return lands
+
+
+def _check_ending(run: Path, file: Path) -> None:
+    """Refuse an ending that export does not write; pictures and pages have other commands."""
+    endings = ".vtp .vts (ParaView), .h5 (the 2018 scripts), .nc .zarr (xarray) or .csv (a table)"
+    if file.suffix in _ENDINGS:
+        return
+    command = {
+        ".html": f"landscope page {run} --out {file}", ".png": f"landscope plot {run}",
+        ".pdf": f"landscope plot {run} --format pdf", ".svg": f"landscope plot {run} --format svg",
+    }.get(file.suffix.lower())  # fmt: skip
+    if command:
+        raise FormatError(
+            f"{file} is a picture, which another command makes: {command}. Files for other tools"
+            f" end in {endings}."
+        )
+    raise FormatError(
+        f"{file} ends in {file.suffix!r}; files for other tools end in {endings}, and pictures are"
+        f" made by landscope plot {run}."
+    )

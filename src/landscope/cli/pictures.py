@@ -15,6 +15,33 @@ from landscope.landscape import Landscape
 _DEFAULT = PictureStyle()
 
 
+def draw_run(run: Path, folder: Path, style: PictureStyle = _DEFAULT) -> list[Path]:
+    """Draw everything that a run holds; return the files.
+
+    Args:
+        run: The folder of a run, or a file.
+        folder: The folder for the pictures.
+        style: How they look.
+
+    Raises:
+        FormatError: When it holds nothing to draw; the text names the command that helps.
+        DrawError: When the quantity is unknown, or cannot be drawn on this scale.
+    """
+    from landscope import draw
+    from landscope.cli import opened_run, path_folder, recorded_measures
+
+    if (run / opened_run.WHOLE).is_file():
+        profiles = partial(draw.curvature_profiles, recorded_measures.read_profiles(run))
+        return [_save(profiles, folder / f"whole.{style.kind}", style)]
+    if (run / opened_run.CURVATURE).is_file():
+        spectrum = partial(draw.spectrum, recorded_measures.read_spectrum(run))
+        return [_save(spectrum, folder / f"spectrum.{style.kind}", style)]
+    land = opened_run.open_landscape(run)
+    paths = path_folder.read_paths(run)
+    files = draw_pictures(land, folder, style)
+    return files + draw_path_pictures(land, paths, folder, style)
+
+
 def draw_pictures(
     land: Landscape, folder: str | os.PathLike[str], style: PictureStyle = _DEFAULT
 ) -> list[Path]:
@@ -43,6 +70,11 @@ def draw_pictures(
         renderers = {f"{kind.__name__}{stem}": partial(kind, land) for kind in kinds}
         if f"{land.quantity}_error" in land.data:
             renderers[f"error{stem}"] = partial(draw.error_map, land, scale=None)
+    if "convexity" in land.data and quantity is None and len(land.dims) == 2:
+        renderers = {
+            "convexity": partial(draw.convexity, land),
+            "convexity_beside": partial(draw.convexity_figure, land),
+        }
     if "averaged_loss" in land.data and quantity is None and len(land.dims) < 3:
         pair = ("loss", "averaged_loss")
         renderers["averaged"] = partial(draw.quantities_figure, land, pair)

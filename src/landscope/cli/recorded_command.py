@@ -17,13 +17,15 @@ _NAMES = {"hessian_tolerance": "--tolerance", "kind": "--kind"}
 
 
 def describe_command(request: Mapping[str, Any], run: Path) -> str:
-    """Return the command that asks for the same; options with their default value are left out.
+    """Return the command that asks for the same, "" if it is unknown; without default options.
 
     Args:
         request: The command and its options, as in run.json.
         run: The folder of the run.
     """
     name = str(request.get("command", "scan"))
+    if not request or name == "import":
+        return ""
     if name == "demo":
         return f"landscope demo --out {shlex.quote(str(run.parent))}"
     targets = request.get("folders") or [request.get("target", "TARGET")]

@@ -134,7 +134,7 @@ def _explain_other_scan(run: Path, request: Mapping[str, Any]) -> Iterator[None]
             ) from error
         raise JournalError(
             f"{run} holds another scan: {'; '.join(differences)}. Nothing was written to it: choose"
-            f" another --out, or go on with that scan: {describe_command(before, run)}"
+            f" another --out, or go on with that scan ({describe_command(before, run)})."
         ) from error
 
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def print_landscape(land: Landscape, run: Path, *, all_facts: bool = False) -> N
     )
     print_line(f"{run}: {axes}")
     for name, variable in land.data.items():
-        print_line(f"  {name!s:<14}  {_describe_values(variable)}")
+        print_line(f"  {str(name).replace('_', ' '):<14}  {_describe_values(variable)}")
     if len(land.dims) < 3:
         from landscope.analysis.shape_statistics import shape
 
@@ -55,6 +55,8 @@ def _describe_values(variable: xr.DataArray) -> str:
     import numpy as np
 
     values = np.asarray(variable.values, dtype=np.float64)
+    if variable.name == "evaluated":
+        return f"{int(values.sum()):,} of {values.size:,} points; the others are predicted"
     finite = values[np.isfinite(values)]
     spread = f"{finite.min():.6g} to {finite.max():.6g}" if finite.size else "nothing finite"
     units = str(variable.attrs.get("units", ""))
@@ -88,13 +90,27 @@ def print_measurements(path: Path) -> None:
     """Print the numbers and texts of a JSON file; of its lists, the verdict and eigenvalues."""
     print_line(str(path))
     for name, value in json.loads(path.read_text()).items():
+        label = f"{name.replace('_', ' '):<30}"
         if isinstance(value, int | float | str):
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
-            print_line(f"  {name:<30}  {text}")
+            print_line(f"  {label}  {text}")
         elif name in ("verdict", "eigenvalues"):
             for line in value:
                 is_number = isinstance(line, float)
-                print_line(f"  {name:<30}  {line:.6g}" if is_number else f"  {line}")
+                print_line(f"  {label}  {line:.6g}" if is_number else f"  {line}")
+
+
+def print_metadata(metadata: dict[str, Any], command: str) -> None:
+    """Print the command behind a run, and when and where it finished.
+
+    Args:
+        metadata: The contents of run.json.
+        command: The command; "" if it is unknown.
+    """
+    facts = {"command": command, **{n: metadata.get(n) for n in ("finished", "machine", "threads")}}
+    for name, fact in facts.items():
+        if fact:
+            print_line(f"  {name:<14}  {fact}")
 
 
 def print_files(files: list[Path]) -> None:

@@ -49,7 +49,7 @@ def create_run(folder: str | os.PathLike[str]) -> Path:
             part.touch()
         (path / "probe").unlink()
     except OSError as error:
-        advice = "choose another --out" if path.is_file() else f"{advise(error)}, with --out"
+        advice = advise(error) if "room" in advise(error) else "choose another --out"
         raise JournalError(f"folder {path} cannot be written to ({error}): {advice}.") from error
     return path
 

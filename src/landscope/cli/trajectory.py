@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from landscope.training.principal_components import PCA
     from landscope.training.trajectory import Trajectory
 
-TRAJECTORY = "trajectory.json"  # the numbers of a run
 _RECORDED = ("target", "spans", "directions", "adaptive", "tolerance")  # of the request
 
 Buffers = Literal["keep", "recompute"]
@@ -239,6 +238,7 @@ def _summarize_path(path: TrainingPath) -> dict[str, float]:
 def _report_summary(numbers: dict[str, Any], pca: PCA | None, run: Path) -> None:
     """Write the numbers to trajectory.json, and print them."""
     from landscope.cli import run_folder
+    from landscope.cli.opened_run import TRAJECTORY
 
     run_folder.write_json(run / TRAJECTORY, numbers)
     for label in () if pca is None else pca.labels:
