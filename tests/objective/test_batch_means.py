@@ -33,7 +33,7 @@ BATCHES = list(zip(INPUTS.split(4), TARGETS.split(4), strict=True))  # of 4, 4 a
 
 def test_a_mean_of_a_batch_is_separated_row_by_row() -> None:
     loss = as_loss(lambda o, t: (o - t).square().mean())
-    found = batch_means.evaluate_by_sample(loss, REAL, OTHER)
+    found = batch_means.evaluate_by_sample(loss, REAL, OTHER, loss(REAL, OTHER))
     expected = (REAL - OTHER).square().flatten(1).mean(dim=1)
     torch.testing.assert_close(found.values, expected, rtol=1e-13, atol=0)
     assert found.weights.tolist() == [1.0] * 8
@@ -41,14 +41,16 @@ def test_a_mean_of_a_batch_is_separated_row_by_row() -> None:
 
 def test_outputs_that_differ_in_length_cannot_be_separated() -> None:
     loss = as_loss(lambda o, t: o[0].mean(), "paired")
+    ragged = (REAL, REAL[:1]), OTHER
     with pytest.raises(ObjectiveError, match="'paired' gives one number for each batch, which"):
-        batch_means.evaluate_by_sample(loss, (REAL, REAL[:1]), OTHER)
-    assert batch_means.note_unless_mean(loss, ((REAL, REAL[:1]), OTHER)) is None
+        batch_means.evaluate_by_sample(loss, *ragged, loss(*ragged))
+    assert batch_means.note_unless_mean(loss, ragged) is None
 
 
 def test_outputs_in_a_tuple_are_separated_row_by_row() -> None:
     loss = as_loss(lambda o, t: (o[0] - o[1] * t).square().mean(), "paired")
-    terms = batch_means.evaluate_by_sample(loss, (REAL, OTHER), REAL)
+    pair = (REAL, OTHER), REAL
+    terms = batch_means.evaluate_by_sample(loss, *pair, loss(*pair))
     expected = (REAL - OTHER * REAL).square().flatten(1).mean(dim=1)
     torch.testing.assert_close(terms.values, expected, rtol=1e-13, atol=0)
 
@@ -218,6 +220,21 @@ def test_one_number_that_is_no_mean_is_noted(function: Any, message: str) -> Non
     objective = ls.Objective(make_model(), ls.losses.custom(function, name="odd"), BATCHES)
     objective.loss()
     assert message in objective.notes[0]
+    with pytest.raises(ObjectiveError, match=r"'odd' is not the mean .* so it has no terms"):
+        objective.terms()
+
+
+def root(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets).sqrt()
+
+
+def test_a_function_that_is_no_mean_has_no_terms_and_no_standard_error() -> None:
+    objective = ls.Objective(make_model(), root, BATCHES)
+    message = r"'root' is not the mean .* so it has no terms"
+    with pytest.raises(ObjectiveError, match=message):
+        objective.terms()
+    with pytest.raises(ObjectiveError, match=message):
+        ls.curvature.trace(ls.curvature.Fisher(objective))
 
 
 @pytest.mark.parametrize(
@@ -323,6 +340,8 @@ def test_the_loss_of_a_transformers_model_is_a_mean_of_tokens_and_noted() -> Non
     transformers = pytest.importorskip("transformers")
     sizes = {"n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=20, **sizes)).eval()
+    for weight in model.parameters():  # far from the uniform distribution of a new model
+        weight.data.normal_(generator=rng)
     words = torch.randint(20, (5, 7), generator=rng)
     labels = words.clone()
     labels[3:, 2:] = -100

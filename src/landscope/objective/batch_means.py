@@ -17,23 +17,37 @@ from landscope.objective.torch_losses import Custom
 _TOLERANCE = 1e-4  # relative, of the mean over halves
 
 
-def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any) -> Terms:
+def evaluate_by_sample(loss: Loss, outputs: Any, targets: Any, whole: Terms) -> Terms:
     """Return one term for each sample of a loss that gives only the mean of a batch.
 
+    Args:
+        loss: The loss.
+        outputs: The outputs of a batch.
+        targets: Its targets.
+        whole: The terms of the whole batch, which has one.
+
     Raises:
-        ObjectiveError: When tensors in outputs and targets differ in length.
+        ObjectiveError: When tensors in outputs and targets differ in length, or the number of a
+            batch is not the mean over its samples.
     """
-    pair = outputs, targets
-    return _join([loss(*row) for row in _split_rows(pair, loss.name)])
+    rows = _split_rows((outputs, targets), loss.name)
+    return _join([loss(*row) for row in rows], whole, loss.name)
 
 
-def evaluate_rows(loss: Custom, model: nn.Module, batch: Any) -> Terms:
+def evaluate_rows(loss: Custom, model: nn.Module, batch: Any, whole: Terms) -> Terms:
     """Return one term for each row of a batch whose loss is one number: a pass for each row.
 
+    Args:
+        loss: The loss.
+        model: The model at some point.
+        batch: The batch.
+        whole: The terms of the whole batch, which has one.
+
     Raises:
-        ObjectiveError: When tensors of the batch differ in length.
+        ObjectiveError: As :func:`evaluate_by_sample`.
     """
-    return _join([loss(model, row) for row in _split_rows(batch, loss.name)])
+    rows = _split_rows(batch, loss.name)
+    return _join([loss(model, row) for row in rows], whole, loss.name)
 
 
 def _split_rows(batch: Any, name: str) -> list[Any]:
@@ -46,8 +60,21 @@ def _split_rows(batch: Any, name: str) -> list[Any]:
     return [nested_batches.index_rows(batch, torch.tensor([k])) for k in range(rows)]
 
 
-def _join(terms: list[Terms]) -> Terms:
-    return Terms(torch.cat([t.values for t in terms]), torch.cat([t.weights for t in terms]))
+def _join(parts: list[Terms], whole: Terms, name: str) -> Terms:
+    """Return the terms of rows as one, after a check that their mean is that of the batch."""
+    terms = Terms(torch.cat([t.values for t in parts]), torch.cat([t.weights for t in parts]))
+    values = terms.values.detach()
+    mean, expected = (float(v.sum() / t.weights.sum()) for v, t in (
+        (values, terms), (whole.values.detach(), whole)
+    ))  # fmt: skip
+    scale = float(values.abs().sum() / terms.weights.sum())
+    if abs(mean - expected) > _TOLERANCE * max(scale, 1e-12):
+        raise ObjectiveError(
+            f"loss {name!r} is not the mean over the samples of a batch (it is {expected:.6g}, and"
+            f" {mean:.6g} for samples one by one), so it has no terms: return one value for each"
+            " sample."
+        )
+    return terms
 
 
 @torch.no_grad()

@@ -202,8 +202,8 @@ class Session:
             return terms
         if isinstance(self.loss, Custom):
             model = self.borrowed.model
-            return batch_means.evaluate_rows(self.loss, model, self._cast(batch))
-        return batch_means.evaluate_by_sample(self.loss, *self.outputs(batch))
+            return batch_means.evaluate_rows(self.loss, model, self._cast(batch), terms)
+        return batch_means.evaluate_by_sample(self.loss, *self.outputs(batch), terms)
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
         """Return the terms of the loss summed by row; the unsummed terms if rows are unknown."""
