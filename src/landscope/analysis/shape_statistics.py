@@ -1,20 +1,21 @@
 """The shape of a surface in numbers: how deep its basin is, and how much of it is not convex.
 
 The numbers describe the slice, not the whole surface: a plane that looks convex may be in a space
-that is not (section 6 of arXiv 1712.09913).
+that is not (section 6 of arXiv 1712.09913). They rest on evaluated cells, and say what the errors
+of their values leave open.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
 
+from landscope.analysis.bending import Bending, find_bending
+from landscope.analysis.value_intervals import Intervals, find_intervals
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
-
-_NEGLIGIBLE = 0.01  # of the largest curvature: below it second differences are rounding
 
 
 @final
@@ -23,99 +24,101 @@ class Shape:
     """The shape of a plane or a line, in numbers.
 
     Args:
-        center: The value at the origin, never interpolated: NaN if the grid has no point there.
-        lowest: The smallest finite value.
-        at: The coordinates of the lowest value, x first.
-        rim: The median of the finite values on the border.
-        nonconvex: The fraction of the finite inner points at which the surface bends downwards
-            along some direction of the slice: the smallest eigenvalue of the matrix of second
-            differences is negative, by more than 1% of the largest absolute eigenvalue. NaN if
-            there are no such points.
+        center: The value at the origin, if it was evaluated; NaN if it was predicted, or if the
+            grid has no point there.
+        lowest: The smallest value that was evaluated.
+        at: The coordinates of that value, x first.
+        rivals: The number of other cells that may lie lower, within their errors, whether they were
+            evaluated or not. The place of the basin is certain if there are none.
+        rim: The median of the values on the border.
+        rim_error: The largest error that the errors of those values can give the median.
+        nonconvex: The share of the cells that can be judged that bend downwards along some
+            direction of the slice, for certain: the smallest eigenvalue of the matrix of second
+            differences is negative, by more than 1% of the largest absolute eigenvalue, whatever
+            the errors of the values are. NaN if no cell can be judged.
+        possible: The share of the cells that can be judged that bend downwards for some values
+            within the errors; NaN if no cell can be judged.
+        bending: The same cell by cell. A cell can be judged if it and all of its neighbors were
+            evaluated; for predicted cells nothing is told.
         holes: The number of points whose value is not finite.
     """
 
     center: float
     lowest: float
     at: tuple[float, ...]
+    rivals: int
     rim: float
+    rim_error: float
     nonconvex: float
+    possible: float
+    bending: Bending = field(compare=False, repr=False)
     holes: int
 
 
 def shape(land: Landscape, quantity: str | None = None) -> Shape:
     """Return the shape of a quantity over a line or a plane.
 
+    Errors are propagated as intervals: 95% bars of predictions and of drawn samples, doubled, and
+    the rounding of the precision in which the values were computed (see ``value_intervals``).
+
     Args:
         land: The landscape.
         quantity: The name of the quantity; ``land.quantity`` if None.
 
     Raises:
-        DrawError: For a volume, an unknown quantity, or when no value is finite.
+        DrawError: For a volume, an unknown quantity, or when no evaluated value is finite.
     """
     name = quantity or land.quantity
     if name not in land.data or len(land.dims) > 2:
         raise DrawError(f"{name!r} is not a quantity of a line or a plane: there are"
                         f" {', '.join(map(str, land.data))} over {land.dims}.")  # fmt: skip
-    values = np.asarray(land.data[name].values, dtype=np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
+    known = find_intervals(land, name)
+    if not known.evaluated.any():
         raise DrawError(f"{name!r} has no finite value, so it has no shape.")
-    lowest = np.unravel_index(np.argmin(np.where(finite, values, np.inf)), values.shape)
     axes = land.axes
-    border = np.ones(values.shape, dtype=bool)
-    border[_inner(values)] = False
-    rim = values[border & finite]
+    lowest = np.unravel_index(
+        np.argmin(np.where(known.evaluated, known.values, np.inf)), known.values.shape
+    )
+    rim, rim_error = _measure_rim(known)
+    bending = find_bending(known, axes)
+    judged = int(bending.told.sum())
     return Shape(
-        center=_value_at_origin(values, axes),
-        lowest=float(values[lowest]),
+        center=_value_at_origin(known, axes),
+        lowest=float(known.values[lowest]),
         at=tuple(float(axis[k]) for axis, k in zip(axes, lowest, strict=True))[::-1],
-        rim=float(np.median(rim)) if rim.size else np.nan,
-        nonconvex=_nonconvex_share(np.where(finite, values, np.nan), axes),
-        holes=int((~finite).sum()),
+        rivals=_count_rivals(known, tuple(int(k) for k in lowest)),
+        rim=rim,
+        rim_error=rim_error,
+        nonconvex=float(bending.certain.sum()) / judged if judged else np.nan,
+        possible=float(bending.possible.sum()) / judged if judged else np.nan,
+        bending=bending,
+        holes=int((~np.isfinite(known.values) & ~known.untold).sum()),
     )
 
 
-def _inner(values: np.ndarray) -> tuple[slice, ...]:
-    """Return the index of the points that are not on the border."""
-    return (slice(1, -1),) * values.ndim
+def _count_rivals(known: Intervals, lowest: tuple[int, ...]) -> int:
+    """Return how many other cells may lie lower than the lowest that was evaluated."""
+    with np.errstate(invalid="ignore"):
+        rivals = (known.lower < known.upper[lowest]) | known.untold
+    rivals[lowest] = False
+    return int(rivals.sum())
 
 
-def _value_at_origin(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> float:
+def _measure_rim(known: Intervals) -> tuple[float, float]:
+    """Return the median on the border, and how far it may be from the exact one."""
+    border = np.isfinite(known.values)
+    border[(slice(1, -1),) * border.ndim] = False
+    if not border.any():
+        return np.nan, np.nan
+    low, middle, high = (
+        float(np.median(x[border])) for x in (known.lower, known.values, known.upper)
+    )
+    return middle, max(high - middle, middle - low)
+
+
+def _value_at_origin(known: Intervals, axes: tuple[np.ndarray, ...]) -> float:
     zeros = [np.flatnonzero(axis == 0.0) for axis in axes]
-    return float(values[tuple(k[0] for k in zeros)]) if all(map(len, zeros)) else np.nan
-
-
-def _nonconvex_share(values: np.ndarray, axes: tuple[np.ndarray, ...]) -> float:
-    """Return the fraction of the inner points whose smallest curvature is negative."""
-    if min(values.shape) < 3:
-        return float("nan")
-    inner = _inner(values)
-    steps = [axis[1] - axis[0] for axis in axes]
-    second = [
-        (np.roll(values, -1, k) - 2 * values + np.roll(values, 1, k))[inner] / step**2
-        for k, step in enumerate(steps)
-    ]
-    if values.ndim == 1:
-        smallest, largest = second[0], np.abs(second[0])
-    else:
-        smallest, largest = _extreme_curvatures(second, _mixed_difference(values, steps))
-    known = np.isfinite(smallest) & np.isfinite(values[inner])
-    negative = smallest[known] < -_NEGLIGIBLE * largest[known]
-    return float(negative.mean()) if known.any() else float("nan")
-
-
-def _mixed_difference(values: np.ndarray, steps: list[float]) -> np.ndarray:
-    """Return the second difference by both axes."""
-    up, down = np.roll(values, -1, 0), np.roll(values, 1, 0)
-    mixed = np.roll(up, -1, 1) - np.roll(up, 1, 1) - np.roll(down, -1, 1) + np.roll(down, 1, 1)
-    difference: np.ndarray = mixed[1:-1, 1:-1] / (4 * steps[0] * steps[1])
-    return difference
-
-
-def _extreme_curvatures(
-    second: list[np.ndarray], mixed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the smallest eigenvalue of each 2 x 2 matrix, and the largest in size."""
-    mean, half = (second[0] + second[1]) / 2, (second[0] - second[1]) / 2
-    root = np.hypot(half, mixed)
-    return mean - root, np.maximum(np.abs(mean - root), np.abs(mean + root))
+    if not all(map(len, zeros)):
+        return np.nan
+    at = tuple(k[0] for k in zeros)
+    return float(known.values[at]) if known.evaluated[at] else np.nan

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscope.landscape import Landscape
 
 _MAIN_FACTS = ("model", "loss", "penalty", "directions", "cost", "notes", "file")
+_CLEAR = 0.005  # of a value; a smaller error does not change its digits
 _INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
@@ -76,14 +77,43 @@ def _describe_time(seconds: float, run: Path) -> str:
 
 
 def print_shape(shape: Shape) -> None:
-    """Print how deep a basin is, and how much of the slice is not convex."""
+    """Print how deep a basin is, and how much of the slice is not convex, and how sure that is."""
+    print_line(f"  {'basin':<14}  {_describe_basin(shape)}")
+    print_line(f"  {'not convex':<14}  {_describe_bending(shape)}")
+
+
+def _describe_basin(shape: Shape) -> str:
     at = ", ".join(f"{c:g}" for c in shape.at)
-    print_line(
-        f"  {'basin':<14}  {shape.lowest:.4g} at ({at}), {shape.rim:.4g} at the rim (median)"
-    )
-    print_line(
-        f"  {'not convex':<14}  {shape.nonconvex:.1%} of the slice's inner cells bend downwards"
-    )
+    uncertain = shape.rim_error > _CLEAR * abs(shape.rim)
+    error = f" +- {shape.rim_error:.1g}" if uncertain else ""
+    rivals = f"{shape.rivals:,} other cell{'s' * (shape.rivals > 1)}"
+    place = f"; its place is possible, not certain: {rivals} may lie lower" if shape.rivals else ""
+    return f"{shape.lowest:.4g} at ({at}), {shape.rim:.4g}{error} at the rim (median){place}"
+
+
+def _describe_bending(shape: Shape) -> str:
+    bending = shape.bending
+    judged, inner = int(bending.told.sum()), int(bending.inner.sum())
+    proofs = int(bending.above.sum())
+    if not inner:
+        return "not told: the grid has no inner cells; take at least 3 points along each axis"
+    texts = []
+    if judged:
+        texts.append(
+            f"certain: {shape.nonconvex:.1%}, possible: {shape.possible:.1%} of the {judged:,}"
+            " inner cells that can be judged bend downwards"
+        )
+    if judged < inner:
+        texts.append(
+            f"not told: {inner - judged:,} of {inner:,} inner cells, which were not evaluated, or a"
+            " neighbor of which was not"
+        )
+    if proofs and not bending.certain.any():
+        texts.append(
+            f"certain: {proofs:,} evaluated cell{'s' * (proofs > 1)} lie above a chord between two"
+            " others, so the slice bends downwards somewhere"
+        )
+    return "; ".join(texts)
 
 
 def print_measurements(path: Path) -> None:
