@@ -46,7 +46,7 @@ def test_the_map_shows_each_value_on_a_scale_from_0_to_the_largest_or_to_1(
     np.testing.assert_array_equal(np.asarray(mesh.get_array()), bending.data["convexity"].values)
     assert mesh.get_clim() == (0.0, 1.0)
     bar = ax.get_figure(root=True).axes[-1]  # type: ignore[union-attr]
-    assert bar.get_ylabel() == LABEL
+    assert bar.get_ylabel().replace("\n", " ") == LABEL
     assert bar.get_ylim() == (0.0, 1.0)
     assert mesh.colorbar is not None
     assert mesh.colorbar.extend == "neither"
@@ -78,7 +78,7 @@ def test_the_loss_is_next_to_its_convexity_with_the_same_ranges(
     assert (left.get_title(), right.get_title()) == ("loss", "convexity")
     assert (left.get_xlim(), left.get_ylim()) == (right.get_xlim(), right.get_ylim())
     assert (left.get_xlim(), left.get_ylim()) == ((-1.0, 2.0), (0.5, 1.5))
-    assert [bar.get_ylabel() for bar in figure.axes[2:]] == ["loss", LABEL]
+    assert [bar.get_ylabel().replace("\n", " ") for bar in figure.axes[2:]] == ["loss", LABEL]
     assert figure.get_suptitle() == "rectangular"
 
 

@@ -70,7 +70,15 @@ def test_the_vertical_axis_tells_values_not_logarithms(bowl: Landscape) -> None:
     ticks = dict(zip(ax.get_zticks(), [t.get_text() for t in ax.get_zticklabels()], strict=True))
     assert ticks[0.0] == "1"
     assert ticks[2.0] == "100"
-    assert ax.get_zlabel() == "loss"
+    assert ax.get_zlabel() == ""  # the color bar says it once
+    assert ax.figure.axes[-1].get_ylabel() == "loss"
+
+
+def test_both_ends_of_both_horizontal_axes_have_a_tick(bowl: Landscape) -> None:
+    ax: Any = draw.surface(bowl)
+    for axis in (ax.xaxis, ax.yaxis):
+        assert axis.get_ticklocs()[[0, -1]].tolist() == [-1.0, 1.0]
+        assert len({text.get_text() for text in axis.get_ticklabels()}) == 5
 
 
 def test_a_clip_flattens_larger_heights_and_a_note_says_so(bowl: Landscape) -> None:

@@ -94,6 +94,6 @@ def set_round_ticks(axis: Any, limits: tuple[float, float], scale: str, *, count
     axis.set_minor_locator(NullLocator())
 
 
-def limit_ticks(axis: Any, *, prune: str | None = None) -> None:
+def limit_ticks(axis: Any) -> None:
     """Put about five ticks on an axis at any size of the picture, which keeps its layout stable."""
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], prune=prune))
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from landscope.draw.axes import create_axes
+from landscope.draw.labels import arrange_in_columns
 from landscope.draw.levels import FloatArray
 from landscope.draw.line_scene import build_line_scene
 from landscope.draw.lines import (
@@ -100,7 +101,8 @@ def paint_band(
 def add_legend(ax: Axes, more: Sequence[Line2D] = (), columns: int = 4) -> None:
     """Add a legend below the axes, with the entries ``more`` at its end."""
     entries = [*ax.get_legend_handles_labels()[0], *more]
-    ax.legend(handles=entries, ncols=columns, frameon=False, fontsize="small", **BELOW)
+    arranged = arrange_in_columns(ax, entries, columns, extra_width=1.0)
+    ax.legend(**arranged, frameon=False, fontsize="small", **BELOW)
 
 
 def _mark_points(curve: FloatArray) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
+from landscope.draw.fitting import FittingLayout
+
 _DENSITY = 2  # pixels of the picture per pixel of the page, for sharp screens
 _LIMIT: Final = "figure.max_open_warning"
 
@@ -42,10 +44,16 @@ class NotebookAxes3D(Axes3D):  # type: ignore[misc]  # mplot3d has no type infor
         return build_bundle(self)
 
 
-def create_figure(size: tuple[float, float], *, layout: Any = "compressed") -> Figure:
-    """Return an empty figure, ``size`` inches wide and high; a notebook shows it."""
+def create_figure(size: tuple[float, float], *, layout: str = "compressed") -> Figure:
+    """Return an empty figure, ``size`` inches wide and high; a notebook shows it.
+
+    Args:
+        size: The width and height in inches.
+        layout: "compressed" for axes of fixed aspect, or "constrained".
+    """
+    engine = FittingLayout(compress=layout == "compressed")
     if not _is_inline():
-        return NotebookFigure(figsize=size, layout=layout)
+        return NotebookFigure(figsize=size, layout=engine)
     from matplotlib import pyplot
 
     # Pyplot warns of more than 20 open figures; these are closed at the end of the cell. Not by
@@ -53,7 +61,7 @@ def create_figure(size: tuple[float, float], *, layout: Any = "compressed") -> F
     limit = matplotlib.rcParams[_LIMIT]
     matplotlib.rcParams[_LIMIT] = 0
     try:
-        return pyplot.figure(figsize=size, layout=layout, FigureClass=NotebookFigure)
+        return pyplot.figure(figsize=size, layout=engine, FigureClass=NotebookFigure)
     finally:
         matplotlib.rcParams[_LIMIT] = limit
 

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
 from matplotlib.path import Path as Outline
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
@@ -118,21 +119,22 @@ def add_legend_below(ax: Axes, handles: Sequence[Artist], *, columns: int = 2) -
 
 
 def arrange_in_columns(
-    ax: Axes, handles: Sequence[Artist], max_columns: int, *, extra_width: float = 0.0
+    owner: Axes | Figure, handles: Sequence[Artist], max_columns: int, *, extra_width: float = 0.0
 ) -> dict[str, Any]:
-    """Return arguments of a legend that is about as wide as the axes.
+    """Return arguments of a legend that is about as wide as its axes or its figure.
 
     Args:
-        ax: The axes of the legend.
+        owner: The axes or the figure of the legend.
         handles: The entries.
         max_columns: The largest number of columns.
-        extra_width: Inches by which the legend may be wider than the axes.
+        extra_width: Inches by which the legend may be wider.
     """
     labels = [
         textwrap.fill(str(h.get_label()), _MAX_LETTERS, break_on_hyphens=False) for h in handles
     ]
     lengths = [max(map(len, label.split("\n"))) for label in labels]
-    available = ax.bbox.width / ax.figure.dpi + extra_width
+    figure = owner if isinstance(owner, Figure) else owner.figure
+    available = owner.bbox.width / figure.dpi + extra_width
 
     def estimate_width(columns: int) -> float:
         rows = math.ceil(len(lengths) / columns)

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscope.draw.axes import create_axes, set_round_ticks
+from landscope.draw.labels import arrange_in_columns
 from landscope.draw.levels import FloatArray
 from landscope.draw.line_scene import LineScene, LineSeries, build_line_scene
 from landscope.draw.values import Landscapes, list_landscapes, name_landscapes
@@ -116,8 +117,8 @@ def add_line_legend(
 ) -> None:
     """Add the legend of lines below axes or a figure."""
     entries = _list_legend_entries(scenes, names)
-    columns = 4 if len(entries) % 3 else 3
-    owner.legend(handles=entries, ncols=columns, frameon=False, fontsize="small", **placement)
+    columns = arrange_in_columns(owner, entries, 4 if len(entries) % 3 else 3, extra_width=1.0)
+    owner.legend(**columns, frameon=False, fontsize="small", **placement)
 
 
 def _paint_error_band(scene: LineScene, series: LineSeries, ax: Axes, color: str) -> None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from landscope.draw.axes import create_axes
 from landscope.draw.bands import add_legend, paint_band
+from landscope.draw.labels import arrange_in_columns
 from landscope.draw.levels import FloatArray, format_tick
 from landscope.draw.line_scene import LineScene, LineSeries
 from landscope.draw.lines import (
@@ -123,9 +124,8 @@ def representativeness_figure(
     figure.suptitle(title or "")
     entries = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
     handles = [*entries.values(), *list_hole_entries(scenes)]
-    figure.legend(
-        handles=handles, ncols=3, frameon=False, fontsize="small", loc="outside lower center"
-    )
+    columns = arrange_in_columns(figure, handles, 3)
+    figure.legend(**columns, frameon=False, fontsize="small", loc="outside lower center")
     return figure
 
 

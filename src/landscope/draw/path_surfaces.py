@@ -109,9 +109,9 @@ def path_surface(
     if is_new and size is None:
         make_room_for_legends(ax.figure)
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
+    axes_3d: Any = ax  # the types of matplotlib do not distinguish them from flat axes
+    axes_3d.set_zlabel("")  # the color bar has this label
     if colors is not None:
-        axes_3d: Any = ax  # the types of matplotlib do not distinguish them from flat axes
-        axes_3d.set_zlabel("")  # the color bar has this label, and would hide it
         add_path_color_bar(colors, ax.figure, ax=ax, shrink=0.62, pad=0.09)
     return ax
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from landscope.draw.axes import create_axes, limit_ticks, set_round_ticks
 from landscope.draw.bands import BELOW
+from landscope.draw.labels import arrange_in_columns
 from landscope.draw.levels import FloatArray, choose_round_numbers, format_tick
 from landscope.draw.lines import COLOR_CYCLE
 from landscope.draw.scales import LOG_RATIO, check_scale, hide_unpaintable
@@ -183,9 +184,8 @@ def _add_legend(ax: Axes) -> None:
         Line2D([], [], color="0.3", label="found singly (thick: smallest, largest)", ms=8, **_TICK),
         Line2D([], [], color="0.3", lw=0.8, ls=":", label="height of one eigenvalue"),
     ]
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = 2 if longest < 50 else 1
-    ax.legend(handles=handles, ncols=columns, frameon=False, fontsize="small", **BELOW)
+    columns = arrange_in_columns(ax, handles, 2, extra_width=1.0)
+    ax.legend(**columns, frameon=False, fontsize="small", **BELOW)
 
 
 def _find_lines(ax: Axes, gid: str) -> list[Line2D]:

@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LightSource
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from landscope.draw.axes import add_color_bar, create_axes, limit_ticks, make_norm
+from landscope.draw.axes import add_color_bar, create_axes, make_norm
 from landscope.draw.levels import (
     FloatArray,
     choose_round_numbers,
@@ -63,7 +64,7 @@ def surface(
         cmap: The name of a color map of matplotlib. Default: viridis.
         view: Elevation and azimuth of the viewer in degrees. Default: (32, -58), high enough to see
             the bottom of a bowl; (90, -90) is a map.
-        size: Width and height of a new figure in inches. Default: 7.2 by 5.4.
+        size: Width and height of a new figure in inches. Default: 7.2 by 5.0.
         ax: The axes to draw into, created with ``projection="3d"``. Default: axes in a new figure.
 
     Returns:
@@ -79,8 +80,10 @@ def surface(
         land, quantity=quantity, scale=scale, title=title, limits=limits, clip=clip, cmap=cmap
     )
     if ax is None:
-        ax = create_axes((7.2, 5.4), size, projection="3d")
+        ax = create_axes((7.2, 5.0), size, projection="3d")
     paint_surface(scene, ax, view=view)
+    axes_3d: Any = ax  # the types of matplotlib do not distinguish them from flat axes
+    axes_3d.set_zlabel("")  # the color bar has this label
     add_color_bar(scene, ax.figure, ax=ax, shrink=0.62, pad=0.1)
     return ax
 
@@ -121,9 +124,9 @@ def paint_surface(
     ax.add_collection3d(faces)
     _set_up_box(scene, ax, zoom, box)
     ax.view_init(*view)
-    ax.set_title(scene.title)
+    ax.set_title(scene.title, pad=-2)
     ax.set_xlabel(scene.x_label, labelpad=8)
-    ax.set_ylabel(scene.y_label, labelpad=8)
+    ax.set_ylabel(scene.y_label, labelpad=13)
     ax.set_zlabel(scene.label)
     _add_notes(scene, ax)
 
@@ -230,8 +233,12 @@ def _set_up_box(scene: PlaneScene, ax: Any, zoom: float, box: FloatArray) -> Non
     sides = _compute_box_sides(box)
     # The labels of a short side extend beyond the picture unless the box is made smaller.
     ax.set_box_aspect(sides, zoom=zoom * (1.0 if min(sides[:2]) > 0.75 else 0.86))
-    limit_ticks(ax.xaxis)
-    limit_ticks(ax.yaxis, prune="lower")  # its label would cover that of x
+    for axis, ends, side in ((ax.xaxis, box[0], "right"), (ax.yaxis, box[1], "left")):
+        slack = 1e-9 * float(np.ptp(ends))
+        places = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(*ends)
+        places = places[(places >= ends[0] - slack) & (places <= ends[1] + slack)]
+        # Where the axes meet, labels that are centered at their ticks would cover each other.
+        axis.set_ticks(places, [format_tick(place) for place in places], ha=side)
     low, high = 10.0 ** box[2] if scene.scale == "log" else box[2]
     ticks = choose_round_numbers(float(low), float(high), scale=scene.scale, count=6)
     texts = [format_tick(value, count_digits(ticks)) for value in ticks]
