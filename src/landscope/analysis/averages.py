@@ -140,6 +140,7 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
             " (samples=) have weights: leave samples out; land.data['loss_error'] is the error that"
             " the subset adds."
         )
+    objective.problem.check_independent_rows("loss_stderr")
     with objective.problem.session() as session, torch.no_grad():
         rows = session.row_terms(params)
     sums, weights = rows.values[rows.weights != 0], rows.weights[rows.weights != 0]

@@ -29,6 +29,8 @@ def divide_into_clusters(problem: Problem, data: Data | None) -> Data | None:
     batches = list(problem.batches[name]) if data is None else data[name]
     if getattr(problem.loss, "per_batch", False) or problem.buffers == "recompute":
         return None
+    if problem.find_coupling():
+        return None
     rows = sum(nested_batches.count_rows(batch) or 0 for batch in batches)
     whole = nested_batches.rebatch_evenly(batches, rows)
     if whole is None or len(batches) >= _CLUSTERS:

@@ -57,6 +57,7 @@ class Products:
         self.maps: list[tuple[float, Map]] = []
         self._has_all_maps = False
         self._penalty_map: Map | None = None
+        self._params = session.center
         self._differences = FiniteDifferences(session, names, definition)
 
     @property
@@ -72,6 +73,7 @@ class Products:
     def move(self, params: Params) -> None:
         """Go to another point."""
         self.maps, self._has_all_maps, self._penalty_map = [], False, None
+        self._params = params
         self.session.move(params)
         self._differences.move(params)
 
@@ -139,9 +141,11 @@ class Products:
     @property
     def _can_keep(self) -> bool:
         """Whether a map stays valid while the model stays at its point."""
-        return self.route != DIFFERENCES
+        return self.route != DIFFERENCES and not self.session.borrowed.written
 
     def _batches(self) -> Iterator[Any]:
+        if self.session.borrowed.written:  # each product begins with the weights of the point
+            self.session.move(self._params)
         yield from next(iter(self.session.batches.values()))
 
     def _choose_route(self, vector: Tensor) -> None:

@@ -72,6 +72,7 @@ def draw_samples(
     if samples is None:
         return None, None
     objective.problem.check_single_dataset()
+    objective.problem.check_independent_rows("samples=")
     generator = torch.Generator().manual_seed(seed)
     rows = _choose_rows(samples, objective.problem.rows, generator)
     ((name, batches),) = objective.problem.batches.items()

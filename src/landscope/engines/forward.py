@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscope.engines.fused import Fused
 from landscope.engines.plan import Plan
-from landscope.objective.evaluation import Forward
+from landscope.objective.forward_pass import Forward
 from landscope.objective.nested_batches import iter_tensors, map_tensors
 
 

@@ -55,7 +55,8 @@ class Worker:
         }
         self.vectorized: VectorizedEvaluator | None = None
         if plan.points > 1 and isinstance(self.slice, ReusableSlice) and not self.quantities:
-            self.vectorized = VectorizedEvaluator(session, self.slice, plan.points)
+            vectorized = VectorizedEvaluator(session, self.slice, plan.points)
+            self.vectorized = None if session.borrowed.written else vectorized
 
     def take_points(self, points: Iterator[Point]) -> list[Point]:
         """Take the points of the next pass from an iterator: several if it is vectorized."""
@@ -106,6 +107,7 @@ class Worker:
         if not isinstance(self.slice, ReusableSlice) or self.quantities:
             return self.slice.at(coordinates)
         self.params = self.slice.at(coordinates, self.params)
+        self.session.borrowed.scratch = self.params
         return self.params
 
     def _halve_batches(self) -> bool:

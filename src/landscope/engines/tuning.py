@@ -130,12 +130,12 @@ class _Trials:
             yield to(workers=_count_cores(), threads=1), _RATIO_IF_LIKELY
         if cpu:
             yield to(rows=rows, forward="fused"), _RATIO_IF_LIKELY
-        else:
+        elif rows:
             yield to(rows=rows), _RATIO
         if any(t.ndim == 4 for t in iter_tensors(self.data)):
             yield to(layout="channels_last"), _RATIO
         for factor in (2, 0.5, 4):
-            if 1 <= factor * rows < 2 * self._count_rows():
+            if rows and 1 <= factor * rows < 2 * self._count_rows():
                 yield to(rows=int(factor * rows)), _RATIO
         if several:
             yield to(workers=_count_cores(), threads=1), _RATIO
@@ -187,8 +187,13 @@ class _Trials:
             self._count_cached_rows() // rows, _MAX_COPIES // max(size, 1), _MAX_POINTS, job.points
         )
 
-    def _choose_batch_size(self) -> int:
-        """Return the first batch size to try: the largest whose outputs stay in the cache."""
+    def _choose_batch_size(self) -> int | None:
+        """Return the first batch size to try: the largest whose outputs stay in the cache.
+
+        None where batches must stay as they are.
+        """
+        if self.job.objective.problem.needs_given_batches():
+            return None
         return max(1, min(self._count_cached_rows(), self._count_rows()))
 
     def _count_cached_rows(self) -> int:

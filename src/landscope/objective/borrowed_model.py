@@ -2,11 +2,16 @@
 
 The memory of the user's parameters and buffers is never written to. While ``.data`` of a tensor
 points to other memory, its own memory stays as it was, so the model is restored bit for bit.
+
+A forward pass may write into its own weights: an embedding with ``max_norm``, a clamp under
+``no_grad``. So a point is evaluated in a private copy. What is too large to copy (frozen
+parameters, and all with ``in_place=True``) is watched while the first batch is evaluated; what is
+written into has a private copy from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -15,7 +20,11 @@ from torch import Tensor, nn
 
 from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.global_state import preserve_global_state
-from landscope.params import check_like, named_tensors
+from landscope.objective.module_attributes import ModuleAttributes
+from landscope.objective.write_watch import WriteWatch, equal_bits
+from landscope.params import Params, check_like, named_tensors
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # a norm in training mode
 
 
 @final
@@ -24,9 +33,18 @@ class BorrowedModel:
 
     Args:
         model: The user's module.
-        device: The device of the tensors while the model is borrowed; None leaves each where it is.
+        device: The device of the tensors while the model is borrowed; None leaves each where it is,
+            and evaluates parameters in the memory in which they are given.
         dtype: The dtype of its floating-point tensors while it is borrowed; None leaves each as it
             is.
+
+    Attributes:
+        tensors: The parameters and buffers by name.
+        scratch: A point that is overwritten before each use, so that it is not copied; None if
+            there is none.
+        written: The names of the tensors into which the forward pass writes, as seen in the first
+            :meth:`watch`; without the statistics of norms.
+        changed: The names of other attributes of modules that the forward pass sets: flags, caches.
     """
 
     def __init__(
@@ -34,14 +52,21 @@ class BorrowedModel:
     ) -> None:
         self.model, self.device, self.dtype = model, device, dtype
         self.tensors = dict(named_tensors(model))
-        self._buffers = {id(b) for b in model.buffers()}
+        self.scratch: Params | None = None
+        self.written: list[str] = []
+        self.changed: list[str] = []
         unique = {id(t): t for t in self.tensors.values()}
         self._originals = [(t, t.data) for t in unique.values()]
         self._modes = [(m, m.training) for m in model.modules()]
+        self._attributes = ModuleAttributes(model)
+        self._is_watched = False
+        self._private = {id(b) for b in model.buffers()}
         self._swapped = set(unique)  # at first no tensor is on the device
         self._last_params: Mapping[str, Tensor] | None = None
         self._last_addresses: list[int] = []
-        self._copies: tuple[list[Tensor], list[Tensor]] = ([], [])  # of buffers, and their sources
+        self._places: dict[int, tuple[Tensor, Tensor, int]] = {}  # tensor, its memory, the address
+        self._copies: dict[int, tuple[Tensor, Tensor]] = {}  # private copies, and their sources
+        self._plain_copies: list[tuple[Tensor, Tensor]] = []  # the same of plain tensors
 
     def check_fit(self, params: Mapping[str, Tensor], center: Mapping[str, Tensor]) -> None:
         """Check that the model has tensors of the same names and shapes, which can be swapped.
@@ -72,47 +97,141 @@ class BorrowedModel:
     def set_params(self, params: Mapping[str, Tensor]) -> None:
         """Swap these tensors in, and the user's for all other names.
 
-        Passing the same mapping again, after its tensors were written in place, is almost free.
+        Whatever a forward pass has changed is as it was. Passing the same mapping again, after its
+        tensors were written in place, is cheap.
         """
+        self._attributes.reset()
         if params is not self._last_params or _addresses(params) != self._last_addresses:
             self._swap(params)
-        copies, sources = self._copies  # a forward pass may have written to the copies
-        if copies:
-            torch._foreach_copy_(copies, sources)
+        for tensor, memory, address in self._places.values():
+            if tensor.data_ptr() != address:  # a forward pass replaced tensor.data
+                tensor.data = memory
+        pairs = [*self._copies.values(), *self._plain_copies]
+        if pairs:
+            torch._foreach_copy_([copy for copy, _ in pairs], [source for _, source in pairs])
+
+    def renew(self) -> None:
+        """Begin the current point again: undo what forward passes have changed since."""
+        if self._last_params is not None:
+            self.set_params(self._last_params)
 
     def _swap(self, params: Mapping[str, Tensor]) -> None:
-        given = {id(self.tensors[n]): v for n, v in params.items()}
-        self._copies = ([], [])
-        shared = True
+        given = {id(self.tensors[n]): v.detach() for n, v in params.items()}
+        self._copies = {}
+        owns = params is self.scratch and not self.written
+        copies_given = self.device is not None and not owns
         for tensor, data in self._originals:
             key = id(tensor)
-            if key in self._buffers:
-                source = given[key].detach() if key in given else data
-                dtype = self._dtype_of(source)
-                tensor.data = torch.empty_like(source, device=self.device, dtype=dtype)
-                self._copies[0].append(tensor.data)
-                self._copies[1].append(source)
+            source = given.get(key, data)
+            if key in self._private or (key in given and copies_given and not data.is_meta):
+                self._copy(tensor, source)
             elif data.is_meta:
                 continue  # offloaded: its values are changed when they are loaded
             elif key in given:
-                device, dtype = self.device or data.device, self._dtype_of(data)
-                tensor.data = given[key].detach().to(device, dtype)
-                shared = shared and tensor.data_ptr() == given[key].data_ptr()
+                self._place(tensor, source.to(self.device or data.device, self._dtype_of(data)))
+                if tensor.data_ptr() != source.data_ptr():  # of another device or dtype
+                    self._copy(tensor, source)
             elif key in self._swapped:
-                tensor.data = data.to(self.device or data.device, self._dtype_of(data))
+                self._place(tensor, data.to(self.device or data.device, self._dtype_of(data)))
         self._swapped = set(given)
-        self._last_params = params if shared else None
-        self._last_addresses = _addresses(params)
+        self._last_params, self._last_addresses = params, _addresses(params)
+
+    def _copy(self, tensor: Tensor, source: Tensor) -> None:
+        """Give a tensor memory of its own, into which the source is copied at each point."""
+        device, dtype = self.device or source.device, self._dtype_of(source)
+        memory = torch.empty_like(source, device=device, dtype=dtype)  # others may hold the last
+        self._place(tensor, memory)
+        self._copies[id(tensor)] = memory, source
+
+    def _place(self, tensor: Tensor, memory: Tensor) -> None:
+        tensor.data = memory
+        self._places[id(tensor)] = tensor, memory, tensor.data_ptr()
 
     def _dtype_of(self, data: Tensor) -> torch.dtype:
         return self.dtype if data.is_floating_point() and self.dtype else data.dtype
 
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Watch the first forward pass for writes into the model's own tensors.
+
+        Afterwards ``written`` says which these are. What was computed inside may refer to memory
+        that is as it was before: after a write, :meth:`renew` and compute it again.
+        """
+        if self._is_watched or self._last_params is None:
+            yield
+            return
+        shared = [place for key, place in self._places.items() if key not in self._copies]
+        plain = list(self._attributes.list_plain_tensors())
+        versions = {id(t): _version(t) for t, _ in self._originals}
+        watch = WriteWatch([*(memory for _, memory, _ in shared), *(t for _, t in plain)])
+        try:
+            with watch.observe():
+                yield
+        finally:
+            self._is_watched = True
+            written, plain_names = self._find_written(versions), []
+            for position, values in watch.saved.items():
+                if position < len(shared):
+                    written.add(id(shared[position][0]))
+                    self._private.add(id(shared[position][0]))
+                else:
+                    name, tensor = plain[position - len(shared)]
+                    plain_names.append(name)
+                    self._protect_plain(tensor, values)
+            names = [n for n, t in self.tensors.items() if id(t) in written]
+            replaced, self.changed = self._attributes.find_changes()
+            names += [*plain_names, *replaced]
+            self.written = [n for n in names if n.rpartition(".")[2] not in STATISTICS]
+            if self.written:
+                self._swap(self._last_params)
+
+    def _find_written(self, versions: Mapping[int, int]) -> set[int]:
+        """Return the ids of tensors that were replaced or written into, where that can be seen."""
+        written = {id(t) for t, _ in self._originals if _version(t) != versions[id(t)]}
+        for key, (tensor, _, address) in self._places.items():
+            copy, source = self._copies.get(key, (tensor.data, tensor.data))
+            if tensor.data_ptr() != address or not equal_bits(copy, source.to(copy)):
+                written.add(key)
+        return written
+
+    def _protect_plain(self, tensor: Tensor, values: Tensor) -> None:
+        """Replace a plain tensor that a pass wrote into by a private copy."""
+        copy = values.clone()
+        self._attributes.replace(tensor, copy)
+        self._plain_copies.append((copy, values))
+
+    @contextmanager
+    def preserve_attributes(self) -> Iterator[None]:
+        """Restore what is neither parameter nor buffer: a tracer runs the code of a model, too."""
+        plain = [t for _, t in self._attributes.list_plain_tensors()]
+        try:
+            with WriteWatch(plain).observe():
+                yield
+        finally:
+            self._attributes.restore()
+
     def restore(self) -> None:
-        """Restore every tensor and every training flag."""
+        """Restore every tensor, every attribute and every training flag."""
+        self._attributes.restore()
         for tensor, data in self._originals:
             tensor.data = data
         for module, training in self._modes:
             module.training = training
+
+
+def describe_writes(names: Sequence[str]) -> str:
+    """Return the note on a forward pass that writes into tensors of these names."""
+    others = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return (
+        f"the forward pass writes into the model's own {', '.join(names[:2])}{others}: each point"
+        " begins with its own values, and each batch of a point sees what the batches before it"
+        " have written"
+    )
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often operators wrote into a tensor; those of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _addresses(params: Mapping[str, Tensor]) -> list[int]:

@@ -5,51 +5,25 @@ Each point starts from the user's own buffers, so a value depends on the paramet
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from landscope import params as params_
-from landscope.errors import CallError, ObjectiveError
+from landscope.errors import ObjectiveError
 from landscope.objective import batch_means, batch_norm, first_batch, gradients
 from landscope.objective.batches import divide
-from landscope.objective.borrowed_model import BorrowedModel
+from landscope.objective.borrowed_model import BorrowedModel, describe_writes
 from landscope.objective.first_batch import TargetCheck
-from landscope.objective.global_state import disable_backend
+from landscope.objective.forward_pass import Forward, PlainForward
 from landscope.objective.joint_metrics import Metric, MetricPass
 from landscope.objective.loss_terms import Loss, Terms
-from landscope.objective.nested_batches import count_rows, iter_tensors, map_tensors, split
+from landscope.objective.nested_batches import count_rows, map_tensors, split
+from landscope.objective.running_statistics import RunningStatistics
 from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
-
-
-class Forward(Protocol):
-    """A forward pass of a model whose parameters change from point to point."""
-
-    def refresh(self) -> None:
-        """Adopt the parameters that the model has now."""
-        ...
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Return the outputs of the model."""
-        ...
-
-
-@final
-class _PlainForward:
-    """The model's own forward pass."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def refresh(self) -> None:
-        """Do nothing: the model reads its parameters at every pass."""
-
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return self.model(*inputs, **named)
 
 
 @final
@@ -70,6 +44,8 @@ class Session:
             ``Problem.select_samples``.
         forward: A function that makes the forward pass from the model; the model's own if None. It
             is called when the model has the center's parameters.
+        find_coupling: A function that returns how rows are coupled, in words, if they are.
+        statistics: The batches from which statistics are recomputed; the first data if None.
     """
 
     def __init__(
@@ -85,6 +61,8 @@ class Session:
         low_precision: torch.dtype | None,
         weights: Tensor | None = None,
         forward: Callable[[nn.Module], Forward] | None = None,
+        find_coupling: Callable[[], str] = str,
+        statistics: Iterable[Any] | None = None,
     ) -> None:
         self.borrowed, self.center, self.loss, self.metrics = borrowed, center, loss, metrics
         self.batches, self.penalty, self.recompute = batches, penalty, recompute
@@ -93,12 +71,14 @@ class Session:
         self.metric_pass = MetricPass(metrics, borrowed.device)
         self.notes += [note for part in (loss, *metrics.values()) for note in part.notes]
         self._target_check = TargetCheck(loss, metrics.values())
-        self._first_batch_passed = False
+        self._first_batch_passed, self.find_coupling = False, find_coupling
         self._checked_params: Mapping[str, Tensor] | None = None
-        self._forward: Forward = _PlainForward(borrowed.model)
+        self._forward: Forward = PlainForward(borrowed.model)
+        self.statistics = RunningStatistics(self, statistics) if recompute else None
         if forward is not None:
             borrowed.set_params(center)
-            self._forward = forward(borrowed.model)
+            with borrowed.preserve_attributes():
+                self._forward = forward(borrowed.model)
 
     def evaluate(
         self, params: Mapping[str, Tensor] | None, samples: list[Tensor] | None = None
@@ -177,7 +157,9 @@ class Session:
         sizes = [count_rows(b) or 1 for data in self.batches.values() for b in data]
         rows = max(sizes, default=1) // 2
         losses = [self.loss, *(self.metrics.values() if metrics else ())]
-        if not rows or self.recompute or any(map(depends_on_batches, losses)):
+        if not rows or any(map(depends_on_batches, losses)):
+            return None
+        if self.borrowed.written or self.find_coupling():
             return None
         divided = {name: divide(data, rows) for name, data in self.batches.items()}
         if any(data is None for data in divided.values()):
@@ -226,7 +208,7 @@ class Session:
         leaves = self.current()
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
-        with _allow_gradients(self.borrowed.model):
+        with gradients.avoid_missing_kernels(self.borrowed.model):
             for number, batch in enumerate(next(iter(self.batches.values()))):
                 terms = self.batch_terms(batch)
                 weight += float(terms.weights.sum())
@@ -234,6 +216,9 @@ class Session:
                 parts = gradients.add_gradient(total, value, leaves)
                 if number == 0:
                     gradients.check_batch(self, batch, value, leaves, parts)
+                if number == 0 and self.borrowed.written:  # the check has undone the writes
+                    self.move(params)
+                    self.batch_terms(batch)
         for tensor in total.values():
             tensor.div_(weight)
         if self.penalty is not None:
@@ -261,51 +246,74 @@ class Session:
             self._checked_params = point
         self.borrowed.set_params(point)
         self._forward.refresh()
-        if self.recompute:
+        if self.statistics is not None:
             batch_norm.check_statistics_stay(point)
-            data = next(iter(self.batches.values()))
-            batch_norm.recompute_statistics(self.borrowed.model, data, self._compute_terms)
+            self.statistics.measure(next(iter(self.batches.values())))
+            self._forward.refresh()
+
+    def run_model(self, batch: Any) -> None:
+        """Run the model's own forward pass on a batch, whose outputs are not needed."""
+        forward, self._forward = self._forward, PlainForward(self.borrowed.model)
+        try:
+            if isinstance(self.loss, Loss):
+                self.outputs(batch)
+            else:
+                self._compute_terms(batch)
+        finally:
+            self._forward = forward
 
     def _compute_terms(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
         """Return the terms of the loss and, optionally, of the metrics."""
         if self._first_batch_passed and not (metrics and self._wants_targets):
             return self._apply_losses(batch, metrics=metrics)
+        is_first = not self._first_batch_passed
         try:
-            terms = self._apply_losses(batch, metrics=metrics)
+            apply = self._apply_to_first if is_first else self._apply_losses
+            terms = apply(batch, metrics=metrics)
             self._check_batch(batch, metrics=metrics)
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             if isinstance(error, ObjectiveError):
                 raise
-            raise self._explain(error, batch) from error
+            raise first_batch.explain(error, batch, self.borrowed.model, self.loss) from error
         self._first_batch_passed = True
+        if not is_first or (not self.borrowed.written and isinstance(self._forward, PlainForward)):
+            return terms
+        if self.borrowed.written:
+            self.borrowed.renew()
+        self.metric_pass.reset()
+        return self._apply_losses(batch, metrics=metrics)
+
+    def _apply_to_first(self, batch: Any, *, metrics: bool) -> list[Terms]:
+        """Do the same for the first batch, with the model's own forward pass, and watch that."""
+        forward, self._forward = self._forward, PlainForward(self.borrowed.model)
+        with self.borrowed.watch():
+            terms = self._apply_losses(batch, metrics=metrics)
+        if self.borrowed.changed and not self.borrowed.written:
+            again = self._apply_losses(batch, metrics=metrics)
+            if not all(torch.equal(a.values, b.values) for a, b in zip(terms, again, strict=True)):
+                self.borrowed.written += self.borrowed.changed  # and it reads them
+        if self.borrowed.written:
+            self.notes.append(describe_writes(self.borrowed.written))
+        else:  # a forward pass that was rewritten may write otherwise
+            self._forward = forward
         return terms
 
     def _check_batch(self, batch: Any, *, metrics: bool) -> None:
         """Add notes on what loss and metrics make of the first batches."""
-        has_metrics = metrics and bool(self.metrics)
-        outputs = self.outputs(batch) if has_metrics or isinstance(self.loss, Loss) else None
+        functions = list(self.metric_pass.by_terms.values()) if metrics else []
+        wants_targets = metrics and self._wants_targets
+        is_mean = any(isinstance(f, Loss) and f.per_batch for f in (self.loss, *functions))
+        outputs = self.outputs(batch) if is_mean or wants_targets else None
         if not self._first_batch_passed:
-            functions = self.metric_pass.by_terms.values() if metrics else ()
             args = self.borrowed.model, self._cast(batch), outputs
             self.notes += first_batch.note_batching(self.loss, functions, *args)
-        if metrics and self._wants_targets:
+        if wants_targets:
             self.notes += self._target_check.add(outputs)
 
     @property
     def _wants_targets(self) -> bool:
-        return self._target_check.is_wanted and self._checked_params is self.center
-
-    def _explain(self, error: Exception, batch: Any) -> CallError:
-        """Return an error that names the model, the loss and the shapes of the first batch."""
-        shapes = ", ".join(
-            f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in iter_tensors(batch)
-        )
-        is_index = isinstance(error, IndexError)
-        hint = " (a token or a position without an embedding?)" if is_index else ""
-        return CallError(
-            f"{type(self.borrowed.model).__name__} with {self.loss.name!r} failed on the first"
-            f" batch ({shapes}): {error}{hint}. Check that model, loss and data belong together."
-        )
+        is_wanted = self._target_check.is_wanted and not self.borrowed.written
+        return is_wanted and self._checked_params is self.center
 
     def _apply_losses(self, batch: Any, *, metrics: bool) -> list[Terms]:
         loss = self.loss
@@ -334,14 +342,6 @@ class Session:
         if dtype is None:
             return batch
         return map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
-
-
-@contextlib.contextmanager
-def _allow_gradients(model: nn.Module) -> Iterator[None]:
-    """Disable cuDNN where its recurrent layers have no gradient: in evaluation mode."""
-    blocked = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
-    with disable_backend(torch.backends.cudnn) if blocked else contextlib.nullcontext():
-        yield
 
 
 def _total(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from landscope.errors import CallError
 from landscope.objective import batch_means, nested_batches
 from landscope.objective.joint_metrics import Metric
 from landscope.objective.loss_terms import Loss
@@ -41,6 +42,20 @@ def note_batching(
         if isinstance(function, Loss) and function.per_batch
     ]
     return [note for note in notes if note is not None]
+
+
+def explain(error: Exception, batch: Any, model: nn.Module, loss: Loss | Custom) -> CallError:
+    """Return an error that names the model, the loss and the shapes of the first batch."""
+    shapes = ", ".join(
+        f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+        for t in nested_batches.iter_tensors(batch)
+    )
+    is_index = isinstance(error, IndexError)
+    hint = " (a token or a position without an embedding?)" if is_index else ""
+    return CallError(
+        f"{type(model).__name__} with {loss.name!r} failed on the first batch ({shapes}):"
+        f" {error}{hint}. Check that model, loss and data belong together."
+    )
 
 
 @final

@@ -7,14 +7,16 @@ looks the same, so the parameters are moved to see which it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscope.errors import ObjectiveError
 from landscope.objective.borrowed_model import BorrowedModel
+from landscope.objective.global_state import disable_backend
 from landscope.objective.loss_terms import Terms
 from landscope.params import Params, like
 
@@ -169,3 +171,11 @@ def _move(tensors: Mapping[str, Tensor], step: float) -> dict[str, Tensor]:
         normal = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
         moved[name] = tensor.detach() + (step * size * normal).to(tensor)
     return moved
+
+
+@contextlib.contextmanager
+def avoid_missing_kernels(model: nn.Module) -> Iterator[None]:
+    """Disable cuDNN where its recurrent layers have no gradient: in evaluation mode."""
+    blocked = any(isinstance(m, nn.RNNBase) and not m.training for m in model.modules())
+    with disable_backend(torch.backends.cudnn) if blocked else contextlib.nullcontext():
+        yield

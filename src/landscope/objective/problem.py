@@ -23,7 +23,9 @@ from landscope.errors import ObjectiveError
 from landscope.objective import offloaded
 from landscope.objective.batches import Batches, rebatch_cached
 from landscope.objective.borrowed_model import BorrowedModel, borrow
-from landscope.objective.evaluation import Forward, Session
+from landscope.objective.coupling import Traits, measure_coupling
+from landscope.objective.evaluation import Session
+from landscope.objective.forward_pass import Forward
 from landscope.objective.global_state import preserve_global_state, set_tf32
 from landscope.objective.joint_metrics import Metric
 from landscope.objective.loss_terms import Loss
@@ -53,6 +55,9 @@ class Problem:
         weights: The weights of the rows, shape (sets, rows), where the data are a sample of the
             user's; else None.
         notes: Notes of all sessions so far; problems that are made from this one share the list.
+        statistics: The batches from which statistics are recomputed; None for those evaluated.
+        traits: What is known about rows that depend on one another, and about a forward pass that
+            writes into its own weights; shared in the same way.
     """
 
     model: nn.Module
@@ -69,6 +74,8 @@ class Problem:
     in_place: bool
     weights: Tensor | None = None
     notes: list[str] = field(default_factory=list)
+    statistics: Batches | None = None
+    traits: Traits = field(default_factory=Traits)
 
     @property
     def low_precision(self) -> torch.dtype | None:
@@ -119,6 +126,7 @@ class Problem:
                 yield session
             finally:
                 self.notes.extend(n for n in session.notes if n not in self.notes)
+                self.traits.add_written(borrowed.written)
 
     @contextmanager
     def isolation(self) -> Iterator[None]:
@@ -131,14 +139,46 @@ class Problem:
         self, batches: Mapping[str, Iterable[Any]], rows: int | None
     ) -> Mapping[str, Iterable[Any]]:
         """Return batches of at most ``rows`` rows where this cannot change values."""
-        losses = [self.loss, *self.metrics.values()]
-        if rows is None or self.buffers == "recompute" or any(map(depends_on_batches, losses)):
+        if rows is None or self.needs_given_batches():
             return batches
         return {name: rebatch_cached(data, rows) for name, data in batches.items()}
 
+    def needs_given_batches(self) -> bool:
+        """Whether values may depend on how the data are batched."""
+        if any(map(depends_on_batches, (self.loss, *self.metrics.values()))):
+            return True
+        return bool(self.find_coupling() or self.traits.written)
+
+    def find_coupling(self) -> str:
+        """Return how the loss of a row depends on other rows of its batch, in words; "" if not.
+
+        Cost: the first time some 30 passes over 16 rows, in float64 where the model permits it.
+        """
+        if self.traits.coupling is None:
+            self.traits.coupling = ""  # the sessions below do not ask again
+            self.traits.coupling = measure_coupling(self)
+        return self.traits.coupling
+
+    def check_independent_rows(self, task: str) -> None:
+        """Check that the loss of a row does not depend on the other rows of its batch.
+
+        Args:
+            task: What evaluates some rows without the others, for the error.
+
+        Raises:
+            ObjectiveError: When it does.
+        """
+        coupling = self.find_coupling()
+        if coupling:
+            raise ObjectiveError(
+                f"{task} evaluates some rows of the data without the others, and {coupling}:"
+                " evaluate all of them, or make rows independent (model.eval() for a batch norm)."
+            )
+
     def lasting_session(self, batches: Mapping[str, Iterable[Any]] | None = None) -> Session:
         """Return a session that never restores the model, for a :meth:`clone` in one thread."""
-        return self._session(BorrowedModel(self.model, *self._placement), batches, None)
+        whole = dataclasses.replace(self, statistics=self.statistics or self.first_batches)
+        return whole._session(BorrowedModel(self.model, *self._placement), batches, None)
 
     def _session(
         self,
@@ -157,6 +197,8 @@ class Problem:
             low_precision=self.low_precision,
             weights=self.weights,
             forward=forward,
+            find_coupling=self.find_coupling,
+            statistics=self.statistics,
         )
 
     def clone(self) -> Problem:
@@ -172,6 +214,10 @@ class Problem:
             memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
         for buffer in self.model.buffers():
             memo[id(buffer)] = buffer.detach()
+        for module in self.model.modules():  # such as the weight that an old weight norm computed
+            for value in vars(module).values():
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    memo[id(value)] = value.detach().clone()
         return dataclasses.replace(self, model=copy.deepcopy(self.model, memo))
 
     def to(self, device: torch.device) -> Problem:
@@ -183,6 +229,7 @@ class Problem:
             self.clone(),
             device=device,
             center=params_.like(self.center, center),
+            statistics=None if self.statistics is None else self.statistics.to(device),
             batches={name: batches.to(device) for name, batches in self.batches.items()},
         )
 
@@ -198,10 +245,12 @@ class Problem:
             ObjectiveError: When samples cannot be separated, or there are test data as well.
         """
         self.check_single_dataset()
+        recompute = self.buffers == "recompute"
         with preserve_global_state(*self.sources.values()):
             samples = select_rows(self.batches[""], rows)
         return dataclasses.replace(
             self,
+            statistics=(self.statistics or self.first_batches) if recompute else None,
             weights=torch.as_tensor(weights, dtype=torch.float64, device=self.device),
             batches={"": Batches(samples, device=self.device, dtype=self.batches[""].dtype)},
         )
@@ -221,6 +270,7 @@ class Problem:
         """
         try:
             self.check_single_dataset()
+            self.check_independent_rows("samples=")
             with self.session() as session, torch.no_grad():
                 session.move(None)
                 session.sum_terms(next(iter(self.first_batches)), [])

@@ -52,7 +52,7 @@ def find_span(objective: Objective, slice_: Slice) -> list[tuple[float, float]]:
 
 def thin_out(problem: Problem) -> Problem:
     """Return the problem over evenly spaced samples, where samples can be separated."""
-    if problem.rows <= _ROWS or "" not in problem.batches:
+    if problem.rows <= _ROWS or "" not in problem.batches or problem.find_coupling():
         return problem
     rows = torch.linspace(0, problem.rows - 1, _ROWS).long().unique()
     sampled = problem.select_samples(rows.tolist(), torch.ones(1, len(rows)))

@@ -15,6 +15,7 @@ from torch import nn
 from landscope.engines.job import Engine, Job, Point, choose_probes
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
+from landscope.objective.evaluation import Session
 from landscope.objective.native_kernels import NATIVE
 from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective
@@ -41,12 +42,13 @@ class Cost:
 
     Args:
         points: The number of points that will be evaluated; approximate for an adaptive sampler.
-        evaluations: The number of passes over all data: fewer than the points if samples are drawn.
+        evaluations: The number of passes over all data: fewer than the points if samples are drawn,
+            more if statistics are recomputed.
         seconds: The wall-clock time.
         bytes: The memory besides the data: parameters and one batch's activations, of all workers.
         flops: The floating-point operations; a multiply-add counts as two.
         naive_seconds: The wall-clock time of the plain loop.
-        naive_evaluations: The number of points of the whole grid.
+        naive_evaluations: The number of passes over all data for the whole grid.
         naive_flops: The floating-point operations of the plain loop.
         plan: How the passes will be made.
     """
@@ -119,10 +121,10 @@ def estimate(
     seconds, text = time_points(job, engine)
     plan = Plan.loads(text)
     naive = plain_pass(objective, slice)
-    flops, bytes_ = _one_pass(objective, plan)
+    flops, passes, bytes_ = _one_pass(objective, plan)
     return Cost(
-        points, evaluations, evaluations * seconds, bytes_, evaluations * flops,
-        cells * naive, cells, cells * flops, str(plan),
+        points, (1 + passes) * evaluations, evaluations * seconds, bytes_, evaluations * flops,
+        cells * naive, (1 + passes) * cells, cells * flops, str(plan),
     )  # fmt: skip
 
 
@@ -165,17 +167,20 @@ def _run(pool: WorkerPool, journal: Journal, at: Sequence[tuple[float, ...]], co
     return time.perf_counter() - began
 
 
-def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
-    """Return the FLOPs of a pass over the data, and the bytes that it needs besides them.
+def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int, int]:
+    """Return FLOPs of a point, its passes for statistics, and bytes that it needs besides the data.
 
     Operations of fused attention and recurrent kernels are not counted, so plain kernels are used.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    flops, rows, widest = 0.0, 0, 0
+    rows, widest = 0, 0
     seen: dict[Any, float] = {}  # FLOPs by shape: batches of equal shapes need equal numbers
     with objective.problem.session() as session:
-        session.borrowed.set_params(session.center)
+        session.move(None)
+        with torch.no_grad():  # checks of the first batch are not counted
+            session.evaluate_batch(next(iter(objective.problem.first_batches)))
+        flops, passes = _count_statistics(session)
         with torch.no_grad(), NATIVE, _Widest(session.borrowed.model) as wide:
             for batch in itertools.chain.from_iterable(objective.problem.batches.values()):
                 shape = tuple(t.shape for t in iter_tensors(batch))
@@ -187,7 +192,18 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int]:
                 rows, widest = max(rows, count_rows(batch) or 1), max(widest, wide.bytes)
     batch = widest / max(rows, 1) * (plan.rows or rows)
     moving = sum(t.nbytes for t in objective.center.values())
-    return flops, round(plan.workers * (moving + batch) + moving)
+    return flops, passes, round(plan.workers * (moving + batch) + moving)
+
+
+def _count_statistics(session: Session) -> tuple[float, int]:
+    """Return FLOPs and passes over the data that statistics of a point take."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if session.statistics is None:
+        return 0.0, 0
+    with FlopCounterMode(display=False) as counter, NATIVE:
+        session.move(None)
+    return counter.get_total_flops(), session.statistics.passes
 
 
 class _Widest:

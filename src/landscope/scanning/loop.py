@@ -301,3 +301,4 @@ def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: An
         raise SliceError("the slice moves no parameter of the objective's model.")
     if samples is not None:
         objective.problem.check_single_dataset()
+        objective.problem.check_independent_rows("samples=")
