@@ -43,8 +43,11 @@ class Objective:
             that can be iterated twice.
         metrics: Name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``.
         buffers: ``"keep"`` leaves batch-norm statistics unchanged (a slice over ``states`` moves
-            them itself); ``"recompute"`` computes them from the data at every point, which
-            doubles the cost.
+            them itself). ``"recompute"`` computes those of all norms from the whole data at every
+            point, layer by layer, so that they do not depend on batches (the law of total variance;
+            Wu and Johnson 2021, arXiv 2105.07576, section 3). It doubles the cost where a layer's
+            outputs for all data fit in memory; else n norms take about n / 2 further passes. See
+            docs/guides/batch-norm.md.
         device: The device of the computation; ``"auto"`` is the model's device, or the GPU, if
             there is one, for a model on the CPU.
         precision: The precision of parameters and inputs: ``"float32"``, ``"float64"`` or
