@@ -50,8 +50,10 @@ def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(
     monkeypatch.setattr("landscope.cli.run_folder.open_run", fails)
     answer = command("info", line)
     assert answer.code == 1
+    line_number = fails.__code__.co_firstlineno + 1
     assert answer.err == (
-        "landscope: ZeroDivisionError: by a test (LANDSCOPE_TRACEBACK=1 shows where it happened)\n"
+        f"landscope: ZeroDivisionError: by a test (test_app.py, line {line_number};"
+        " LANDSCOPE_TRACEBACK=1 shows where it happened)\n"
     )
     monkeypatch.setenv("LANDSCOPE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError, match="by a test"):

@@ -143,16 +143,16 @@ def test_eigenvalues_of_2018_are_divided_on_request(command: Command, tmp_path: 
         assert ("of the mean loss" if divisor > 1 else "read it with batches=") in name
         assert float(data["convexity"][0, 0]) == pytest.approx(13.16106 / 109.16650, rel=1e-3)
     answer = command("import", HESSIAN, tmp_path / "odd", "--batches", 0)
-    assert (answer.code, "batches=0; expected 1 or more" in answer.err) == (1, True)
+    assert (answer.code, "--batches 0; expected 1 or more" in answer.err) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("curvature", "--select", "nothing.*"), "matches no name"),
-        (("curvature", "--samples", 0), "samples=0; expected how many"),
+        (("curvature", "--samples", 0), "--samples 0; expected how many"),
         (("convexity", "--x", "oops"), "axis 'oops'; expected first:last:points"),
-        (("whole", "--radius", "-1"), "span"),
+        (("whole", "--radius", "-1"), "--radius -1; expected a distance above 0"),
     ],
 )
 def test_wrong_options_get_a_sentence(

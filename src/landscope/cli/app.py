@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from landscope._version import __version__
-from landscope.cli import examples, measure, outputs, report, scan, train, trajectory
+from landscope.cli import error_words, examples, measure, outputs, report, scan, train, trajectory
 from landscope.errors import LandscopeError
+
+_WRONG_USAGE = 2  # the exit status of typer
 
 app = typer.Typer(
     name="landscope",
@@ -54,14 +56,31 @@ def main() -> None:
     """Run the command line; an error is one sentence, and exit status 1."""
     try:
         app()
+    except SystemExit as end:
+        more = error_words.describe_usage(sys.argv) if end.code == _WRONG_USAGE else ""
+        if more:
+            report.print_warning(more)
+        raise
     except LandscopeError as error:
-        report.print_warning(str(error))
+        if os.environ.get("LANDSCOPE_TRACEBACK"):
+            raise
+        report.print_warning(error_words.explain(error, _list_options()))
         sys.exit(1)
     except Exception as error:
         if os.environ.get("LANDSCOPE_TRACEBACK"):
             raise
+        line = error_words.find_user_line(error)
+        where = f"{line}; " if line else ""
         report.print_warning(
             f"{type(error).__name__}: {' '.join(str(error).split())}"
-            " (LANDSCOPE_TRACEBACK=1 shows where it happened)"
+            f" ({where}LANDSCOPE_TRACEBACK=1 shows where it happened)"
         )
         sys.exit(1)
+
+
+def _list_options() -> dict[str, str]:
+    """Return argument -> option of the command that was called."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    command = commands.get(next((word for word in sys.argv[1:] if word in commands), ""))
+    names = {} if command is None else {p.name: p.opts[0] for p in command.params}
+    return {name: option for name, option in names.items() if option.startswith("--")}

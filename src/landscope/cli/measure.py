@@ -5,6 +5,7 @@ Torch and matplotlib are imported inside the functions, so that ``--help`` is qu
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ from landscope.cli.options import (
     Workers,
 )
 from landscope.cli.scan_request import ScanRequest, parse_spans
+from landscope.errors import SamplerError
 
 if TYPE_CHECKING:
     from landscope.analysis.representative_planes import Representativeness
@@ -56,7 +58,8 @@ def curvature(
     ] = "hessian",
     select: Select = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of samples to draw from the data; all if not given.")
+        int | None,
+        typer.Option(help="Number of samples to draw from the data; all if not given."),
     ] = None,
     vectors: Annotated[
         int, typer.Option(min=1, help="Number of random vectors for the spectrum.")
@@ -216,7 +219,7 @@ def whole(
     ] = 1.0,
     resolution: Annotated[int, typer.Option(min=5, help="Number of points per profile.")] = 21,
     surfaces: Annotated[
-        int, typer.Option(help="Number of random planes to scan and draw side by side.")
+        int, typer.Option(min=0, help="Number of random planes to scan and draw side by side.")
     ] = 0,
     seed: Seed = 0,
     set_: Arguments = None,
@@ -238,6 +241,8 @@ def whole(
     from landscope.cli.opened_run import WHOLE
     from landscope.progress import show_bar
 
+    if not 0 < radius < math.inf:
+        raise SamplerError(f"--radius {radius:g}; expected a distance above 0, such as 1.")
     start, arguments = time.perf_counter(), set_ or ()
     evaluator = options.make_engine(engine, workers, address, gpus)
     objective = targets.load_objective(target, arguments=arguments, checkpoint=checkpoint)

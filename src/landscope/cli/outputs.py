@@ -130,6 +130,13 @@ def export(
 
     _check_ending(run, file)
     land, files = open_landscape(run), [file]
+    if file.suffix not in (".vtp", ".vts") and (quantity or clip is not None or resolution):
+        raise FormatError(
+            f"--quantity, --clip and --resolution are for .vtp and .vts; {file} keeps all values"
+            " as they are: leave them out."
+        )
+    if file.suffix == ".h5" and len(land.dims) == 3:
+        raise FormatError(f"{run} is a volume, which no .h5 file of 2018 holds: write .nc or .vts.")
     if file.suffix in (".vtp", ".vts"):
         vtk.write(land, file, quantity=quantity, scale=scale, clip=clip, resolution=resolution)
     elif file.suffix == ".h5":

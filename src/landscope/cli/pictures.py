@@ -57,6 +57,8 @@ def draw_pictures(
     """
     from landscope import draw
 
+    if min(map(len, land.axes)) < 2:
+        return []  # a single point, or a row of them, has no shape to draw
     place, scale, quantity = Path(folder), style.scale, style.quantity
     stem = f"_{quantity}" if quantity and quantity != land.quantity else ""
     renderers: dict[str, Callable[..., Any]] = {}

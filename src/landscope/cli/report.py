@@ -38,7 +38,10 @@ def print_landscape(land: Landscape, run: Path, *, all_facts: bool = False) -> N
     )
     print_line(f"{run}: {axes}")
     for name, variable in land.data.items():
-        print_line(f"  {str(name).replace('_', ' '):<14}  {_describe_values(variable)}")
+        meaning = str(variable.attrs.get("long_name", ""))
+        is_plain = meaning.replace("training ", "train ") in ("", str(name).replace("_", " "))
+        more = "" if is_plain or name == "evaluated" else f" ({meaning})"
+        print_line(f"  {name!s:<14}  {_describe_values(variable)}{more}")
     if len(land.dims) < 3:
         from landscope.analysis.shape_statistics import shape
 
@@ -147,6 +150,8 @@ def print_files(files: list[Path]) -> None:
     """Print which files were written."""
     for file in files:
         print_line(f"  wrote {file}")
+    if not files:
+        print_line("  nothing to draw: a picture needs two or more points along each axis")
 
 
 def print_line(text: str) -> None:

@@ -118,14 +118,14 @@ def scan(
         arguments=tuple(set_ or ()), adaptive=adaptive, tolerance=tolerance, samples=samples,
         budget=budget, average=average, error_bars=error_bars,
     )  # fmt: skip
+    sampler, evaluator = request.make_sampler(), options.make_engine(engine, workers, address, gpus)
     objective = request.make_objective()
     slice_ = make_slice(request, objective)
     with report.exit_on_interrupt(out), show_bar(f"scan {target}") as progress:
         land = run_scan(
-            objective, slice_, request.make_sampler(), out,
-            request={"command": "scan", **request.record()}, title=title or target,
-            progress=progress, engine=options.make_engine(engine, workers, address, gpus),
-            budget=budget, samples=request.make_samples(), quantities=request.make_quantities(),
+            objective, slice_, sampler, out, request={"command": "scan", **request.record()},
+            title=title or target, progress=progress, engine=evaluator, budget=budget,
+            samples=request.make_samples(), quantities=request.make_quantities(),
         )  # fmt: skip
     report.print_landscape(land, out)
     report.print_files(draw_pictures(land, out))

@@ -7,6 +7,7 @@ that ``--help`` is quick.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from landscope.sampling.grid import Sampler
 
 Span = tuple[float | None, float | None, int]  # first, last, points; ends are None for "auto"
+
+
+_FEWEST_SAMPLES = 72  # two for each of the 36 points at which all data is used
+_MOST_CELLS = 10_000_000  # 80 MB for each quantity
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,32 @@ class ScanRequest:
     average: float | None = None
     error_bars: bool = False
 
+    def check(self) -> None:
+        """Refuse options that are out of range, before anything is loaded.
+
+        Raises:
+            SamplerError: When one is; the text names it.
+        """
+        from landscope.scanning.budget import parse_budget
+
+        if self.samples is not None and self.samples < _FEWEST_SAMPLES:
+            raise SamplerError(
+                f"--samples {self.samples}; expected {_FEWEST_SAMPLES} or more, such as 600: all"
+                " data is used at 36 points, and at least twice as many samples at the others."
+                " Leave it out to use all data everywhere."
+            )
+        if self.average is not None and not 0 < self.average < math.inf:
+            raise SamplerError(f"--average {self.average:g}; expected a size above 0, such as 0.1.")
+        if not 0 < self.tolerance < math.inf:
+            raise SamplerError(f"--tolerance {self.tolerance:g}; expected more than 0, as 0.03.")
+        if self.budget is not None:
+            try:
+                parse_budget(self.budget)
+            except SamplerError:
+                raise SamplerError(
+                    f"--budget {self.budget}; expected a time above 0, such as 60s, 5m or 2h."
+                ) from None
+
     def make_objective(self) -> Objective:
         """Return the objective of the target, with the weights of the checkpoint.
 
@@ -79,6 +110,7 @@ class ScanRequest:
         """
         from landscope.cli import targets
 
+        self.check()
         return targets.load_objective(
             self.target, arguments=self.arguments, checkpoint=self.checkpoint
         )
@@ -92,6 +124,7 @@ class ScanRequest:
         from landscope.sampling.adaptive import Adaptive
         from landscope.sampling.grid import Grid
 
+        self.check()
         resolution = [points for *_, points in self.spans]
         ends = [(first, last) for first, last, _ in self.spans]
         if (None, None) in ends and set(ends) != {(None, None)}:
@@ -151,16 +184,48 @@ def parse_spans(*texts: str | None) -> tuple[Span, ...]:
         raise SamplerError(f"--{later} is given without --x: name the axes in order.")
     if texts[1] is None and texts[2] is not None:
         raise SamplerError("--z is given without --y: name the axes in order.")
-    return tuple(map(_parse_span, given))
+    spans = tuple(_parse_span(f"--{dim}", text) for dim, text in zip("xyz", given, strict=False))
+    cells = math.prod(points for *_, points in spans)
+    if cells > _MOST_CELLS:
+        raise SamplerError(
+            f"{' x '.join(str(points) for *_, points in spans)} are {cells:,} points; expected"
+            f" {_MOST_CELLS:,} at most: give each axis fewer points."
+        )
+    return spans
 
 
-def _parse_span(text: str) -> Span:
+def _parse_span(option: str, text: str) -> Span:
     try:
         if text.partition(":")[0] == "auto":
-            return None, None, int(text.partition(":")[2] or 51)
-        first, last, points = text.split(":")
-        return float(first), float(last), int(points)
+            span: Span = (None, None, int(text.partition(":")[2] or 51))
+        else:
+            first, last, points = text.split(":")
+            span = float(first), float(last), int(points)
     except ValueError:
         raise SamplerError(
-            f"axis {text!r}; expected first:last:points, such as -1:1:51, or auto:points."
+            f"{option}: axis {text!r}; expected first:last:points, such as -1:1:51, or auto:points."
         ) from None
+    _check_span(option, text, span)
+    return span
+
+
+def _check_span(option: str, text: str, span: Span) -> None:
+    """Refuse an axis without points, and one that does not run from a lower to a higher end."""
+    first, last, points = span
+    if points < 1:
+        raise SamplerError(f"{option} {text} has {points} points; expected 1 or more.")
+    if first is None or last is None:
+        return
+    if not (math.isfinite(first) and math.isfinite(last)):
+        raise SamplerError(f"{option} {text} has an end that is not finite: give two numbers.")
+    if first > last:
+        raise SamplerError(
+            f"{option} {text} runs from {first:g} to {last:g}: swap them, {option}="
+            f"{last:g}:{first:g}:{points}."
+        )
+    if (first == last) != (points == 1):
+        problem = "has equal ends" if first == last else "has two ends and one point"
+        raise SamplerError(
+            f"{option} {text} {problem}: for a single point give {option}={first:g}:{first:g}:1,"
+            f" for a picture an axis such as {option}=-1:1:51."
+        )

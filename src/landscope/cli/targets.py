@@ -16,7 +16,7 @@ from torch import nn
 
 from landscope import zoo
 from landscope.cli import report
-from landscope.errors import TargetError
+from landscope.errors import LandscopeError, TargetError
 from landscope.formats import checkpoint as checkpoint_
 from landscope.objective.objective import Objective
 from landscope.params import Params, clone, like, parameters
@@ -50,14 +50,7 @@ def load_objective(
     if place == "zoo":
         _check_arguments(zoo.objective, values, f"zoo:{name}")
         return zoo.objective(name, checkpoint=checkpoint, **values)
-    function = _import_function(place, name)
-    _check_arguments(function, values, target)
-    objective = function(**values)
-    if not isinstance(objective, Objective):
-        raise TargetError(
-            f"{target} returned a {type(objective).__name__}; expected an ls.Objective(model, loss,"
-            " data)."
-        )
+    objective = _make_objective(_import_target(place, name), values, target)
     return objective if checkpoint is None else _load_checkpoint(objective, checkpoint)
 
 
@@ -114,15 +107,49 @@ def _parse_argument(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _import_function(place: str, name: str) -> Any:
+def _import_target(place: str, name: str) -> Any:
+    """Return the function of a file or module, or the objective that it holds by this name."""
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    function = getattr(module, name, None)
-    if not callable(function):
-        names = [n for n, f in vars(module).items() if inspect.isfunction(f) and n[0] != "_"]
+    if not hasattr(module, name):
+        names = [n for n, f in vars(module).items() if _is_target(f) and n[0] != "_"]
         raise TargetError(
             f"{place} has no function {name!r}: it has {', '.join(names[:8]) or 'no functions'}."
         )
-    return function
+    return getattr(module, name)
+
+
+def _is_target(thing: Any) -> bool:
+    return inspect.isfunction(thing) or isinstance(thing, Objective)
+
+
+def _make_objective(thing: Any, values: dict[str, Any], target: str) -> Objective:
+    """Return the objective of a target: the object itself, or what its function returns."""
+    if isinstance(thing, Objective):
+        if values:
+            raise TargetError(
+                f"--set {next(iter(values))}=...: {target} is an objective, which takes no"
+                " arguments: leave --set out, or write a function that returns the objective."
+            )
+        return thing
+    if isinstance(thing, nn.Module) or not callable(thing):
+        place, _, name = target.rpartition(":")
+        raise TargetError(
+            f"{place} has no function {name!r} but a {type(thing).__name__}; expected a function"
+            " that returns an ls.Objective(model, loss, data), or such an objective."
+        )
+    _check_arguments(thing, values, target)
+    try:
+        objective = thing(**values)
+    except LandscopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TargetError(f"{target} failed: {_describe(error)}.") from error
+    if not isinstance(objective, Objective):
+        raise TargetError(
+            f"{target} returned a {type(objective).__name__}; expected an ls.Objective(model, loss,"
+            " data): end the function with return ls.Objective(...)."
+        )
+    return objective
 
 
 def _import_file(path: Path) -> Any:
@@ -163,9 +190,8 @@ def _check_arguments(function: Any, values: dict[str, Any], target: str) -> None
         return
     unknown = next((n for n in values if n not in accepted), None)
     if unknown is not None:
-        raise TargetError(
-            f"--set {unknown}=...: {target} has no such argument; it takes {', '.join(accepted)}."
-        )
+        known = f"it takes {', '.join(accepted)}" if accepted else "it takes none, leave --set out"
+        raise TargetError(f"--set {unknown}=...: {target} has no such argument; {known}.")
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:

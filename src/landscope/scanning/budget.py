@@ -18,7 +18,11 @@ from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Grid, Sampler
 from landscope.scanning.cost import duration, time_points
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {
+    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+}
 _USED = 0.88  # share of the time left that is planned for; the rest is a reserve
 _MEASURED = 0.03  # share of the time that is spent on measuring how long a point takes
 GRACE = 1.1  # a grid that is slower than measured may take this many times its budget
@@ -34,8 +38,8 @@ def parse_budget(budget: float | str) -> float:
     Raises:
         SamplerError: When it is not a time, or not above 0.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|)\s*", str(budget))
-    value = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(budget))
+    value = float(match[1]) * _UNITS.get(match[2], 0.0) if match else 0.0
     if not 0 < value < math.inf:
         raise SamplerError(
             f"budget={budget!r}; expected seconds above 0, or a text such as '60s', '5m' or '2h'."
