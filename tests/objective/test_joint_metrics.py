@@ -212,8 +212,9 @@ class Demanding(F1):
         (Demanding(), r"outputs \(9, 3\) and targets \(9,\): expected probabilities"),
         (F1, r"metrics\['m'\] is the class F1; expected an object or a function: F1\(...\)"),
         (ls.losses.custom(lambda model, batch: batch[0]), "made by ls.losses.custom"),
+        ("accuracy", r"metrics\['m'\]='accuracy' is a str; expected a function"),
     ],
-    ids=["mapping", "vector", "update", "class", "custom"],
+    ids=["mapping", "vector", "update", "class", "custom", "text"],
 )
 def test_a_metric_that_gives_no_number_is_a_sentence(metric: Any, message: str) -> None:
     with pytest.raises(ObjectiveError, match=message):

@@ -201,6 +201,24 @@ FUNCTIONS: list[tuple[Any, Tensor, Tensor]] = [
 ]
 
 
+def test_functions_of_several_outputs_are_means_over_all_rows() -> None:
+    functions: list[tuple[Any, Tensor, Tensor, Any]] = [
+        (F.gaussian_nll_loss, MEANS, REAL[:, 0], lambda o, t: (o[:, 0], t, o[:, 1])),
+        (F.cosine_embedding_loss, PAIRS, SIGNS, lambda o, t: (o[:, 0], o[:, 1], t)),
+        (F.margin_ranking_loss, SCORES, SIGNS, lambda o, t: (o[:, 0], o[:, 1], t)),
+        (
+            functools.partial(F.triplet_margin_loss, margin=3),
+            TRIPLES,
+            SIGNS,
+            lambda o, t: o.unbind(1),
+        ),
+    ]
+    for function, inputs, targets, arrange in functions:
+        objective = make_objective(function, inputs, targets, "several")
+        expected = float(function(*arrange(inputs, targets)))
+        assert objective.loss() == pytest.approx(expected, rel=1e-10)
+
+
 @pytest.mark.parametrize(("function", "inputs", "targets"), FUNCTIONS)
 def test_functions_of_torch_are_means_over_all_rows(
     function: Any, inputs: Tensor, targets: Tensor

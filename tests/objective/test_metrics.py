@@ -231,24 +231,6 @@ def test_accuracy_of_a_diverged_point_is_not_refused() -> None:
     assert scaled.evaluate({"zero": torch.tensor(0.5)})["a"] == pytest.approx(percent(YES.tolist()))
 
 
-@pytest.mark.parametrize(
-    ("loss", "outputs", "targets", "is_noted"),
-    [
-        (nn.CrossEntropyLoss(), LOGITS.softmax(1), CLASSES, True),
-        (nn.CrossEntropyLoss(), LOGITS, CLASSES, False),
-        (nn.BCEWithLogitsLoss(), P_ONE, YES, True),
-        (nn.BCEWithLogitsLoss(), ONE, YES, False),
-        (nn.BCELoss(), P_ONE, YES, False),
-    ],
-)
-def test_probabilities_where_a_loss_takes_logits_are_noted(
-    loss: Any, outputs: Tensor, targets: Tensor, is_noted: bool
-) -> None:
-    objective = Objective(Given(), loss, (outputs, targets))
-    objective.evaluate()
-    assert is_noted == any("is applied twice" in note for note in objective.notes)
-
-
 def test_the_identity_of_accuracy_is_that_of_version_0_1_where_it_reads_the_same() -> None:
     assert accuracy.fit is not None
     fitted = [

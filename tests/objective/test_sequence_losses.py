@@ -247,3 +247,22 @@ def test_the_text_of_a_loss_is_that_of_version_0_1_for_fingerprints_in_journals(
     assert text.endswith(
         ", units='1', identity='exp of tokens False (-100, 0) 0.0', per_batch=False, told='exp')"
     )
+
+
+def test_the_accuracy_of_tokens_counts_those_that_the_loss_counts(
+    drawn: tuple[Tensor, Tensor],
+) -> None:
+    logits, targets = drawn
+    model = nn.Embedding(28, CLASSES)
+    model.weight.data = logits.flatten(0, 1)
+    positions = torch.arange(28).reshape(4, 7)
+    loss = ls.losses.tokens(shift=True, padding=int(targets[0, 1]))
+    metrics = {"by loss": ls.losses.token_accuracy(), "own": ls.losses.token_accuracy(padding=3)}
+    found = ls.Objective(model, loss, (positions, targets), metrics=metrics).evaluate()
+    guess = logits.argmax(dim=-1)
+    pairs = [(g, t) for g, t in zip(guess[:, :-1].flatten(), targets[:, 1:].flatten(), strict=True)]
+    hits = [bool(g == t) for g, t in pairs if t != targets[0, 1]]
+    assert found["by loss"] == pytest.approx(100 * sum(hits) / len(hits))
+    others = zip(guess.flatten(), targets.flatten(), strict=True)
+    own = [bool(g == t) for g, t in others if t != 3]
+    assert found["own"] == pytest.approx(100 * sum(own) / len(own))

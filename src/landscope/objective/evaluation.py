@@ -71,6 +71,7 @@ class Session:
         self.metric_pass = MetricPass(metrics, borrowed.device)
         self.notes += [note for part in (loss, *metrics.values()) for note in part.notes]
         self._target_check = TargetCheck(loss, metrics.values())
+        self._pair: tuple[Any, Any] | None = None
         self._first_batch_passed, self.find_coupling = False, find_coupling
         self._checked_params: Mapping[str, Tensor] | None = None
         self._forward: Forward = PlainForward(borrowed.model)
@@ -301,14 +302,13 @@ class Session:
     def _check_batch(self, batch: Any, *, metrics: bool) -> None:
         """Add notes on what loss and metrics make of the first batches."""
         functions = list(self.metric_pass.by_terms.values()) if metrics else []
-        wants_targets = metrics and self._wants_targets
         is_mean = any(isinstance(f, Loss) and f.per_batch for f in (self.loss, *functions))
-        outputs = self.outputs(batch) if is_mean or wants_targets else None
+        outputs = self.outputs(batch) if is_mean else None
         if not self._first_batch_passed:
             args = self.borrowed.model, self._cast(batch), outputs
             self.notes += first_batch.note_batching(self.loss, functions, *args)
-        if wants_targets:
-            self.notes += self._target_check.add(outputs)
+        if metrics and self._wants_targets:
+            self.notes += self._target_check.add(self._pair)
 
     @property
     def _wants_targets(self) -> bool:
@@ -323,6 +323,7 @@ class Session:
             if not has_metrics:
                 return [first]
         outputs, targets = self.outputs(batch)
+        self._pair = (outputs, targets) if self._wants_targets else None  # for the check
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
         if not has_metrics:

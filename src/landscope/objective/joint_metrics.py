@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -81,9 +81,14 @@ def as_metric(metric: Any, name: str, loss: Any) -> Metric:
     if isinstance(metric, Updatable):
         copied = _copy(metric, name)
         return JointMetric(name, copied, fingerprint.of_function(copied))
+    if not callable(metric):
+        raise ObjectiveError(
+            f"metrics[{name!r}]={metric!r} is a {type(metric).__name__}; expected a function"
+            " (outputs, targets), such as ls.losses.accuracy, or a metric object of torchmetrics."
+        )
     _check_order(metric, name)
     converted = as_loss(metric, name)
-    return converted if converted.fit is None else converted.fit(loss)
+    return converted if converted.fit is None else replace(converted.fit(loss), name=name)
 
 
 def _copy(metric: Updatable, name: str) -> Updatable:

@@ -19,10 +19,19 @@ from torch.nn.modules.loss import _Loss
 
 from landscope.errors import ObjectiveError
 from landscope.objective.loss_terms import Loss, Terms, has_few_classes
+from landscope.objective.output_checks import CHECKS
 from landscope.objective.target_forms import Classes, Form, Labels, Numbers, Unclassed
 
-_FEW_VALUES = 8  # fewer logits may all be in [0, 1] by chance
-_CLASSIFIERS = {F.cross_entropy: nn.CrossEntropyLoss, F.nll_loss: nn.NLLLoss}
+_MODULES: dict[Any, type[nn.Module]] = {  # of functions whose terms need more than reduction="none"
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.gaussian_nll_loss: nn.GaussianNLLLoss,
+    F.cosine_embedding_loss: nn.CosineEmbeddingLoss,
+    F.margin_ranking_loss: nn.MarginRankingLoss,
+    F.triplet_margin_loss: nn.TripletMarginLoss,
+    F.triplet_margin_with_distance_loss: nn.TripletMarginWithDistanceLoss,
+    F.ctc_loss: nn.CTCLoss,
+}
 _WITH_LAYER = getattr(nn, "LinearCrossEntropyLoss", None)  # since torch 2.13
 _OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss, *([_WITH_LAYER] if _WITH_LAYER else []))
 _UNITS = dict.fromkeys(
@@ -91,7 +100,7 @@ def make_module_loss(loss: Any, name: str | None, identity: str) -> Loss | None:
             _UNITS.get(kind, ""),
             identity,
             form=_form_of(module),
-            check=_CHECKS.get(kind),
+            check=CHECKS.get(kind),
             notes=_note_reduction(module, type(module).__name__, module.reduction),
         )
     if not _is_functional(loss):
@@ -116,7 +125,7 @@ def _find_module(loss: Any) -> Any:
     keywords = {}
     if isinstance(loss, functools.partial) and not loss.args:
         loss, keywords = loss.func, loss.keywords
-    kind = _CLASSIFIERS.get(loss) if isinstance(loss, FunctionType) else None
+    kind = _MODULES.get(loss) if isinstance(loss, FunctionType) else None
     return kind(**keywords) if kind else None
 
 
@@ -288,37 +297,3 @@ def _row_terms(values: Tensor, reduction: str) -> Terms:
     if reduction in ("sum", "batchmean"):
         return Terms.from_values(rows.sum(dim=1))
     return Terms(rows.sum(dim=1), torch.full_like(rows[:, 0], rows.shape[1]))
-
-
-@torch.no_grad()
-def _note_softmax(outputs: Any, _: Any) -> str | None:
-    """Return a note when rows are probabilities already, and the loss takes logits."""
-    if not _are_shares(outputs) or outputs.ndim < 2 or outputs.shape[1] < 2:
-        return None
-    if bool((outputs.sum(dim=1) - 1).abs().max() > 1e-3):
-        return None
-    return (
-        "the outputs of the model are probabilities, and CrossEntropyLoss takes logits, so softmax"
-        " is applied twice: take it out of the model, or use nn.NLLLoss with log_softmax"
-    )
-
-
-@torch.no_grad()
-def _note_sigmoid(outputs: Any, _: Any) -> str | None:
-    """Return a note when outputs may be probabilities already, and the loss takes logits."""
-    if not _are_shares(outputs) or bool((outputs == 0).any()):
-        return None
-    return (
-        "all outputs of the model are in [0, 1], and BCEWithLogitsLoss takes logits: if the model"
-        " ends in a sigmoid, it is applied twice; take it out of the model, or use nn.BCELoss"
-    )
-
-
-def _are_shares(outputs: Any) -> bool:
-    """Return whether outputs are many numbers, all of them in [0, 1]."""
-    if not isinstance(outputs, Tensor) or outputs.numel() < _FEW_VALUES:
-        return False
-    return bool(((outputs >= 0) & (outputs <= 1)).all())
-
-
-_CHECKS = {nn.CrossEntropyLoss: _note_softmax, nn.BCEWithLogitsLoss: _note_sigmoid}

@@ -41,7 +41,9 @@ class Objective:
         loss: A torch loss module or function (outputs, targets), or ``ls.losses.custom(terms)``.
         data: (inputs, targets) tensors, a DataLoader, or an iterable of batches (pairs or dicts)
             that can be iterated twice.
-        metrics: Name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``.
+        metrics: Name -> function (outputs, targets), e.g. ``{"accuracy": ls.losses.accuracy}``, or
+            an object with ``update``, ``compute`` and ``reset`` (torchmetrics), which is copied. A
+            function that returns one number is called once with the outputs of all data.
         buffers: ``"keep"`` leaves batch-norm statistics unchanged (a slice over ``states`` moves
             them itself). ``"recompute"`` computes those of all norms from the whole data at every
             point, layer by layer, so that they do not depend on batches (the law of total variance;

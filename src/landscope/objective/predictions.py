@@ -125,7 +125,9 @@ def _read_shares(form: Form | None, loss: str, outputs: Tensor, targets: Tensor)
     are_shares = are_shares and bool(((sums - 1).abs() < 1e-3).all())
     if form is not None:
         are_shares = are_shares and bool(((targets == 0) | (targets == 1)).all())
-    if not are_shares or targets.shape[1] < 2:
+    if targets.shape[1] < 2:
+        raise ObjectiveError(f"{loss} has numbers as targets, and not classes; {_CURE}.")
+    if not are_shares:
         expected = "one-hot" if form is not None else "one-hot or probabilities"
         raise ObjectiveError(
             f"{loss} has targets of the shape {tuple(targets.shape)} that are not classes"

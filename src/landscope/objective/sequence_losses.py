@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -77,15 +78,29 @@ def token_accuracy(
 ) -> Loss:
     """Return the share of correct tokens among those that count, in percent.
 
+    Without arguments, as a metric of an objective with the loss ``tokens(...)``, it takes those of
+    the loss.
+
     Args:
         shift: Whether the logits at position t are compared with the target at t + 1.
         ignore_index: The value of targets that do not count.
         padding: The padding token, whose targets do not count either; None where padding has the
             value ``ignore_index``.
     """
-    ignored = _list_ignored(ignore_index, padding)
-    function = functools.partial(_hits, shift, ignored)
-    return Loss("accuracy", function, "%", f"token_accuracy {shift} {ignored}")
+    form = Tokens(_list_ignored(ignore_index, padding), shift)
+    metric = _token_accuracy(form)
+    return replace(metric, fit=_fit_tokens) if form == Tokens((_IGNORED,)) else metric
+
+
+def _token_accuracy(form: Tokens) -> Loss:
+    function = functools.partial(_hits, form.shift, form.ignored)
+    return Loss("accuracy", function, "%", f"token_accuracy {form.shift} {form.ignored}")
+
+
+def _fit_tokens(loss: Any) -> Loss:
+    """Return the accuracy of the tokens that a loss counts; all but -100 for another loss."""
+    form = getattr(loss, "form", None)
+    return _token_accuracy(form if isinstance(form, Tokens) else Tokens((_IGNORED,)))
 
 
 def perplexity(loss: Loss) -> Loss:
