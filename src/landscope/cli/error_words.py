@@ -35,13 +35,19 @@ def explain(error: Exception, options: Mapping[str, str]) -> str:
         options: Argument -> option of the command, such as "learning_rate" -> "--learning-rate".
     """
     text = " ".join(str(error).split())
-    for name, option in {**_ALIASES, **options}.items():
+    is_ours = _began_in(Path(__file__).parent, error)  # in the words of the command line already
+    for name, option in ({} if is_ours else {**_ALIASES, **options}).items():
         text = re.sub(rf"(?<![\w.-]){name}=(?=\S)", f"{option} ", text)
         text = text.replace(f"({name})", f"({option})")
     for pattern, words in _PYTHON:
         text = re.sub(pattern, words, text)
     line = find_user_line(error)
     return f"{text.rstrip('.')} ({line})." if line and line not in text else text
+
+
+def _began_in(folder: Path, error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).parent == folder
 
 
 def find_user_line(error: BaseException) -> str:
