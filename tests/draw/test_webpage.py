@@ -242,7 +242,7 @@ def test_the_slider_clamps_heights_but_not_what_the_pointer_reads(pair: Visit) -
 
 
 @in_browser
-def test_the_pointer_reads_the_exact_value_and_its_place(pair: Visit) -> None:
+def test_the_pointer_reads_the_value_and_its_place_in_three_digits(pair: Visit) -> None:
     pair.clip(0.3)
     pair.page.locator("#contour-0").scroll_into_view_if_needed()
     place = pair[PLACE]
@@ -250,8 +250,50 @@ def test_the_pointer_reads_the_exact_value_and_its_place(pair: Visit) -> None:
     label = pair.page.locator("#contour-0 .hoverlayer .hovertext")
     label.wait_for()
     land = small_bowl("").data["loss"]
-    loss, x, y = (exact(float(v)) for v in (land[3, 9], land["x"][9], land["y"][3]))
-    assert label.text_content() == f"loss {loss}x {x}y {y}"
+    loss, x, y = (exact(float(f"{v:.3g}")) for v in (land[3, 9], land["x"][9], land["y"][3]))
+    assert label.text_content() == f"loss {loss}x {x}, y {y}"
+
+
+@in_browser
+def test_the_camera_stays_above_the_floor_and_looks_from_above_and_from_the_side(
+    pair: Visit,
+) -> None:
+    below = """Plotly.relayout("surface-0", {"scene.camera": {
+        eye: {x: 1, y: 1, z: -0.8}, center: {x: 0, y: 0, z: 0}, up: {x: 0, y: 0, z: 1}}})"""
+    heights = "[0, 1].map(k => document.getElementById(`surface-${k}`).layout.scene.camera.eye.z)"
+    pair.page.evaluate(below)
+    pair.page.wait_for_function(f"{heights}.every(z => z > 0 && z < 0.1)")
+    for view, is_right in (("top", "z > 1.4"), ("side", "z > 0 && z < 0.4")):
+        pair.page.locator(f"#view-{view}").click()
+        pair.page.wait_for_function(f"{heights}.every(z => {is_right})")
+
+
+@in_browser
+def test_a_finger_scrolls_over_a_surface_until_it_is_tapped(visit: Open, tmp_path: Path) -> None:
+    phone = {"viewport": {"width": 390, "height": 700}, "has_touch": True, "is_mobile": True}
+    with visit(draw.page(small_bowl("a"), tmp_path / "p.html"), **phone) as guest:
+        shield, done = (guest.page.locator(f".{name}") for name in ("shield", "unshield"))
+        box, surface = shield.bounding_box(), guest.page.locator("#surface-0").bounding_box()
+        assert box == surface
+        assert guest["getComputedStyle(document.querySelector('.shield')).touchAction"] == "pan-y"
+        shield.tap()
+        assert not shield.is_visible()
+        done.tap()
+        assert shield.is_visible()
+
+
+@in_browser
+def test_the_page_says_what_it_shows_and_how_it_was_made(visit: Open, tmp_path: Path) -> None:
+    land = small_bowl("a")
+    origin = {"kind": "random", "seed": 7, "normalize": "filter", "ignore": "biasbn"}
+    land.data.attrs["directions"] = json.dumps({"x": origin, "y": origin})
+    with visit(draw.page(land, tmp_path / "p.html")) as guest:
+        explanation = guest.text("#explanation")
+        assert explanation.startswith("The cross at (0, 0) is the model. A step of 1 along an axis")
+        assert explanation.endswith("Heights and colors are the loss.")
+        guest.page.locator("#provenance summary").click()
+        assert "x and y: random, seed 7, filter normalization" in guest.text("#provenance")
+        assert guest.text("#bar-name-0") == "loss"
 
 
 @in_browser
@@ -306,7 +348,7 @@ def test_another_quantity_can_be_chosen_and_reset_brings_the_first_back(pair: Vi
     accuracy = small_bowl("").data["accuracy"].values
     assert pair["landscope.scale"] == "linear"
     np.testing.assert_array_equal(pair.heights("surface-0"), accuracy)
-    assert "At the center 99.0099" in pair.text("#facts-0")
+    assert "At the center 99 (0, 0)" in pair.text("#facts-0")
     pair.clip(0.5)
     pair.page.locator("#shared").uncheck()
     pair.reset()
@@ -404,7 +446,7 @@ def test_titles_labels_and_notes_are_shown_as_text_whatever_they_hold(
         assert guest.page.locator("h1").text_content() == evil
         assert guest.page.title() == evil
         assert guest.page.locator("#name-0").text_content() == evil
-        assert guest.page.locator("td").first.text_content() == evil
+        assert guest.page.locator("td").last.text_content() == evil
 
 
 @in_browser
@@ -426,7 +468,7 @@ def test_lines_share_one_chart_with_the_same_switches(
             dict(guest[drawn])["test accuracy (%)"], training.data["test_accuracy"].values
         )
         raw = guest["document.getElementById('line').data[1].customdata[0]"]
-        assert raw == exact(float(training.data["test_loss"][0]))
+        assert raw == f"{float(training.data['test_loss'][0]):.3g}"
         guest.after(lambda: guest.page.locator("#quantity").select_option("test_accuracy"))
         assert [name for name, _ in guest[drawn]] == ["test accuracy (%)"]
     path = draw.page([broken_line, broken_line], tmp_path / "q.html", labels=["a", "b"])
@@ -515,7 +557,7 @@ def test_a_path_lies_over_the_contours_and_floats_at_its_loss(
             ends = np.array(stems["z"], dtype=float).reshape(-1, 3)
             np.testing.assert_allclose(ends[:, :2], height(np.c_[loss, below]), rtol=1e-12)
         share = 100 * descent["relative_distance"][3]
-        there, projected, away = (exact(float(column[3])) for column in (loss, below, off))
+        there, projected, away = (exact(float(f"{column[3]:.3g}")) for column in (loss, below, off))
         assert flat["text"][3] == way["text"][3]
         assert flat["text"][3].split("<br>") == [
             "<b>SGD, epoch 3</b>",

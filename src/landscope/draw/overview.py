@@ -36,11 +36,11 @@ from landscope.draw.values import (
 from landscope.draw.webpage import page
 from landscope.errors import LandscopeError
 from landscope.landscape import Landscape
+from landscope.scanning.provenance import describe, list_others
 
 _SIZE = (11.4, 4.6)  # inches, of a plane: the surface, and the contours beside it
 _PARTS = 5  # of a volume, in one figure: the middle one is among them
 _THUMBNAIL_DPI = 72
-_ORIGIN = ("title", "model", "loss", "penalty", "precision", "made_with", "notes")
 
 
 def overview_figure(
@@ -146,7 +146,8 @@ def show_page(land: Landscape, **options: Any) -> None:
 
 def build_html(land: Landscape) -> str:
     """Return what a notebook shows of a landscape: a picture, its range, and where it is from."""
-    rows = [*_list_ranges(land), *_list_origin(land)]
+    origin = {n: text for n, text in describe(land).items() if n != "fingerprints"}
+    rows = [*_list_ranges(land), *origin.items(), *list_others(land).items()]
     cells = "".join(
         f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
@@ -183,12 +184,6 @@ def _describe_range(land: Landscape, name: str) -> str:
     text = f"{low} to {high} {read_unit(land, name)}".rstrip()
     holes = values.size - finite.size
     return f"{text}, {holes} not finite" if holes else text
-
-
-def _list_origin(land: Landscape) -> list[tuple[str, str]]:
-    attrs = land.data.attrs
-    known = [(name, str(attrs[name])) for name in _ORIGIN if name in attrs]
-    return [(name.replace("_", " "), text) for name, text in known if text not in ("", "none")]
 
 
 def _build_thumbnail(land: Landscape) -> str:

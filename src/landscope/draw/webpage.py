@@ -25,6 +25,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
+from landscope.draw.explanations import explain
 from landscope.draw.levels import FloatArray
 from landscope.draw.line_scene import build_line_scene
 from landscope.draw.path_scene import PATH_COLORMAP, PathScene, ProjectedPaths, build_path_scenes
@@ -46,6 +47,7 @@ from landscope.draw.values import (
 )
 from landscope.errors import DrawError
 from landscope.landscape import Landscape
+from landscope.scanning.provenance import describe, list_others
 
 MAX_PLANES = 6  # each takes one of the few WebGL contexts that a browser provides
 SUFFIXES = (".html", ".htm")
@@ -201,6 +203,7 @@ def _build_content(
     return {
         "kind": kind,
         "title": heading,
+        "explanation": explain(lands),
         "quantity": first,
         "curves": choose_quantities(lands[0]) if kind == "line" else [],
         "quantities": [_build_quantity(lands, name) for name in drawable],
@@ -250,7 +253,7 @@ def _build_landscape(land: Landscape, label: str, names: Sequence[str]) -> dict[
         "axes": {str(d): _build_axis(land, str(d)) for d in land.dims},
         "values": {name: _replace_nonfinite(field) for name, field in values.items()},
         "marks": {name: _list_nonfinite(field) for name, field in values.items()},
-        "attrs": [[str(key), str(value)] for key, value in land.data.attrs.items()],
+        "attrs": [[key, text] for key, text in (describe(land) | list_others(land)).items()],
     }
 
 
@@ -268,6 +271,7 @@ def _add_paths(content: dict[str, Any], lands: Sequence[Landscape], paths: Any) 
             f"paths= has {len(paths)} entries for {len(lands)} planes: give a path, a list of paths"
             " or None for each plane."
         )
+    content["explanation"] = explain(lands, has_paths=True)
     content["pathColors"] = [to_hex(PATH_COLORMAP(share)) for share in np.linspace(0, 1, 8)]
     for part, land, over_land in zip(content["landscapes"], lands, paths, strict=True):
         if over_land is not None:

@@ -60,6 +60,12 @@ def describe(land: Landscape) -> dict[str, str]:
     return {label: text for label, text in words.items() if text}
 
 
+def list_others(land: Landscape) -> dict[str, str]:
+    """Return the attributes for which :func:`describe` has no words, such as those of a user."""
+    others = {str(name): str(value) for name, value in land.data.attrs.items()}
+    return {n: text for n, text in others.items() if n not in _LABELS and n != "title" and text}
+
+
 def describe_origin(origin: Mapping[str, Any]) -> str:
     """Return how a direction was made, in words.
 

@@ -15,6 +15,8 @@ const KEY_TURNS = {
   "-": [0, 0, 1.08],
 };
 const HIGHEST = 1.5; // just below the pole, where the view would flip
+const LOWEST = 0.03; // just above the floor: from below, labels pile up
+const VIEWS = { top: [-Math.PI / 2, HIGHEST], side: [-Math.PI / 2, 0.12] }; // azimuth, elevation
 
 // Surfaces that turn because another one does: their events are not those of a reader.
 const following = new Set();
@@ -41,9 +43,30 @@ export function watchCamera(k) {
     state.cameras[k] = structuredClone(event["scene.camera"] ?? plot.layout.scene.camera);
     if (state.linked) followCamera(k);
   };
-  plot.on("plotly_relayout", keepCamera);
+  plot.on("plotly_relayout", (event) => {
+    keepCamera(event);
+    stayAboveFloor(k);
+  });
   plot.on("plotly_relayouting", keepCamera);
   plot.addEventListener("keydown", (event) => turnByKey(k, event));
+}
+
+// A drag with the mouse can end below the surface; then the camera returns to the floor.
+function stayAboveFloor(k) {
+  const { eye } = state.cameras[k];
+  if (following.has(k) || eye.z >= 0) return;
+  state.cameras[k].eye = turnEye(eye, [0, 0, 1]);
+  moveCamera(k);
+  if (state.linked) followCamera(k);
+}
+
+export function lookFrom(name) {
+  const [azimuth, elevation] = VIEWS[name];
+  for (const k of indices) {
+    const { x, y, z } = state.cameras[k].eye;
+    state.cameras[k].eye = placeEye(Math.hypot(x, y, z), azimuth, elevation);
+    moveCamera(k);
+  }
 }
 
 function turnByKey(k, event) {
@@ -59,11 +82,11 @@ function turnEye({ x, y, z }, [azimuthStep, elevationStep, zoom]) {
   const distance = Math.hypot(x, y, z);
   const azimuth = Math.atan2(y, x) + azimuthStep;
   const raised = Math.asin(z / distance) + elevationStep;
-  const elevation = Math.min(HIGHEST, Math.max(-HIGHEST, raised));
-  const far = distance * zoom;
-  return {
-    x: far * Math.cos(elevation) * Math.cos(azimuth),
-    y: far * Math.cos(elevation) * Math.sin(azimuth),
-    z: far * Math.sin(elevation),
-  };
+  return placeEye(distance * zoom, azimuth, Math.min(HIGHEST, Math.max(LOWEST, raised)));
 }
+
+const placeEye = (distance, azimuth, elevation) => ({
+  x: distance * Math.cos(elevation) * Math.cos(azimuth),
+  y: distance * Math.cos(elevation) * Math.sin(azimuth),
+  z: distance * Math.sin(elevation),
+});

@@ -1,6 +1,6 @@
 // The controls above the plots: they change the state and have everything drawn anew.
 
-import { followCamera, moveCamera } from "./cameras.js";
+import { followCamera, lookFrom, moveCamera } from "./cameras.js";
 import { byId } from "./dom.js";
 import { draw } from "./drawing.js";
 import { heightSpan, isLog, toValue } from "./heights.js";
@@ -31,6 +31,7 @@ export function listenToControls() {
     state.linked = event.target.checked;
     if (state.linked) followCamera(0);
   });
+  for (const view of ["top", "side"]) listen(`view-${view}`, "click", () => lookFrom(view));
   listen("reset", "click", reset);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 }

@@ -31,7 +31,7 @@ function summarize(k, name) {
   const shown = [low, high, center].filter((i) => i !== null && values[i] !== null);
   const digits = formatDistinct(
     shown.map((i) => values[i]),
-    6,
+    3,
   );
   const texts = new Map(shown.map((i, order) => [values[i], digits[order]]));
   const row = (i) =>

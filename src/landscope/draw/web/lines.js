@@ -3,7 +3,7 @@
 import { describeHoles } from "./facts.js";
 import { heightSpan, limitSpan, limitValue, toHeight, toValue } from "./heights.js";
 import { indices, lands, quantityOf, scaledQuantities, shownQuantities, state } from "./state.js";
-import { formatDistinct, formatExact, shorten } from "./text.js";
+import { countDigits, formatDistinct, formatNumber, shorten } from "./text.js";
 import { drawPlot, plotAxis, touch } from "./theme.js";
 import { chooseTicks } from "./ticks.js";
 
@@ -23,7 +23,7 @@ export function drawLines() {
     showlegend: true,
     dragmode: touch ? false : "zoom",
     legend: { orientation: "h", x: 0, y: -0.14, yanchor: "top" },
-    xaxis: plotAxis(lands[0].axes.x.label, { hoverformat: ".6~g", range: positionRange() }),
+    xaxis: plotAxis(lands[0].axes.x.label, { hoverformat: ".3~g", range: positionRange() }),
     ...valueAxes(span),
   });
 }
@@ -39,6 +39,7 @@ function traceCurve(k, name) {
   const y = quantityOf(name).percent ? values : values.map(limitOnScale);
   const size = markLonely(y);
   const holes = describeHoles(k, name);
+  const digits = countDigits(values);
   return {
     type: "scatter",
     mode: size.some(Boolean) ? "lines+markers" : "lines",
@@ -47,7 +48,7 @@ function traceCurve(k, name) {
     y,
     yaxis: quantityOf(name).percent && hasTwoAxes() ? "y2" : "y",
     connectgaps: false,
-    customdata: values.map((value, i) => (value === null ? holes[i] : formatExact(value))),
+    customdata: values.map((v, i) => (v === null ? holes[i] : formatNumber(v, digits))),
     hovertemplate: "%{customdata}",
     line: { color: ink, width, dash },
     marker: { size, color: ink, opacity: 1, line: { width: 0 } },

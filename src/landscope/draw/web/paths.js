@@ -2,7 +2,7 @@
 
 import { limitHeights } from "./heights.js";
 import { content, lands, state } from "./state.js";
-import { escapeTags, formatExact, formatNumber } from "./text.js";
+import { escapeTags, formatNumber } from "./text.js";
 import { color } from "./theme.js";
 
 export const groupOf = (k) => lands[k].pathGroup;
@@ -10,7 +10,7 @@ export const anyPaths = lands.some((land) => land.pathGroup);
 export const isSingle = (group) => group.paths.length === 1;
 
 export const dropNulls = (values) => values.filter((value) => value !== null);
-export const formatKnown = (value) => (value === null ? "not known" : formatExact(value));
+export const formatKnown = (value) => (value === null ? "not known" : formatNumber(value, 3));
 
 // The dashes that plotly.js can draw over contours and over surfaces, and their names in CSS.
 const PATH_DASHES = ["solid", "dash", "dot"];
@@ -54,7 +54,7 @@ export function describeCheckpoints(group, path) {
   ].filter(([name]) => path[name].some((value) => value !== null));
   return path.time.map((time, i) =>
     [
-      `<b>${escapeTags(path.name)}, ${group.time} ${formatExact(time)}</b>`,
+      `<b>${escapeTags(path.name)}, ${group.time} ${formatNumber(time)}</b>`,
       ...rows.map(([name, label]) => `${label} ${formatKnown(path[name][i])}`),
       `off the plane ${formatKnown(path.distance[i])}${formatShare(path.percent[i])}`,
     ].join("<br>"),

@@ -6,11 +6,18 @@ import { colorRange, limitHeights, toHeight } from "./heights.js";
 import { traceFloatingPaths, tracePathsOverContours } from "./path_traces.js";
 import { dropNulls, groupOf, hasFloatingPaths, pathHeights } from "./paths.js";
 import { lands, quantityOf, state } from "./state.js";
-import { breakLabel, formatDistinct, formatExact, formatNumber, shorten } from "./text.js";
+import {
+  breakLabel,
+  countDigits,
+  formatDistinct,
+  formatNumber,
+  nameValue,
+  shorten,
+} from "./text.js";
 import { color, drawPlot, plotAxis, touch } from "./theme.js";
 import { chooseLevels, chooseTicks } from "./ticks.js";
 
-// What surface and contours have in common. The pointer reads exact values, even where the
+// What surface and contours have in common. The pointer reads true values, even where the
 // heights are cut.
 function traceField(k) {
   const { x, y } = lands[k].axes;
@@ -37,10 +44,15 @@ function describeValues(k, name) {
   const { x, y } = lands[k].axes;
   const holes = describeHoles(k, name);
   const label = quantityOf(name).label;
+  const digits = countDigits(lands[k].values[name].flat());
+  const [across, up] = [x, y].map(({ at }) => at.map((v) => formatNumber(v, countDigits(at))));
   return lands[k].values[name].map((row, j) =>
     row.map((value, i) => {
-      const text = value === null ? holes[j * row.length + i] : formatExact(value);
-      return `<b>${label} ${text}</b><br>x ${formatExact(x.at[i])}<br>y ${formatExact(y.at[j])}`;
+      const hole = holes[j * row.length + i];
+      const text = hole
+        ? `${shorten(label)} ${hole}`
+        : nameValue(label, formatNumber(value, digits));
+      return `<b>${text}</b><br>x ${across[i]}, y ${up[j]}`;
     }),
   );
 }
@@ -169,10 +181,11 @@ function traceCenter(x, y) {
 
 export function drawBar(k) {
   const [lo, hi] = colorRange(k);
-  const ticks = chooseTicks([lo, hi], 5);
+  const ticks = chooseTicks([lo, hi], 7);
   const shares = ticks.map((tick) => (toHeight(tick) - lo) / (hi - lo));
   const isCut = state.clip !== null && toHeight(state.clip) === hi;
   const end = isCut ? `, ${formatNumber(state.clip)} and more at the right end` : "";
   labelBar(byId(`bar-${k}`), formatDistinct(ticks), shares);
+  byId(`bar-name-${k}`).textContent = quantityOf(state.quantity).label;
   byId(`bar-${k}`).title = quantityOf(state.quantity).label + end;
 }

@@ -5,9 +5,11 @@ import { byId, createElement } from "./dom.js";
 import { showFacts } from "./facts.js";
 import { anyPaths, groupOf, isSingle } from "./paths.js";
 import { content, indices, isLine, lands, mainQuantity } from "./state.js";
+import { touch } from "./theme.js";
 
 export function buildPage() {
   byId("summary").textContent = describeContent();
+  byId("explanation").textContent = content.explanation;
   const panels = byId("panels");
   panels.classList.toggle("single", lands.length === 1);
   if (isLine) panels.append(buildLineChart());
@@ -39,6 +41,7 @@ function fillControls() {
   for (const node of document.querySelectorAll(".for-several"))
     node.hidden = lands.length < 2 || isLine;
   for (const node of document.querySelectorAll(".for-paths")) node.hidden = !anyPaths;
+  for (const node of document.querySelectorAll(".for-planes")) node.hidden = isLine;
   resetScale();
   showControls();
 }
@@ -78,8 +81,25 @@ function buildPlots(k) {
     role: "group",
     "aria-label": `${label}: contours`,
   });
-  const bars = [buildBar({ class: "bar", id: `bar-${k}` }), ...buildTimeBar(k)];
-  return createDiv({ class: "plots" }, surface, createDiv({}, contours, ...bars));
+  const name = createDiv({ class: "bar-name", id: `bar-name-${k}` });
+  const bars = [buildBar({ class: "bar", id: `bar-${k}` }), name, ...buildTimeBar(k)];
+  const shielded = createDiv({ class: "shielded" }, surface, ...buildShield(k));
+  return createDiv({ class: "plots" }, shielded, createDiv({}, contours, ...bars));
+}
+
+// On a touch screen a finger on the surface scrolls the page until the surface is tapped.
+function buildShield(k) {
+  const texts = [lands[k].label, "tap to turn the surface"];
+  const shield = createElement("button", { class: "shield", type: "button" }, "Tap to turn");
+  shield.setAttribute("aria-label", texts.join(": "));
+  const done = createElement("button", { class: "unshield", type: "button", hidden: "" }, "Done");
+  const turn = (isTurning) => {
+    shield.hidden = isTurning;
+    done.hidden = !isTurning;
+  };
+  shield.addEventListener("click", () => turn(true));
+  done.addEventListener("click", () => turn(false));
+  return touch && !isLine ? [shield, done] : [];
 }
 
 const buildBar = (attributes) => createDiv(attributes, createElement("i"), createDiv({}));

@@ -18,6 +18,14 @@ export function formatNumber(value, digits = 4) {
   return text.replaceAll("-", MINUS);
 }
 
+// The digits that show the differences within a range: three, or more where it is narrow.
+export function countDigits(values) {
+  const finite = values.filter((value) => value !== null);
+  const [lo, hi] = [Math.min(...finite), Math.max(...finite)];
+  const ratio = Math.max(Math.abs(lo), Math.abs(hi)) / (hi - lo || 1);
+  return Math.min(12, 3 + Math.max(0, Math.floor(Math.log10(ratio || 1))));
+}
+
 // The fewest digits that tell the values apart.
 export function formatDistinct(values, fewest = 4) {
   const distinct = new Set(values).size;
@@ -26,6 +34,12 @@ export function formatDistinct(values, fewest = 4) {
     if (new Set(texts).size === distinct) return texts;
   }
   return values.map(formatExact);
+}
+
+// A value with the unit of its label: "loss (nat)" gives "loss 0.123 nat".
+export function nameValue(label, text) {
+  const unit = label.match(/ \(([^()]*)\)$/)?.[1] ?? "";
+  return `${shorten(label)} ${text}${unit === "%" ? " %" : unit && ` ${unit}`}`;
 }
 
 // A label without what stands in parentheses at its end.

@@ -39,7 +39,7 @@ function plotLayout(more) {
       bgcolor: color("--card"),
       bordercolor: color("--soft"),
       align: "left",
-      font: { color: ink, size: 13 },
+      font: { color: ink, size: touch ? 11 : 12 },
     },
     modebar: { bgcolor: clear, color: color("--soft"), activecolor: ink },
     ...more,
