@@ -27,6 +27,20 @@ _FULL = ("no space left", "quota exceeded", "disk is full", "errno = 28", "errno
 _UMASK = _read_umask()  # read once, because reading changes it briefly for every thread
 
 
+def to_path(path: object) -> Path:
+    """Return the path that an argument stands for.
+
+    Raises:
+        FormatError: When it is neither a text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise FormatError(
+            f"path is a {type(path).__name__}; expected the name of a file or folder, such as"
+            " 'run/landscape.nc'."
+        )
+    return Path(path)
+
+
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces ``path`` when the block ends without an error."""

@@ -22,6 +22,7 @@ from landscope.files import (
     explain_write_errors,
     read_netcdf,
     shorten,
+    to_path,
     write_atomically,
     write_folder_atomically,
     write_netcdf,
@@ -56,6 +57,11 @@ class Landscape:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if not hasattr(self.data, "data_vars"):
+            raise FormatError(
+                f"data is a {type(self.data).__name__}; expected an xarray.Dataset with a variable"
+                " for each quantity, such as xarray.Dataset({'loss': (('y', 'x'), values)})."
+            )
         dims = self.dims
         if not dims or dims != _DIMS[-len(dims) :]:
             raise FormatError(
@@ -218,13 +224,22 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         FormatError: When the suffix is none of .nc, .zarr and .csv.
     """
-    path = Path(path)
+    path = to_path(path)
     if path.suffix not in _FORMATS:
         raise FormatError(
             f"path={str(path)!r} ends in {path.suffix!r}; a landscape is saved as"
             f" {', '.join(_FORMATS)}: choose one of these endings."
         )
     return path
+
+
+def check_landscape(land: object) -> None:
+    """Raise a FormatError for what is not a landscape."""
+    if not isinstance(land, Landscape):
+        raise FormatError(
+            f"land is a {type(land).__name__}; expected the Landscape that ls.scan or ls.load"
+            " returned."
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:
@@ -236,7 +251,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     Raises:
         FormatError: When the file does not exist or holds no landscape.
     """
-    path = Path(path)
+    path = to_path(path)
     if path.is_dir() and path.suffix != ".zarr":
         path = path / "landscape.nc"
     if path.suffix not in _FORMATS:

@@ -323,9 +323,13 @@ def check_like(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], what
     Raises:
         ParamsError: When they differ; the message names the first difference.
     """
+    if not isinstance(given, Mapping):
+        raise ParamsError(f"{what} is a {type(given).__name__}; expected a dict of named tensors.")
     for name in expected:
         if name not in given:
             raise ParamsError(f"{what} lacks {name!r}: it must have the names of the parameters.")
+        if not isinstance(given[name], Tensor):
+            raise ParamsError(f"{what}[{name!r}] is a {type(given[name]).__name__}, not a tensor.")
         if given[name].shape != expected[name].shape:
             raise ParamsError(
                 f"{what}[{name!r}] has the shape {tuple(given[name].shape)}; expected"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
+from landscope.errors import LandscopeError
 from landscope.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ def open_report(
     It is the function that was passed; for True it is a bar with a title; otherwise it is a
     function that does nothing.
     """
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise LandscopeError(
+            f"progress={progress!r}; expected True for a bar, or a function of a Progress."
+        )
     if callable(progress):
         yield progress
     elif progress:

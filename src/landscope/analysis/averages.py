@@ -98,9 +98,11 @@ def neighborhood_average(
         >>> sorted(land.data.data_vars)
         ['averaged_loss', 'averaged_loss_stderr', 'loss']
     """
-    if not sigma > 0 or draws < 4 or draws % 2 or metric not in ("filter", "euclidean"):
+    known = isinstance(sigma, int | float) and metric in ("filter", "euclidean")
+    if not known or not sigma > 0 or draws < 4 or draws % 2:
+        given = sigma if isinstance(sigma, int | float) else type(sigma).__name__
         raise ParamsError(
-            f"sigma={sigma}, draws={draws}, metric={metric!r}; expected a sigma above 0, an even"
+            f"sigma={given}, draws={draws}, metric={metric!r}; expected a sigma above 0, an even"
             " number of draws of at least 4, and 'filter' or 'euclidean'."
         )
     return NeighborhoodAverage(sigma, draws, metric, seed)

@@ -12,7 +12,7 @@ from landscope import params as params_
 from landscope.engines.job import Engine
 from landscope.errors import ParamsError
 from landscope.landscape import Landscape
-from landscope.objective.objective import Objective
+from landscope.objective.objective import Objective, check_objective
 from landscope.params import Params, check_like, like
 from landscope.progress import Report
 from landscope.sampling.adaptive import Adaptive
@@ -85,6 +85,7 @@ def choose_point(objective: Objective, params: Mapping[str, Tensor] | None) -> P
     Raises:
         ParamsError: When ``params`` do not have the names and shapes of the center.
     """
+    check_objective(objective)
     center = objective.center
     if params is None:
         return center

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.linear_operator import CurvatureOperator
+from landscope.curvature.linear_operator import CurvatureOperator, check_operator
 from landscope.curvature.ritz import RitzPairs, Target, find_ritz_pairs
 from landscope.errors import DirectionError, ParamsError
 from landscope.params import Params, like
@@ -207,6 +207,7 @@ def extremes(
         scale = float(values.abs().max())
         return _SAFE * eigenvalue_tol * values[list(indices)].abs().clamp(min=FLOOR * scale)
 
+    check_operator(operator)
     before = operator.products
     target = Target(choose, limit, count=2, max_products=max_products)
     first = None if start is None else operator.flatten(start)
@@ -249,6 +250,7 @@ def _estimate_stderr(operator: CurvatureOperator, ritz: RitzPairs) -> Tensor:
 
 
 def _check(operator: CurvatureOperator, count: int, which: str) -> None:
+    check_operator(operator)
     if which not in get_args(Which):
         raise ParamsError(f"which={which!r}; expected one of {', '.join(get_args(Which))}.")
     if not (isinstance(count, int) and 1 <= count <= operator.shape[0]):

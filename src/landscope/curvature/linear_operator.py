@@ -278,6 +278,7 @@ def report_products(title: str) -> Callable[[_Function], _Function]:
     def decorate(function: _Function) -> _Function:
         @functools.wraps(function)
         def run(operator: CurvatureOperator, *args: Any, **options: Any) -> Any:
+            check_operator(operator)
             is_ours = isinstance(operator, CurvatureOperator)  # it may be the user's own
             with operator.show_products(title) if is_ours else contextlib.nullcontext():
                 return function(operator, *args, **options)
@@ -334,4 +335,13 @@ def _check(objective: Any) -> None:
         raise ObjectiveError(
             "precision='bfloat16' has too few digits for second derivatives: make the objective"
             " with precision='float32' or 'float64'."
+        )
+
+
+def check_operator(operator: Any) -> None:
+    """Raise a ParamsError for what is not a matrix; it may be the user's own."""
+    if isinstance(operator, Objective) or not hasattr(operator, "products"):
+        raise ParamsError(
+            f"operator is a {type(operator).__name__}; expected a matrix such as"
+            " ls.curvature.Hessian(objective)."
         )

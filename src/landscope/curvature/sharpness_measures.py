@@ -16,7 +16,7 @@ from landscope.curvature.matrices import Hessian
 from landscope.curvature.trace_estimation import Trace
 from landscope.curvature.trace_estimation import trace as estimate_trace
 from landscope.errors import ParamsError
-from landscope.objective.objective import Objective
+from landscope.objective.objective import Objective, check_objective
 from landscope.params import Params, like, norm
 from landscope.slices import directions as directions_
 
@@ -115,6 +115,7 @@ def sharpness(
             f"radius={radius}, adaptive_radius={adaptive_radius}, rise={rise}; expected numbers"
             " above 0."
         )
+    check_objective(objective)
     point = objective.center if params is None else like(objective.center, params)
     hessian = Hessian(objective, point)
     largest = eigenpairs(hessian, 1, "largest", seed=seed)

@@ -43,6 +43,11 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
     """
     path = check_suffix(path, SUFFIXES, "a picture")
     check_dpi(dpi)
+    if not isinstance(picture, Figure) and not hasattr(picture, "get_figure"):
+        raise DrawError(
+            f"picture is a {type(picture).__name__}; expected the axes or the figure that a"
+            " function of ls.draw returned."
+        )
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
     no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})

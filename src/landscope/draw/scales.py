@@ -133,7 +133,10 @@ def resolve_levels(
         if levels is not None and levels < 1:
             raise DrawError(f"levels={levels} is too few: ask for 1 level or more.")
         return choose_round_numbers(*limits, scale=scale, count=int(levels or 20))
-    chosen = np.unique(np.asarray(levels, dtype=np.float64))
+    try:
+        chosen = np.unique(np.asarray(levels, dtype=np.float64))
+    except (TypeError, ValueError):
+        chosen = np.empty(0)
     if not chosen.size or not np.isfinite(chosen).all():
         raise DrawError(
             f"levels={levels!r} are not contour levels: give finite numbers, or the number of"

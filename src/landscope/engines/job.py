@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from landscope.errors import EngineError
 from landscope.objective.objective import Objective
 from landscope.objective.quantities import Quantity
 from landscope.slices.slices import Slice
@@ -99,3 +100,16 @@ class Engine(Protocol):
     def open(self, job: Job) -> AbstractContextManager[WorkerPool]:
         """Return a context manager that yields a worker pool for a job."""
         ...
+
+
+def check_engine(engine: Any) -> None:
+    """Check that an argument is an engine.
+
+    Raises:
+        EngineError: When it is not.
+    """
+    if not callable(getattr(engine, "open", None)) or isinstance(engine, type):
+        raise EngineError(
+            f"engine={engine!r}; expected an engine such as ls.engines.Local(workers=2),"
+            " ls.engines.Executor(pool) or ls.engines.Ray()."
+        )

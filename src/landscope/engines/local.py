@@ -47,8 +47,9 @@ class Local:
     devices: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise EngineError(f"workers={self.workers}; expected 1 or more, or None to measure.")
+        workers: Any = self.workers
+        if workers is not None and not (isinstance(workers, int) and workers >= 1):
+            raise EngineError(f"workers={workers!r}; expected 1 or more, or None to measure.")
 
     @contextmanager
     def open(self, job: Job) -> Iterator[ThreadPool]:

@@ -128,4 +128,10 @@ def _measure(quantity: Quantity, objective: Objective, params: Params) -> dict[s
             f"quantity {getattr(quantity, '__name__', quantity)!r} returned a"
             f" {type(values).__name__}; expected a dict of names and numbers."
         )
-    return {str(name): float(value) for name, value in values.items()}
+    try:
+        return {str(name): float(value) for name, value in values.items()}
+    except (TypeError, ValueError) as error:
+        raise ObjectiveError(
+            f"quantity {getattr(quantity, '__name__', quantity)!r} returned a value that is not a"
+            f" number ({error}): expected a dict of names and numbers."
+        ) from error

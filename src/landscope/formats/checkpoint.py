@@ -11,12 +11,12 @@ import copy
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from landscope.errors import FormatError
+from landscope.files import to_path
 from landscope.formats import adapter_weights
 from landscope.formats.checkpoint_files import find_file, read_content
 from landscope.formats.state_dicts import State, list_states
@@ -50,7 +50,7 @@ def load(model: nn.Module, path: str | os.PathLike[str], key: str | None = None)
         FormatError: When the file cannot be read, or a name is missing, unexpected or has another
             shape. The model does not change then.
     """
-    content = read_content(find_file(Path(path)))
+    content = read_content(find_file(to_path(path)))
     if hasattr(model, "peft_config") and adapter_weights.load(model, content):
         return ("only the weights of the adapter were loaded",)
     adapter_weights.check_whole(content, path)
@@ -87,7 +87,7 @@ def read(path: str | os.PathLike[str], key: str | None = None) -> State:
         FormatError: When the file is missing, is damaged, has no tensors, or cannot be read
             without unpickling more than tensors.
     """
-    content = read_content(find_file(Path(path)))
+    content = read_content(find_file(to_path(path)))
     return _drop_prefix(next(iter(list_states(content, path, key).values())))
 
 
@@ -111,7 +111,7 @@ def select(
     Raises:
         FormatError: When the file cannot be read, or a tensor is missing or has another shape.
     """
-    content = read_content(find_file(Path(path)))
+    content = read_content(find_file(to_path(path)))
     return _select(expected, content, path, key, None)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from landscope.errors import FormatError
 from landscope.formats.hdf5 import create_file, list_members, open_file
-from landscope.landscape import Landscape
+from landscope.landscape import Landscape, check_landscape
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,6 +95,7 @@ def write_surface(
         FormatError: When the landscape is a volume or has no loss, or when the file cannot be
             written.
     """
+    check_landscape(land)
     if len(land.dims) > 2:
         raise FormatError(
             f"a {len(land.dims)}-dimensional landscape has no 2018 layout: write it with"

@@ -23,7 +23,7 @@ import numpy as np
 
 from landscope.errors import FormatError
 from landscope.files import explain_write_errors, write_atomically
-from landscope.landscape import Landscape
+from landscope.landscape import Landscape, check_landscape
 
 __all__ = ["Scale", "write"]
 
@@ -73,6 +73,7 @@ def write(
         FormatError: When the suffix, the quantity or the scale is unknown, the landscape has no
             surface, or a plane with holes is to be refined.
     """
+    check_landscape(land)
     path = Path(path)
     quantity = land.quantity if quantity is None else quantity
     _check_arguments(land, path, quantity, scale=scale, clip=clip)

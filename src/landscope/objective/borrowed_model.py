@@ -22,7 +22,7 @@ from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.global_state import preserve_global_state
 from landscope.objective.module_attributes import ModuleAttributes
 from landscope.objective.write_watch import WriteWatch, equal_bits
-from landscope.params import Params, check_like, named_tensors
+from landscope.params import Params, check_like, named_tensors, wrap
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # a norm in training mode
 
@@ -79,6 +79,7 @@ class BorrowedModel:
             ParamsError: When a name is unknown or a shape differs.
             ObjectiveError: When an offloaded parameter has another value.
         """
+        wrap(params)
         unknown = next((n for n in params if n not in self.tensors), None)
         if unknown is not None:
             raise ParamsError(

@@ -102,6 +102,6 @@ def weight_decay(strength: float) -> WeightDecay:
     Raises:
         ObjectiveError: When the strength is negative.
     """
-    if strength < 0:
-        raise ObjectiveError(f"strength={strength}; expected 0 or more.")
+    if not isinstance(strength, int | float) or not 0 <= strength < float("inf"):
+        raise ObjectiveError(f"strength={strength!r}; expected a finite number, 0 or more.")
     return WeightDecay(float(strength))

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from landscope import params as params_
 from landscope.errors import ObjectiveError
@@ -97,6 +98,7 @@ class Objective:
         in_place: bool = False,
     ) -> None:
         _check(model, metrics, buffers, precision)
+        _check_options(penalty, batch_size, cache)
         if in_place:
             _check_in_place(device, precision)
             place, dtype = in_place_placement(model)
@@ -213,9 +215,27 @@ class Objective:
             return session.gradient(params)
 
 
+def check_objective(objective: Any) -> None:
+    """Check that an argument is an objective.
+
+    Raises:
+        ObjectiveError: When it is not.
+    """
+    if not isinstance(objective, Objective):
+        raise ObjectiveError(
+            f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
+            " data)."
+        )
+
+
 def _check(model: Any, metrics: Any, buffers: str, precision: str) -> None:
     if not isinstance(model, nn.Module):
         raise ObjectiveError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    if isinstance(model, _Loss):
+        raise ObjectiveError(
+            f"model is a {type(model).__name__}, which is a loss: the order is"
+            " ls.Objective(model, loss, data)."
+        )
     if buffers not in ("keep", "recompute"):
         raise ObjectiveError(f"buffers={buffers!r}; expected 'keep' or 'recompute'.")
     if precision not in PRECISIONS:
@@ -225,10 +245,24 @@ def _check(model: Any, metrics: Any, buffers: str, precision: str) -> None:
             f"metrics is a {type(metrics).__name__}; expected a dict such as"
             " {'accuracy': ls.losses.accuracy}."
         )
+    if not all(isinstance(name, str) for name in metrics or {}):
+        raise ObjectiveError(f"metrics has the names {list(metrics or {})}; expected texts.")
     if "loss" in (metrics or {}):
         raise ObjectiveError(
             "metrics has the name 'loss', which the loss itself has: choose another."
         )
+
+
+def _check_options(penalty: Any, batch_size: Any, cache: Any) -> None:
+    if not (penalty is None or callable(penalty)):
+        raise ObjectiveError(
+            f"penalty={penalty!r}; expected a function of the parameters, such as"
+            " ls.losses.weight_decay(5e-4)."
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ObjectiveError(f"batch_size={batch_size!r}; expected 1 or more, a whole number.")
+    if not isinstance(cache, bool) and cache != "auto":
+        raise ObjectiveError(f"cache={cache!r}; expected True, False or 'auto'.")
 
 
 def _check_in_place(device: str | torch.device, precision: str) -> None:

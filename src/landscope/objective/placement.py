@@ -24,12 +24,24 @@ def find_device(device: str | torch.device, model: nn.Module) -> torch.device:
     """
     if device != "auto":
         try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise ObjectiveError(f"device={device!r} is not known to torch: {error}") from error
+            return _open_device(device)
+        except (RuntimeError, TypeError, AssertionError) as error:
+            problem = str(error).splitlines()[0].rstrip(".")
+            raise ObjectiveError(
+                f"device={device!r} is not known to torch or not here ({problem}): pass 'auto',"
+                " 'cpu', or a device of this machine such as 'cuda:0'."
+            ) from error
     current = next((p.device for p in model.parameters()), torch.device("cpu"))
     use_gpu = current.type == "cpu" and torch.cuda.is_available()
     return torch.device("cuda") if use_gpu else current
+
+
+def _open_device(device: str | torch.device) -> torch.device:
+    """Return a device on which a tensor can be made."""
+    known = torch.device(device)
+    if known.type != "meta":
+        torch.empty(0, device=known)
+    return known
 
 
 def find_dtype(precision: str, model: nn.Module) -> torch.dtype:

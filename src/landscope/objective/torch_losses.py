@@ -21,6 +21,8 @@ from landscope.objective import nested_batches
 from landscope.objective.loss_modules import make_module_loss
 from landscope.objective.loss_terms import Loss, Terms
 
+_LONG = 60  # characters of a value in an error
+
 
 @final
 @dataclass(eq=False)
@@ -132,7 +134,7 @@ def as_loss(loss: Any, name: str | None = None) -> Loss:
         raise ObjectiveError(f"loss={loss.__name__} is a class; expected {loss.__name__}().")
     if not callable(loss):
         raise ObjectiveError(
-            f"loss={loss!r} is a {type(loss).__name__}; expected a torch loss such as"
+            f"loss={_abbreviate(loss)} is a {type(loss).__name__}; expected a torch loss such as"
             " nn.CrossEntropyLoss(), a function (outputs, targets), or ls.losses.custom(terms)."
         )
     _check_arguments(loss, name)
@@ -143,6 +145,12 @@ def as_loss(loss: Any, name: str | None = None) -> Loss:
         function = functools.partial(_free_terms, loss, title)
         converted = Loss(title, function, "", identity, per_batch=True)
     return replace(converted, notes=(*converted.notes, *_note_parameters(loss)))
+
+
+def _abbreviate(value: Any) -> str:
+    """Return the representation of a value in one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) < _LONG else f"{text[:_LONG]}..."
 
 
 def _note_parameters(loss: Any) -> list[str]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
-from landscope.engines.job import Engine, Job, Point, choose_probes
+from landscope.engines.job import Engine, Job, Point, check_engine, choose_probes
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
 from landscope.objective.evaluation import Session
 from landscope.objective.native_kernels import NATIVE
 from landscope.objective.nested_batches import count_rows, iter_tensors
-from landscope.objective.objective import Objective
+from landscope.objective.objective import Objective, check_objective
 from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
@@ -103,12 +103,14 @@ def estimate(
 
     Cost: some passes over the data, and the choice of a plan, which the scan uses again.
     """
+    check_objective(objective)
     check_slice(slice)
     check_samples(samples)
     check_order(objective.center, slice.parts)
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
     engine = Local() if engine is None else engine
+    check_engine(engine)
     anywhere = [span] * len(slice.dims)  # any span will do: the cost does not depend on it
     axes = sampler.with_span(lambda: anywhere).axes(slice.dims)
     shape = tuple(len(axis) for axis in axes)

@@ -14,12 +14,11 @@ import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
 from landscope.errors import JournalError
-from landscope.files import advise
+from landscope.files import advise, to_path
 
 if TYPE_CHECKING:
     from landscope.engines.job import Result
@@ -64,7 +63,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else to_path(path)
         try:
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,20 @@ from typing import Any, final
 import numpy as np
 
 from landscope.engines import chains
-from landscope.engines.job import Engine, Job, Point, Result, WorkerPool, choose_probes
+from landscope.engines.job import (
+    Engine,
+    Job,
+    Point,
+    Result,
+    WorkerPool,
+    check_engine,
+    choose_probes,
+)
 from landscope.engines.local import Local
-from landscope.errors import EngineError, ObjectiveError, SliceError
+from landscope.errors import ObjectiveError, SliceError
 from landscope.landscape import Landscape
 from landscope.objective.determinism import check_determinism
-from landscope.objective.objective import Objective
+from landscope.objective.objective import Objective, check_objective
 from landscope.objective.quantities import Chained, Quantity
 from landscope.progress import Clock, Report, open_report
 from landscope.sampling.calibrated import Calibrated, check_samples
@@ -109,6 +117,7 @@ def scan(
     deadline = None if budget is None else time.perf_counter() + budgets.parse_budget(budget)
     engine = Local() if engine is None else engine
     _check(objective, slice, samples, engine)
+    _check_quantities(quantities)
     with contextlib.ExitStack() as stack:
         if not isinstance(journal, Journal):
             journal = stack.enter_context(Journal(journal))
@@ -282,16 +291,8 @@ class _Points:
 
 def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: Any) -> None:
     """Raise an error for arguments that do not fit together."""
-    if not isinstance(objective, Objective):
-        raise ObjectiveError(
-            f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
-            " data)."
-        )
-    if not callable(getattr(engine, "open", None)) or isinstance(engine, type):
-        raise EngineError(
-            f"engine={engine!r}; expected an engine such as ls.engines.Local(workers=2),"
-            " ls.engines.Executor(pool) or ls.engines.Ray()."
-        )
+    check_objective(objective)
+    check_engine(engine)
     check_slice(slice_)
     check_samples(samples)
     check_order(objective.center, slice_.parts)
@@ -302,3 +303,13 @@ def _check(objective: Any, slice_: Slice, samples: Calibrated | None, engine: An
     if samples is not None:
         objective.problem.check_single_dataset()
         objective.problem.check_independent_rows("samples=")
+
+
+def _check_quantities(quantities: Any) -> None:
+    listed = isinstance(quantities, Sequence) and not isinstance(quantities, str)
+    if not listed or not all(callable(quantity) for quantity in quantities):
+        raise ObjectiveError(
+            f"quantities={quantities!r}; expected a tuple of functions (objective, params) -> dict,"
+            " such as (ls.neighborhood_average(0.1),); metrics of outputs and targets belong to"
+            " ls.Objective(metrics={...})."
+        )

@@ -14,6 +14,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from landscope.errors import ParamsError
 from landscope.params import Layout, Params, check_like, like, unflatten, wrap
 from landscope.slices.normalization import (
     Ignore,
@@ -114,7 +115,7 @@ def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Params:
     Raises:
         ParamsError: When names or shapes of the two differ.
     """
-    check_like(b, a, "b")
+    check_like(b, wrap(a), "b")
     steps = {n: (b[n].to(t) - t).detach() if t.is_floating_point() else t * 0 for n, t in a.items()}
     return like(wrap(a), steps).record_origin(kind="between")
 
@@ -129,6 +130,11 @@ def from_vectors(params: Mapping[str, Tensor], vectors: Tensor | Sequence[Tensor
     Raises:
         ParamsError: When the length of a vector is not the number of parameters.
     """
+    if not all(isinstance(vector, Tensor) for vector in vectors):
+        raise ParamsError(
+            f"vectors is a {type(vectors).__name__} that holds no tensors; expected a tensor of"
+            " shape (directions, parameters), or a list of tensors: torch.as_tensor(vectors)."
+        )
     return [unflatten(vector, params).record_origin(kind="vector") for vector in vectors]
 
 

@@ -83,6 +83,8 @@ def find_moving(params: Params, ignore: str | None, select: str | Sequence[str] 
     Raises:
         ParamsError: When ``select`` matches no name, or only names that do not move.
     """
+    if not (select is None or isinstance(select, str | Iterable)):
+        raise ParamsError(f"select={select!r}; expected a pattern of names such as 'layer3.*'.")
     candidates = params if select is None else params_.select(params, select)
     moving = {
         name

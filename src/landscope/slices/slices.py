@@ -157,7 +157,12 @@ class Affine(ABC):
             SliceError: When there are more or fewer than axes.
         """
         given = coordinates if isinstance(coordinates, Iterable) else (coordinates,)
-        steps = tuple(float(c) for c in given)
+        try:
+            steps = tuple(float(c) for c in given)
+        except (TypeError, ValueError):
+            raise SliceError(
+                f"coordinates={coordinates!r}; expected one number for each axis of {self.dims}."
+            ) from None
         if len(steps) != len(self.directions):
             raise SliceError(
                 f"coordinates={steps} has {len(steps)} numbers; this {type(self).__name__.lower()}"
