@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import landscope as ls
 from landscope.progress import Clock, Progress, open_report, show_bar
+from tests.toy_target import make
 
 
 class Watch(SimpleNamespace):
@@ -98,3 +100,23 @@ def test_true_shows_a_bar_with_its_title_and_units(capsys: pytest.CaptureFixture
     with open_report(True, "profiles of mine", "profiles") as report:
         report(Progress(3, 9, 1.0, None, {}))
     assert re.search(r"profiles of mine .* 3/9 profiles", capsys.readouterr().err)
+
+
+def test_the_progress_of_an_adaptive_scan_is_of_about_and_ends_full() -> None:
+    objective = make()
+    plane = ls.Plane(objective.center, *ls.directions.random(objective.center))
+    reports: list[Progress] = []
+    land = ls.scan(objective, plane, ls.Adaptive(resolution=15), progress=reports.append)
+    *during, last = reports
+    assert all(now.is_estimate and (now.total or 0) > now.done for now in during)
+    assert (last.done, last.total) == (int(land.data["evaluated"].sum()),) * 2
+    assert (last.is_estimate, last.remaining) == (False, 0.0)
+
+
+def test_a_bar_of_an_estimate_says_about(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_bar("scan") as report:
+        report(Progress(84, 100, 1.0, 1.0, {}, is_estimate=True))
+    assert "84 of about 100 points" in capsys.readouterr().err
+    with show_bar("scan") as report:
+        report(Progress(84, 84, 1.0, 0.0, {}))
+    assert "84/84 points" in capsys.readouterr().err

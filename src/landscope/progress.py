@@ -27,13 +27,15 @@ class Progress:
     Args:
         done: The number of steps that are done, including those of earlier sessions: points of a
             scan, Hessian-vector products, training steps, checkpoints, profiles.
-        total: The number of all steps; None if it is unknown. A sampler may stop earlier.
+        total: The number of all steps; None if it is unknown.
         seconds: The time since this session began.
         remaining: The seconds left at the pace of this session; None before its first step, and
             without a total.
         values: The values of the last step; empty before the first one.
         so_far: Returns the landscape of the points that are known now; None before the first point
             and outside scans. The function that receives this may call it.
+        is_estimate: Whether ``total`` is an estimate, as for a sampler that stops when it is
+            accurate enough. The last report of a scan has the true number.
     """
 
     done: int
@@ -42,6 +44,7 @@ class Progress:
     remaining: float | None
     values: Mapping[str, float]
     so_far: Callable[[], Landscape] | None = None
+    is_estimate: bool = False
 
 
 Report: TypeAlias = Callable[[Progress], None]
@@ -54,13 +57,17 @@ class Clock:
     Args:
         known: The number of steps that earlier sessions did.
         total: The number of all steps.
+        is_estimate: Whether there may be more or fewer; the total is then at least one more than
+            what is done.
         deadline: The time at which to stop, on the clock of ``time.perf_counter()``; None for no
             deadline.
     """
 
-    def __init__(self, known: int, total: int, deadline: float | None = None) -> None:
+    def __init__(
+        self, known: int, total: int, deadline: float | None = None, *, is_estimate: bool = False
+    ) -> None:
         self.began, self.known, self.total = time.perf_counter(), known, total
-        self.deadline = deadline
+        self.deadline, self.is_estimate = deadline, is_estimate
 
     @property
     def over(self) -> bool:
@@ -71,10 +78,15 @@ class Clock:
         """Return the progress when ``done`` steps are done, the last one with ``values``."""
         seconds = time.perf_counter() - self.began
         fresh = done - self.known
-        remaining = seconds / fresh * (self.total - done) if fresh else None
+        total = max(self.total, done + 1) if self.is_estimate else self.total
+        remaining = seconds / fresh * (total - done) if fresh else None
         if remaining is not None and self.deadline is not None:
             remaining = min(remaining, max(self.deadline - time.perf_counter(), 0.0))
-        return Progress(done, self.total, seconds, remaining, values)
+        return Progress(done, total, seconds, remaining, values, is_estimate=self.is_estimate)
+
+    def finish(self, done: int) -> Progress:
+        """Return the progress at the end, when nothing is left."""
+        return Progress(done, done, time.perf_counter() - self.began, 0.0, {})
 
 
 @contextlib.contextmanager
@@ -122,12 +134,18 @@ def show_bar(title: str, units: str = "points", *, values: bool = False) -> Iter
 
 def _move(bar: RichProgress, task: TaskID, now: Progress, *, values: bool) -> None:
     fields: dict[str, Any] = {
-        "count": str(now.done) if now.total is None else f"{now.done}/{now.total}",
+        "count": _count(now),
         "left": "" if now.remaining is None else f"{_clock_text(now.remaining)} left",
     }
-    if values:
+    if values and now.values:
         fields["values"] = "  ".join(f"{name} {value:.3g}" for name, value in now.values.items())
     bar.update(task, completed=now.done, total=now.total, **fields)
+
+
+def _count(now: Progress) -> str:
+    if now.total is None:
+        return str(now.done)
+    return f"{now.done} of about {now.total}" if now.is_estimate else f"{now.done}/{now.total}"
 
 
 def _clock_text(seconds: float) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import xarray as xr
 
 import landscope as ls
+from landscope.analysis.shape_statistics import shape
 from landscope.cli import report
 
 Command = Callable[..., Any]  # words -> code, out, err
@@ -35,8 +38,10 @@ def test_demo_announces_each_step(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     demo = __import__("landscope.cli.demo", fromlist=["demo"])
-    shape = __import__("landscope.analysis.shape_statistics", fromlist=["Shape"]).Shape
-    made = demo.Demo({}, {"A net": shape(1.0, 1.0, (0.0, 0.5), 9.0, 0.25, 0)}, [tmp_path / "a.png"])
+    loss = np.array([[9.0, 9.0, 9.0], [9.0, 1.0, 9.0], [9.0, 9.0, 9.0]])
+    axes = {"x": [-1.0, 0.0, 1.0], "y": [0.0, 0.5, 1.0]}
+    land = ls.Landscape(xr.Dataset({"loss": (("y", "x"), loss)}, axes))
+    made = demo.Demo({}, {"A net": shape(land)}, [tmp_path / "a.png"])
     asked: dict[str, object] = {}
 
     def pretend(out: Path, **words: object) -> object:
@@ -48,5 +53,5 @@ def test_demo_announces_each_step(
     assert answer.code == 0
     asked_for = {"out": tmp_path, "resolution": 7, "seed": 4, "sequence": True}
     assert asked == {**asked_for, "announce": report.print_line}
-    for text in ("A net", "1 at (0, 0.5), 9 at the rim", "25.0%", "a.png", "page.html"):
+    for text in ("A net", "1 at x = 0, y = 0.5; 9 at the rim", "0.0%", "a.png", "page.html"):
         assert text in answer.out

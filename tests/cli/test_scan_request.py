@@ -94,3 +94,27 @@ def test_a_record_has_the_keys_of_version_0_1_and_plain_values(tmp_path: Path) -
         "seed": 3,
         "same": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("spans", "words"),
+    [
+        (("-0.5:1.5:51", None), "--x=-0.5:1.5:49"),
+        (("-0.5:1.5:41", None), ""),
+        (("-1:1:51", None), ""),
+        (("0.2:0.8:7", None), ""),  # neither can be on it
+        (("-0.5:1.5:41", "-0.5:1.5:50"), "--y=-0.5:1.5:49"),
+    ],
+)
+def test_axes_that_miss_the_models_of_toward_get_a_hint(
+    spans: tuple[str | None, ...], words: str
+) -> None:
+    request = ScanRequest("a.py:f", parse_spans(*spans, None), toward=(Path("b.pt"),) * 2)
+    hint = request.advise_toward()
+    assert words in hint
+    assert bool(words) == bool(hint)
+    for text in hint.split():
+        if text.startswith("--"):
+            first, last, points = text.rstrip(".").partition("=")[2].split(":")
+            axis = np.linspace(float(first), float(last), int(points))
+            assert min(abs(axis)) < 1e-12 > min(abs(axis - 1))

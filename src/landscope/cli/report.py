@@ -86,12 +86,12 @@ def print_shape(shape: Shape) -> None:
 
 
 def _describe_basin(shape: Shape) -> str:
-    at = ", ".join(f"{c:g}" for c in shape.at)
+    at = ", ".join(f"{dim} = {c:.4g}" for dim, c in zip("xyz", shape.at, strict=False))
     uncertain = shape.rim_error > _CLEAR * abs(shape.rim)
     error = f" +- {shape.rim_error:.1g}" if uncertain else ""
     rivals = f"{shape.rivals:,} other cell{'s' * (shape.rivals > 1)}"
     place = f"; its place is possible, not certain: {rivals} may lie lower" if shape.rivals else ""
-    return f"{shape.lowest:.4g} at ({at}), {shape.rim:.4g}{error} at the rim (median){place}"
+    return f"{shape.lowest:.4g} at {at}; {shape.rim:.4g}{error} at the rim (median){place}"
 
 
 def _describe_bending(shape: Shape) -> str:
@@ -162,6 +162,12 @@ def print_line(text: str) -> None:
 def print_warning(text: str) -> None:
     """Print a line to standard error, with the name of the program."""
     typer.echo(f"landscope: {text}", err=True)
+
+
+def print_advice(text: str) -> None:
+    """Print a hint to standard error; nothing if it is empty."""
+    if text:
+        print_warning(text)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,7 @@ def scan(
     sampler, evaluator = request.make_sampler(), options.make_engine(engine, workers, address, gpus)
     objective = request.make_objective()
     slice_ = make_slice(request, objective)
+    report.print_advice(request.advise_toward())
     with report.exit_on_interrupt(out), show_bar(f"scan {target}") as progress:
         land = run_scan(
             objective, slice_, sampler, out, request={"command": "scan", **request.record()},

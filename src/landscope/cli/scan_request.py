@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Span = tuple[float | None, float | None, int]  # first, last, points; ends are None for "auto"
 
 
+_EXACT = 1e-9  # steps of an axis
 _FEWEST_SAMPLES = 72  # two for each of the 36 points at which all data is used
 _MOST_CELLS = 10_000_000  # 80 MB for each quantity
 
@@ -136,6 +137,21 @@ class ScanRequest:
             return Adaptive(tolerance=self.tolerance, resolution=resolution, span=span)
         return Grid(resolution, span)
 
+    def advise_toward(self) -> str:
+        """Return which axes put both models of --toward on the grid; "" if they are on it."""
+        texts = []
+        for dim, _, (first, last, points) in zip("xyz", self.toward, self.spans, strict=False):
+            if first is None or last is None or first > 0 or last < 1:
+                continue
+            fits = [n for n in range(2, 2 * points) if _holds_both(first, last, n)]
+            if fits and points not in fits:
+                best = min(fits, key=lambda n: abs(n - points))
+                texts.append(f"--{dim}={first:g}:{last:g}:{best}")
+        return (
+            f"the models at 0 and 1 are between points of the grid; on it with {' '.join(texts)}."
+            if texts else ""
+        )  # fmt: skip
+
     def make_samples(self) -> Calibrated | None:
         """Return the choice of samples; None for all data."""
         from landscope.sampling.calibrated import Calibrated
@@ -165,6 +181,12 @@ class ScanRequest:
             "error_bars": self.error_bars,
         }  # fmt: skip
         return {name: entries[name] for name in names or entries}
+
+
+def _holds_both(first: float, last: float, points: int) -> bool:
+    """Tell whether 0 and 1 are among the points of an axis."""
+    steps = [(value - first) / (last - first) * (points - 1) for value in (0.0, 1.0)]
+    return all(abs(step - round(step)) < _EXACT for step in steps)
 
 
 def parse_spans(*texts: str | None) -> tuple[Span, ...]:

@@ -119,7 +119,7 @@ def _count_panels(ax: Axes) -> tuple[int, int]:
 
 def _shrink_box(fig: Any, ax: Any) -> bool:
     """Make a 3-D box smaller if its labels extend beyond the figure; return whether they did."""
-    box = ax.get_tightbbox(fig.canvas.get_renderer())
+    box = ax.get_tightbbox(fig._get_renderer())  # any format: .svg too
     width, height = fig.bbox.size
     over = max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
     if over <= 0:

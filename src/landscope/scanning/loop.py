@@ -149,7 +149,9 @@ class _Scan:
         self.values = journal.values()
         if deadline is not None and question.wants_every_point:
             deadline += (budgets.GRACE - 1) * (deadline - time.perf_counter())
-        self.clock = Clock(len(self.values), int(np.prod(self.shape)), deadline)
+        self.cells, is_estimate = int(np.prod(self.shape)), not question.wants_every_point
+        total = question.sampler.expected_points(self.shape) if is_estimate else self.cells
+        self.clock = Clock(len(self.values), total, deadline, is_estimate=is_estimate)
 
     def run(self) -> Landscape:
         """Evaluate what is missing, and return the landscape."""
@@ -174,6 +176,8 @@ class _Scan:
             self.journal.add_notes(
                 describe_slice(question.objective, question.slice, self.shape, self.values)
             )
+            if not self.question.wants_every_point:
+                self.report(self.clock.finish(len(self.values)))
             self._save_description()  # with the notes of the first pass over the data
         return self._landscape(subset)
 
@@ -185,7 +189,7 @@ class _Scan:
         """Yield a worker pool; the journal remembers its plan under the name of a setting."""
         plan_before = self.journal.settings().get(setting, "")
         if not self.question.wants_every_point:  # later rounds will ask for more
-            points = max(points, min(_ROUNDS_POINTS, self.clock.total))
+            points = max(points, min(_ROUNDS_POINTS, self.cells))
         job = Job(
             objective,
             self.question.slice,
@@ -255,8 +259,8 @@ class _Scan:
     def _landscape(self, subset: Subset | None) -> Landscape:
         description = self.question.describe()
         notes = [*self.journal.notes, *description.notes]
-        if self.question.wants_every_point and len(self.values) < self.clock.total:
-            notes.append(f"time ran out after {len(self.values):,} of {self.clock.total:,} points")
+        if self.question.wants_every_point and len(self.values) < self.cells:
+            notes.append(f"time ran out after {len(self.values):,} of {self.cells:,} points")
         return build_landscape(
             description, self.values, sampler=self.question.sampler, subset=subset,
             notes=notes, seconds=self.journal.seconds,
