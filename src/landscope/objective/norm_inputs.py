@@ -83,8 +83,10 @@ class Norm:
             instance_norm: Any = self.module
             if rows.ndim == instance_norm._get_no_batch_dim():
                 rows = rows[None]
-            variance, mean = torch.var_mean(rows.flatten(2), dim=2, correction=1)
-            return Moments(len(rows), mean.double().mean(0), variance.double().mean(0), True)
+            count = rows[0, 0].numel()
+            mean, variance = _measure(rows, list(range(2, rows.ndim)))
+            variance = variance * (count / max(count - 1, 1))
+            return Moments(len(rows), mean.mean(0), variance.mean(0), averages=True)
         return _measure_channels(rows, self.axis)
 
     def write(self, moments: Moments) -> None:
@@ -167,10 +169,23 @@ def _has_statistics(module: nn.Module) -> bool:
 
 
 def _measure_channels(rows: Tensor, axis: int) -> Moments:
-    channels = rows.shape[axis]
-    flat = rows.movedim(axis, 0).reshape(channels, -1)
-    variance, mean = torch.var_mean(flat, dim=1, correction=0)
-    return Moments(flat.shape[1], mean.double(), variance.double(), averages=False)
+    dims = [d for d in range(rows.ndim) if d != axis % rows.ndim]
+    mean, variance = _measure(rows, dims)
+    return Moments(rows.numel() / rows.shape[axis], mean, variance, averages=False)
+
+
+def _measure(rows: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (with the divisor n) over some axes, in float64.
+
+    Two passes and a correction for the rounding of the mean (T. Chan, G. Golub, R. LeVeque,
+    *Algorithms for computing the sample variance*, The American Statistician 37 (1983), 1.7): on a
+    CPU several times as fast as ``torch.var_mean``.
+    """
+    mean = rows.mean(dims, keepdim=True)
+    centered = rows - mean
+    shift = centered.mean(dims).double()
+    variance = centered.square_().mean(dims).double() - shift.square()
+    return mean.reshape(shift.shape).double() + shift, variance
 
 
 def _is_close(a: Tensor, b: Tensor) -> bool:

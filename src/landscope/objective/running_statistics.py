@@ -28,7 +28,7 @@ from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.norm_inputs import Moments, find_norms
 
 _SHARE = 0.25  # of the free memory, for a pass over all data as one batch
-_COPIES = 3  # of the largest inputs and outputs of a layer that are in memory at the same time
+_COPIES = 4  # of the largest inputs and outputs of a layer that are in memory at the same time
 
 _Call = tuple[int, int]  # the number of a norm, and of its call in a forward pass
 
