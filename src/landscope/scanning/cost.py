@@ -19,6 +19,7 @@ from landscope.objective.evaluation import Session
 from landscope.objective.native_kernels import NATIVE
 from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective, check_objective
+from landscope.params import Params, like
 from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
@@ -179,10 +180,11 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int, int]:
     rows, widest = 0, 0
     seen: dict[Any, float] = {}  # FLOPs by shape: batches of equal shapes need equal numbers
     with objective.problem.session() as session:
-        session.move(None)
+        center = like(session.center, session.center)  # at the center itself, targets are checked
+        session.move(center)
         with torch.no_grad():  # checks of the first batch are not counted
             session.evaluate_batch(next(iter(objective.problem.first_batches)))
-        flops, passes = _count_statistics(session)
+        flops, passes = _count_statistics(session, center)
         with torch.no_grad(), NATIVE, _Widest(session.borrowed.model) as wide:
             for batch in itertools.chain.from_iterable(objective.problem.batches.values()):
                 shape = tuple(t.shape for t in iter_tensors(batch))
@@ -197,14 +199,14 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int, int]:
     return flops, passes, round(plan.workers * (moving + batch) + moving)
 
 
-def _count_statistics(session: Session) -> tuple[float, int]:
+def _count_statistics(session: Session, center: Params) -> tuple[float, int]:
     """Return FLOPs and passes over the data that statistics of a point take."""
     from torch.utils.flop_counter import FlopCounterMode
 
     if session.statistics is None:
         return 0.0, 0
     with FlopCounterMode(display=False) as counter, NATIVE:
-        session.move(None)
+        session.move(center)
     return counter.get_total_flops(), session.statistics.passes
 
 
