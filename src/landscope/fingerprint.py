@@ -10,6 +10,7 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from landscope.params import as_bytes
@@ -23,9 +24,32 @@ def of_tensors(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> 
     """Return 16 hexadecimal digits that identify names, shapes, dtypes and all bits of values."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in dict(tensors).items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(as_bytes(tensor.detach().to("cpu")).numpy().data)
+        parts = list_parts(tensor.detach())
+        layout = "" if len(parts) == 1 else f" {tensor.layout}"
+        digest.update(f"{name} {_describe_shape(tensor)} {tensor.dtype}{layout}".encode())
+        for part in parts:
+            digest.update(as_bytes(part.to("cpu")).numpy().data)
     return digest.hexdigest()
+
+
+def list_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the dense tensors that hold a tensor's values: itself, or those of a sparse one."""
+    layout: Any = tensor.layout
+    if tensor.is_nested:
+        return [part for piece in tensor.unbind() for part in list_parts(piece)]
+    if layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]
+
+
+def _describe_shape(tensor: Tensor) -> str:
+    if tensor.is_nested:
+        return str([tuple(piece.shape) for piece in tensor.unbind()])
+    return str(tuple(tensor.shape))
 
 
 def of_text(*texts: object) -> str:

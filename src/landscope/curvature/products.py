@@ -11,6 +11,8 @@ finite differences              of gradients, outputs or terms, with an estimate
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
@@ -22,6 +24,7 @@ from landscope.curvature.definitions import MatrixDefinition
 from landscope.curvature.derivatives import Map, hessian_map
 from landscope.curvature.finite_differences import FiniteDifferences
 from landscope.errors import ObjectiveError
+from landscope.fingerprint import list_parts
 from landscope.objective import gradients, native_kernels, nested_batches
 from landscope.objective.evaluation import Session
 from landscope.objective.memory import is_out_of_memory
@@ -111,10 +114,10 @@ class Products:
             return
         self.maps, size, used = [], 0.0, 0.0
         for number, batch in enumerate(self._batches()):
-            with self._kernels(self.route), _GraphSize(self.leaves, batch) as graph:
-                weight, multiply = self._map_batch(batch)
+            with self._kernels(self.route):
+                weight, multiply, bytes_ = self._measure_map(batch)
             yield weight, [multiply(v) for v in vectors]
-            size = max(size, float(graph.bytes))
+            size = max(size, bytes_)
             if number == len(self.maps) and used + size <= self.budget and self._can_keep:
                 self.maps.append((weight, multiply))
                 used += size
@@ -146,7 +149,7 @@ class Products:
     def _batches(self) -> Iterator[Any]:
         if self.session.borrowed.written:  # each product begins with the weights of the point
             self.session.move(self._params)
-        yield from next(iter(self.session.batches.values()))
+        yield from self.session.iter_batches()
 
     def _choose_route(self, vector: Tensor) -> None:
         """Take the first route that works on the first batch."""
@@ -184,6 +187,17 @@ class Products:
     def _kernels(self, route: str) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if route == PLAIN else native_kernels.NATIVE
 
+    def _measure_map(self, batch: Any) -> tuple[float, Map, float]:
+        """Return what :meth:`_map_batch` does, and the bytes of the graph; infinity if unknown."""
+        try:
+            with _GraphSize(self.leaves, batch) as graph:
+                weight, multiply = self._map_batch(batch)
+        except RuntimeError as error:  # transforms of torch.func inside a loss refuse hooks
+            if "saved tensor hooks" not in str(error):
+                raise
+            return *self._map_batch(batch), math.inf
+        return weight, multiply, float(graph.bytes)
+
     def _map_batch(self, batch: Any) -> tuple[float, Map]:
         """Return the weight of a batch's terms and the map v -> matrix v of their sum."""
         if self.route == DIFFERENCES:
@@ -197,10 +211,8 @@ class _GraphSize:
 
     def __init__(self, leaves: Sequence[Tensor], batch: Any) -> None:
         self.bytes = 0
-        known = [
-            *leaves,
-            *nested_batches.iter_tensors(batch),
-        ]  # a batch may be a view of all the data
+        data = nested_batches.iter_tensors(batch)  # a batch may be a view of all the data
+        known = [*leaves, *itertools.chain.from_iterable(map(list_parts, data))]
         self._seen = {t.untyped_storage().data_ptr() for t in known}
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 

@@ -22,6 +22,7 @@ from landscope.engines.plan import Plan
 from landscope.errors import EngineError
 from landscope.files import cache_folder, write_once
 from landscope.objective.nested_batches import count_rows, iter_tensors
+from landscope.objective.rows import count_bytes
 from landscope.slices.curves import ReusableSlice
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class _Trials:
         sizes = [1]
 
         def measure(_: object, __: object, outputs: object) -> None:
-            sizes.append(sum(t.nbytes for t in iter_tensors(outputs)))
+            sizes.append(sum(map(count_bytes, iter_tensors(outputs))))
 
         problem = self.job.objective.problem
         batch = next(iter(next(iter(self.data.values()))))
@@ -210,7 +211,7 @@ class _Trials:
             session.borrowed.set_params(session.center)
             hooks = [layer.register_forward_hook(measure) for layer in layers]
             try:
-                session.evaluate_batch(batch)
+                session.sum_terms(batch)
             finally:
                 for hook in hooks:
                     hook.remove()

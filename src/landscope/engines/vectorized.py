@@ -60,8 +60,9 @@ class VectorizedEvaluator:
         params = {f"model.{n}": t[:count] for n, t in self.stack.items()}
         values: list[dict[str, float]] = [{} for _ in coordinates]
         with torch.no_grad():
-            for prefix, data in session.batches.items():
-                sums = torch.stack([self._sum_batch(params, batch) for batch in data]).sum(dim=0)
+            for prefix in session.batches:
+                batches = session.iter_batches(prefix)
+                sums = torch.stack([self._sum_batch(params, b) for b in batches]).sum(dim=0)
                 for point_values, point_sums in zip(values, sums, strict=True):
                     point_values.update(session.average(prefix, point_sums))
             for point_values, view in zip(values, self.views, strict=False):

@@ -77,7 +77,6 @@ def _join(parts: list[Terms], whole: Terms, name: str) -> Terms:
     return terms
 
 
-@torch.no_grad()
 def note_unless_mean(loss: Loss, pair: Any, kind: str = "loss") -> str | None:
     """Return a note when the value of a batch is not the mean over its samples.
 
@@ -89,7 +88,6 @@ def note_unless_mean(loss: Loss, pair: Any, kind: str = "loss") -> str | None:
     return _note_halves(lambda part: loss(*part), pair, f"{kind} {loss.name!r}")
 
 
-@torch.no_grad()
 def note_unless_mean_of_rows(loss: Custom, model: nn.Module, batch: Any) -> str | None:
     """Return a note when one number for a batch is not the mean over its samples."""
     with torch.random.fork_rng(devices=[]):
@@ -102,8 +100,8 @@ def _note_halves(evaluate: Callable[[Any], Terms], batch: Any, source: str) -> s
         return None
     halves = torch.arange(rows).tensor_split(2)
     try:
-        whole = evaluate(batch)
-        parts = [evaluate(nested_batches.index_rows(batch, half)) for half in halves]
+        whole = evaluate(batch).detach()
+        parts = [evaluate(nested_batches.index_rows(batch, half)).detach() for half in halves]
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
         return None  # the batch cannot be divided
     if not whole.joint:

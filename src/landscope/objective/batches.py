@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from landscope.objective import nested_batches
 from landscope.objective.global_state import seed_all
 from landscope.objective.memory import free_memory
 from landscope.objective.nested_batches import count_rows, iter_tensors, map_tensors
+from landscope.objective.rows import count_bytes
 
 _CACHE_SHARE = 0.5  # of the free memory; the rest is for activations and for the user
 _COPY_SHARE = 0.25  # of the free memory; for a second copy of cached data
@@ -112,7 +113,7 @@ class Batches:
             memory, and where tensors of a batch differ in length.
         """
         self._read()
-        size = sum(t.nbytes for t in iter_tensors(self._cached))
+        size = sum(map(count_bytes, iter_tensors(self._cached)))
         if self._cached is None or size > free_memory(self.device) * _COPY_SHARE:
             return None
         return nested_batches.rebatch(self._cached, rows)
@@ -138,7 +139,7 @@ class Batches:
             first = placed if first is None else first
             tensors = list(iter_tensors(placed))
             digests.append(fingerprint.of_tensors((str(k), t) for k, t in enumerate(tensors)))
-            size += sum(t.nbytes for t in tensors)
+            size += sum(map(count_bytes, tensors))
             self._rows += count_rows(placed) or 1
             if cached is not None:
                 cached.append(placed)
@@ -187,9 +188,12 @@ class Batches:
         return map_tensors(self._place_tensor, batch)
 
     def _place_tensor(self, tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point() and self.dtype is not None:
-            return tensor.detach().to(self.device, self.dtype)
-        return tensor.detach().to(self.device)
+        """Return a tensor on the device; the mark of one that its owner differentiates stays."""
+        dtype = self.dtype if tensor.is_floating_point() else None
+        placed = tensor.detach().to(self.device, dtype)
+        with torch.inference_mode(mode=False):  # such tensors cannot be differentiated
+            placed = placed.clone() if placed.is_inference() else placed
+            return placed.requires_grad_(tensor.requires_grad)
 
 
 _DIFFERENT = object()
@@ -211,6 +215,14 @@ def divide(batches: Iterable[Any], rows: int) -> Iterable[Any] | None:
     if isinstance(batches, Batches):
         return batches.divide(rows)
     return nested_batches.rebatch(list(batches), rows)
+
+
+def divide_all(datasets: Mapping[str, Iterable[Any]], rows: int) -> dict[str, Iterable[Any]] | None:
+    """Return data sets in batches of at most ``rows`` rows; None where one cannot be divided."""
+    divided = {name: divide(batches, rows) for name, batches in datasets.items()}
+    if any(batches is None for batches in divided.values()):
+        return None
+    return {name: batches for name, batches in divided.items() if batches is not None}
 
 
 def rebatch_cached(batches: Iterable[Any], rows: int) -> Iterable[Any]:

@@ -57,6 +57,9 @@ class BorrowedModel:
         self.changed: list[str] = []
         unique = {id(t): t for t in self.tensors.values()}
         self._originals = [(t, t.data) for t in unique.values()]
+        self._gradients = [(p, p.grad) for p in model.parameters()]
+        for parameter, _ in self._gradients:  # a loss may call backward()
+            parameter.grad = None
         self._modes = [(m, m.training) for m in model.modules()]
         self._attributes = ModuleAttributes(model)
         self._is_watched = False
@@ -124,7 +127,8 @@ class BorrowedModel:
         for tensor, data in self._originals:
             key = id(tensor)
             source = given.get(key, data)
-            if key in self._private or (key in given and copies_given and not data.is_meta):
+            is_copied = key in given and (copies_given or source.is_inference())
+            if key in self._private or (is_copied and not data.is_meta):
                 self._copy(tensor, source)
             elif data.is_meta:
                 continue  # offloaded: its values are changed when they are loaded
@@ -212,10 +216,12 @@ class BorrowedModel:
             self._attributes.restore()
 
     def restore(self) -> None:
-        """Restore every tensor, every attribute and every training flag."""
+        """Restore every tensor with its gradient, every attribute and every training flag."""
         self._attributes.restore()
         for tensor, data in self._originals:
             tensor.data = data
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         for module, training in self._modes:
             module.training = training
 

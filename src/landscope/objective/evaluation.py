@@ -5,22 +5,32 @@ Each point starts from the user's own buffers, so a value depends on the paramet
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from landscope import params as params_
-from landscope.errors import ObjectiveError
-from landscope.objective import batch_means, batch_norm, first_batch, gradients
-from landscope.objective.batches import divide
+from landscope.objective import (
+    batch_means,
+    batch_norm,
+    call_errors,
+    first_batch,
+    gradients,
+    offloaded,
+)
+from landscope.objective.batches import divide_all
 from landscope.objective.borrowed_model import BorrowedModel, describe_writes
+from landscope.objective.calls import Caller
 from landscope.objective.first_batch import TargetCheck
 from landscope.objective.forward_pass import Forward, PlainForward
+from landscope.objective.inner_gradients import InnerGradients, detach_outputs, detach_terms
 from landscope.objective.joint_metrics import Metric, MetricPass
-from landscope.objective.loss_terms import Loss, Terms
-from landscope.objective.nested_batches import count_rows, map_tensors, split
+from landscope.objective.loss_terms import Loss, Terms, stack_rows, sum_rows
+from landscope.objective.nested_batches import count_rows, map_tensors, prepare
 from landscope.objective.running_statistics import RunningStatistics
 from landscope.objective.torch_losses import Custom, depends_on_batches
 from landscope.params import Params
@@ -73,7 +83,9 @@ class Session:
         self._target_check = TargetCheck(loss, metrics.values())
         self._pair: tuple[Any, Any] | None = None
         self._first_batch_passed, self.find_coupling = False, find_coupling
+        self._place = ""  # of the current batch in the data, in words
         self._checked_params: Mapping[str, Tensor] | None = None
+        self._gradients, self._caller = InnerGradients(borrowed.model), Caller(borrowed.model)
         self._forward: Forward = PlainForward(borrowed.model)
         self.statistics = RunningStatistics(self, statistics) if recompute else None
         if forward is not None:
@@ -96,17 +108,22 @@ class Session:
             self.move(params)
             if self.weights is not None:
                 return self._evaluate_weighted(self.weights)
-            for prefix, data in self.batches.items():
+            for prefix in self.batches:
                 self.metric_pass.reset()
-                sums = torch.stack([self.sum_terms(b, samples) for b in data]).sum(dim=0)
+                batches = self.iter_batches(prefix)
+                sums = torch.stack([self.sum_terms(b, samples) for b in batches]).sum(dim=0)
                 values |= self.average(prefix, sums)
                 samples = None
             self.add_penalty(values)
         return values
 
-    def evaluate_batch(self, batch: Any) -> None:
-        """Evaluate loss and metrics on one batch at the current point, to measure the cost."""
-        self._compute_terms(batch, metrics=True)
+    def iter_batches(self, prefix: str | None = None) -> Iterator[Any]:
+        """Yield the batches of a data set, the first by default; errors name the current one."""
+        name = next(iter(self.batches)) if prefix is None else prefix
+        for number, batch in enumerate(self.batches[name], start=1):
+            self._place = f"batch {number} of {'test_data' if name == 'test_' else 'data'}"
+            yield batch
+        self._place = ""
 
     def sum_terms(self, batch: Any, samples: list[Tensor] | None = None) -> Tensor:
         """Return sums over the terms of a batch for ``average``, and update joint metrics."""
@@ -114,7 +131,7 @@ class Session:
         if samples is not None:
             self.metric_pass.check_separable()
             samples.append(terms[0].sum_by_row(count_rows(batch)))
-        return torch.stack([s for t in terms for s in (_total(t.values), _total(t.weights))])
+        return torch.stack([total for t in terms for total in t.totals()])
 
     def average(self, prefix: str, sums: Tensor) -> dict[str, float]:
         """Return loss and metrics from the sums of :meth:`sum_terms` over all batches."""
@@ -133,13 +150,8 @@ class Session:
 
     def _evaluate_weighted(self, weights: Tensor) -> dict[str, float]:
         """Return weighted means over the rows: a loss for each set of weights."""
-        (data,) = self.batches.values()
-        sums = [
-            torch.stack(
-                [t.sum_by_row(count_rows(batch)) for t in self._compute_terms(batch, metrics=True)]
-            )
-            for batch in data
-        ]
+        batches = self.iter_batches()
+        sums = [stack_rows(self._compute_terms(b, metrics=True), count_rows(b)) for b in batches]
         result = self.metric_pass.weigh(torch.cat(sums, dim=2), weights)
         if self.penalty is not None:
             penalty = float(self.penalty(self.current()))
@@ -162,16 +174,16 @@ class Session:
             return None
         if self.borrowed.written or self.find_coupling():
             return None
-        divided = {name: divide(data, rows) for name, data in self.batches.items()}
-        if any(data is None for data in divided.values()):
+        divided = divide_all(self.batches, rows)
+        if divided is None:
             return None
-        self.batches = {name: data for name, data in divided.items() if data is not None}
+        self.batches = divided
         return rows
 
     def terms(self, params: Mapping[str, Tensor] | None) -> Iterator[Terms]:
         """Yield the terms of the loss at one point, batch by batch."""
         self.move(params)
-        for batch in next(iter(self.batches.values())):
+        for batch in self.iter_batches():
             yield self.single_terms(batch)
 
     def batch_terms(self, batch: Any) -> Terms:
@@ -183,21 +195,19 @@ class Session:
         terms = self.batch_terms(batch)
         if not terms.joint:
             return terms
-        if isinstance(self.loss, Custom):
-            model = self.borrowed.model
-            return batch_means.evaluate_rows(self.loss, model, self._cast(batch), terms)
-        return batch_means.evaluate_by_sample(self.loss, *self.outputs(batch), terms)
+        loss, model = self.loss, self.borrowed.model
+
+        def divide_terms() -> list[Terms]:
+            if isinstance(loss, Custom):
+                return [batch_means.evaluate_rows(loss, model, self._prepare(batch), terms)]
+            return [batch_means.evaluate_by_sample(loss, *self._call_model(batch), terms)]
+
+        return self._gradients.run(divide_terms, detach_terms)[0]
 
     def row_terms(self, params: Mapping[str, Tensor] | None) -> Terms:
         """Return the terms of the loss summed by row; the unsummed terms if rows are unknown."""
         self.move(params)
-        data = next(iter(self.batches.values()))
-        by_batch = [(self.single_terms(b), count_rows(b)) for b in data]
-        if all(terms.divide_into(rows) for terms, rows in by_batch):
-            sums = [terms.sum_by_row(rows) for terms, rows in by_batch]
-        else:
-            sums = [torch.stack([t.values, t.weights]).double() for t, _ in by_batch]
-        return Terms(*torch.cat(sums, dim=1))
+        return sum_rows((self.single_terms(b), count_rows(b)) for b in self.iter_batches())
 
     def gradient(self, params: Mapping[str, Tensor] | None) -> Params:
         """Return the gradient of the mean loss at one point.
@@ -210,34 +220,24 @@ class Session:
         total = {n: torch.zeros_like(p) for n, p in leaves.items()}
         weight = 0.0
         with gradients.avoid_missing_kernels(self.borrowed.model):
-            for number, batch in enumerate(next(iter(self.batches.values()))):
-                terms = self.batch_terms(batch)
-                weight += float(terms.weights.sum())
-                value = terms.values.sum()
-                parts = gradients.add_gradient(total, value, leaves)
-                if number == 0:
-                    gradients.check_batch(self, batch, value, leaves, parts)
+            for number, batch in enumerate(self.iter_batches()):
+                with self._explain_errors(batch, "has no gradient"):
+                    weight += gradients.add_batch(self, batch, total, leaves, check=number == 0)
                 if number == 0 and self.borrowed.written:  # the check has undone the writes
                     self.move(params)
                     self.batch_terms(batch)
         for tensor in total.values():
             tensor.div_(weight)
         if self.penalty is not None:
-            value = self.penalty(leaves)
-            parts = gradients.add_gradient(total, value, leaves)
-            gradients.check_penalty(self.penalty, leaves, value, parts)
+            gradients.add_penalty(self.penalty, total, leaves)
         return params_.like(self.center, {n: t.to(self.center[n]) for n, t in total.items()})
 
     def current(self, params: Mapping[str, Tensor] = {}) -> Params:
         """Return the trainable parameters at a point; the model's own for names that it lacks."""
         tensors = {**self.borrowed.tensors, **params}
-        current = params_.like(self.center, {n: tensors[n] for n in self.center})
-        if any(tensor.is_meta for tensor in current.values()):
-            raise ObjectiveError(
-                "weights of an offloaded model are not in memory all at once, so that neither"
-                " gradients nor penalties of them can be computed."
-            )
-        return current
+        return params_.like(
+            self.center, offloaded.check_loaded({n: tensors[n] for n in self.center})
+        )
 
     def move(self, params: Mapping[str, Tensor] | None) -> None:
         """Move the model to a point; to the center if None."""
@@ -265,34 +265,25 @@ class Session:
 
     def _compute_terms(self, batch: Any, *, metrics: bool = False) -> list[Terms]:
         """Return the terms of the loss and, optionally, of the metrics."""
-        if self._first_batch_passed and not (metrics and self._wants_targets):
-            return self._apply_losses(batch, metrics=metrics)
         is_first = not self._first_batch_passed
-        try:
-            apply = self._apply_to_first if is_first else self._apply_losses
+        with self._explain_errors(batch):
+            apply = self._apply_to_first if is_first else self._run_losses
             terms = apply(batch, metrics=metrics)
-            self._check_batch(batch, metrics=metrics)
-        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
-            if isinstance(error, ObjectiveError):
-                raise
-            raise first_batch.explain(error, batch, self.borrowed.model, self.loss) from error
+            if is_first or (metrics and self._wants_targets):
+                self._check_batch(batch, metrics=metrics)
         self._first_batch_passed = True
         if not is_first or (not self.borrowed.written and isinstance(self._forward, PlainForward)):
             return terms
         if self.borrowed.written:
             self.borrowed.renew()
         self.metric_pass.reset()
-        return self._apply_losses(batch, metrics=metrics)
+        return self._run_losses(batch, metrics=metrics)
 
     def _apply_to_first(self, batch: Any, *, metrics: bool) -> list[Terms]:
         """Do the same for the first batch, with the model's own forward pass, and watch that."""
         forward, self._forward = self._forward, PlainForward(self.borrowed.model)
-        with self.borrowed.watch():
-            terms = self._apply_losses(batch, metrics=metrics)
-        if self.borrowed.changed and not self.borrowed.written:
-            again = self._apply_losses(batch, metrics=metrics)
-            if not all(torch.equal(a.values, b.values) for a, b in zip(terms, again, strict=True)):
-                self.borrowed.written += self.borrowed.changed  # and it reads them
+        run = functools.partial(self._run_losses, batch, metrics=metrics)
+        terms = first_batch.watch(self.borrowed, run)
         if self.borrowed.written:
             self.notes.append(describe_writes(self.borrowed.written))
         else:  # a forward pass that was rewritten may write otherwise
@@ -305,9 +296,9 @@ class Session:
         is_mean = any(isinstance(f, Loss) and f.per_batch for f in (self.loss, *functions))
         outputs = self.outputs(batch) if is_mean else None
         if not self._first_batch_passed:
-            args = self.borrowed.model, self._cast(batch), outputs
-            self.notes += first_batch.note_batching(self.loss, functions, *args)
-        if metrics and self._wants_targets:
+            args = self.loss, functions, self.borrowed.model, self._prepare(batch), outputs
+            self.notes += self._gradients.run(lambda: first_batch.note_batching(*args), list)
+        if metrics and self._wants_targets and self._pair is not None:
             self.notes += self._target_check.add(self._pair)
 
     @property
@@ -315,15 +306,29 @@ class Session:
         is_wanted = self._target_check.is_wanted and not self.borrowed.written
         return is_wanted and self._checked_params is self.center
 
+    def _explain_errors(self, batch: Any, action: str = "") -> AbstractContextManager[None]:
+        """Make of errors sentences that name the model, what it did, and the batch."""
+        place = (self._place or "a batch") if self._first_batch_passed else "the first batch"
+        action = action or f"with {self.loss.name!r} failed"
+        return call_errors.explain_errors(self.borrowed.model, action, place, batch)
+
+    def _run_losses(self, batch: Any, *, metrics: bool) -> list[Terms]:
+        """Apply loss and metrics, with gradients enabled where they differentiate."""
+        apply = functools.partial(self._apply_losses, batch, metrics=metrics)
+        run = functools.partial(self._gradients.run, apply, detach_terms)
+        return run() if self._first_batch_passed else self._caller.run_first(run, batch)
+
     def _apply_losses(self, batch: Any, *, metrics: bool) -> list[Terms]:
         loss = self.loss
+        if not self._first_batch_passed:
+            self.metric_pass.reset()  # a first attempt may have failed after an update
         has_metrics = metrics and bool(self.metrics)
         if isinstance(loss, Custom):
-            first = loss(self.borrowed.model, self._cast(batch))
+            first = loss(self.borrowed.model, self._prepare(batch))
             if not has_metrics:
                 return [first]
-        outputs, targets = self.outputs(batch)
-        self._pair = (outputs, targets) if self._wants_targets else None  # for the check
+        outputs, targets = self._call_model(batch)
+        self._pair = detach_outputs((outputs, targets)) if self._wants_targets else None
         if isinstance(loss, Loss):
             first = loss(outputs, targets)
         if not has_metrics:
@@ -332,18 +337,14 @@ class Session:
 
     def outputs(self, batch: Any) -> tuple[Any, Any]:
         """Return outputs and targets of a batch at the current point."""
-        inputs, targets = split(batch)
-        inputs, model = self._cast(inputs), self._forward
-        outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        return self._gradients.run(lambda: self._call_model(batch), detach_outputs)
+
+    def _call_model(self, batch: Any) -> tuple[Any, Any]:
+        inputs, targets = self._caller.split(batch)
+        outputs = self._caller.call(self._forward, self._prepare(inputs))
         return (map_tensors(Tensor.float, outputs) if self.low_precision else outputs), targets
 
-    def _cast(self, batch: Any) -> Any:
-        """Return a batch with floating-point tensors in the 16-bit dtype of the model, if any."""
-        dtype = self.low_precision
-        if dtype is None:
-            return batch
-        return map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
-
-
-def _total(tensor: Tensor) -> Tensor:
-    return tensor.sum(dtype=torch.float64)
+    def _prepare(self, batch: Any) -> Any:
+        """Return a batch in the precision of the model; one that the loss may change."""
+        is_new = torch.is_grad_enabled() or not self._first_batch_passed
+        return prepare(batch, self.low_precision, is_new=is_new)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import torch
 from torch import nn
 
-from landscope.errors import CallError
 from landscope.objective import batch_means, nested_batches
+from landscope.objective.borrowed_model import BorrowedModel
 from landscope.objective.joint_metrics import Metric
-from landscope.objective.loss_terms import Loss
+from landscope.objective.loss_terms import Loss, Terms
 from landscope.objective.torch_losses import Custom
 
 _ROWS = 16  # that show what outputs are; fewer logits may all be in [0, 1] by chance
+
+
+def watch(borrowed: BorrowedModel, run: Callable[[], list[Terms]]) -> list[Terms]:
+    """Return the terms of the first batch; afterwards ``borrowed.written`` says what changed."""
+    with borrowed.watch():
+        terms = run()
+    if borrowed.changed and not borrowed.written:
+        again = run()
+        if not all(torch.equal(a.values, b.values) for a, b in zip(terms, again, strict=True)):
+            borrowed.written += borrowed.changed  # and it reads them
+    return terms
 
 
 def note_batching(
@@ -42,20 +53,6 @@ def note_batching(
         if isinstance(function, Loss) and function.per_batch
     ]
     return [note for note in notes if note is not None]
-
-
-def explain(error: Exception, batch: Any, model: nn.Module, loss: Loss | Custom) -> CallError:
-    """Return an error that names the model, the loss and the shapes of the first batch."""
-    shapes = ", ".join(
-        f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
-        for t in nested_batches.iter_tensors(batch)
-    )
-    is_index = isinstance(error, IndexError)
-    hint = " (a token or a position without an embedding?)" if is_index else ""
-    return CallError(
-        f"{type(model).__name__} with {loss.name!r} failed on the first batch ({shapes}):"
-        f" {error}{hint}. Check that model, loss and data belong together."
-    )
 
 
 @final

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from landscope.errors import ObjectiveError
+from landscope.errors import LandscopeError, ObjectiveError
+from landscope.objective import native_kernels
 from landscope.objective.borrowed_model import BorrowedModel
 from landscope.objective.global_state import disable_backend
 from landscope.objective.loss_terms import Terms
@@ -56,6 +57,37 @@ def add_gradient(total: dict[str, Tensor], value: Any, tensors: Mapping[str, Ten
     return gradients
 
 
+def add_batch(
+    session: Evaluator,
+    batch: Any,
+    total: dict[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    check: bool,
+) -> float:
+    """Add the gradient of the sum of a batch's terms to ``total``, and return their weight.
+
+    Where a loss has gradients inside, its own gradient is a second derivative, which fused
+    attention and cuDNN lack: native kernels replace them.
+    """
+
+    def add() -> float:
+        terms = session.batch_terms(batch)
+        value = terms.values.sum()
+        parts = add_gradient(total, value, tensors)
+        if check:
+            check_batch(session, batch, value, tensors, parts)
+        return float(terms.weights.sum())
+
+    try:
+        return add()
+    except (RuntimeError, NotImplementedError) as error:
+        if "not implemented" not in str(error) or isinstance(error, LandscopeError):
+            raise
+    with native_kernels.NATIVE:
+        return add()
+
+
 def check_batch(
     session: Evaluator,
     batch: Any,
@@ -78,6 +110,12 @@ def check_batch(
         check_gradient(value, {n: point[n] for n in tensors}, gradients, evaluate)
     finally:
         borrowed.set_params(point)
+
+
+def add_penalty(penalty: Callable[[Params], Any], total: dict[str, Tensor], params: Params) -> None:
+    """Add the gradient of a penalty on the parameters to ``total``, and check it."""
+    value = penalty(params)
+    check_penalty(penalty, params, value, add_gradient(total, value, params))
 
 
 def check_penalty(

@@ -7,8 +7,8 @@ are over terms and never over batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
 import torch
@@ -56,6 +56,14 @@ class Terms:
         """Return the mean over the rows of a batch as one term, which has their weight."""
         weights = torch.full_like(mean.detach(), rows).reshape(1)
         return Terms(mean.reshape(1) * rows, weights, joint=True)
+
+    def detach(self) -> Terms:
+        """Return the terms without their graph."""
+        return replace(self, values=self.values.detach(), weights=self.weights.detach())
+
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Return the sums of values and of weights, in float64."""
+        return self.values.sum(dtype=torch.float64), self.weights.sum(dtype=torch.float64)
 
     def divide_into(self, rows: int | None) -> bool:
         """Return whether the terms can be divided equally among ``rows`` rows."""
@@ -142,3 +150,18 @@ def has_few_classes(outputs: Tensor, targets: Tensor) -> bool:
     if outputs.device.type != "cpu" or outputs.ndim != 2 or targets.ndim != 1:
         return False
     return outputs.shape[1] <= _FEW_CLASSES < outputs.shape[0] and len(targets) == len(outputs)
+
+
+def stack_rows(terms: Iterable[Terms], rows: int | None) -> Tensor:
+    """Return the sums by row of several functions of a batch, shape (functions, 2, rows)."""
+    return torch.stack([t.sum_by_row(rows) for t in terms])
+
+
+def sum_rows(by_batch: Iterable[tuple[Terms, int | None]]) -> Terms:
+    """Return the terms of batches with known rows, summed by row; unsummed if rows are unknown."""
+    pairs = list(by_batch)
+    if all(terms.divide_into(rows) for terms, rows in pairs):
+        sums = [terms.sum_by_row(rows) for terms, rows in pairs]
+    else:
+        sums = [torch.stack([t.values, t.weights]).double() for t, _ in pairs]
+    return Terms(*torch.cat(sums, dim=1))

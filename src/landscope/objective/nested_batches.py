@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from landscope.errors import ObjectiveError
+from landscope.objective import rows as rows_
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 
@@ -57,6 +58,25 @@ def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
     return batch
 
 
+def prepare(batch: Any, dtype: torch.dtype | None, *, is_new: bool) -> Any:
+    """Return a batch for a model.
+
+    Args:
+        batch: A batch of the data.
+        dtype: The dtype of its floating-point tensors; None leaves them as they are.
+        is_new: Whether the batch has new tensors in the same memory. Losses that differentiate by
+            their inputs mark them with ``requires_grad_()`` and leave gradients in them, which
+            then end with the new tensors; marks of the owner stay.
+    """
+    if dtype is not None:
+        return map_tensors(lambda t: t.to(dtype) if t.is_floating_point() else t, batch)
+    return map_tensors(_renew, batch) if is_new else batch
+
+
+def _renew(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
 def iter_tensors(batch: Any) -> Iterator[Tensor]:
     """Yield the tensors in a batch, in the order in which :func:`map_tensors` visits them."""
     if (leaf := _as_tensor(batch)) is not None:
@@ -78,8 +98,8 @@ def _as_tensor(leaf: Any) -> Tensor | None:
 
 def count_rows(batch: Any) -> int | None:
     """Return the number of rows that all tensors of a batch have; None where they differ."""
-    counts = {len(t) if t.ndim else -1 for t in iter_tensors(batch)}
-    return counts.pop() if len(counts) == 1 and min(counts) >= 0 else None
+    counts = {rows_.count(t) for t in iter_tensors(batch)}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def rebatch(batches: Sequence[Any], rows: int) -> list[Any] | None:
@@ -96,7 +116,7 @@ def rebatch(batches: Sequence[Any], rows: int) -> list[Any] | None:
     for _, alike in itertools.groupby(batches, key=_row_shapes):
         joined = join(list(alike))
         parts = max(-(-(count_rows(joined) or 0) // max(rows, 1)), 1)
-        pieces = zip(*(t.tensor_split(parts) for t in iter_tensors(joined)), strict=True)
+        pieces = zip(*(rows_.divide(t, parts) for t in iter_tensors(joined)), strict=True)
         divided += [_replace_tensors(joined, iter(piece)) for piece in pieces]
     return divided
 
@@ -139,7 +159,7 @@ def select_rows(batches: Iterable[Any], rows: Sequence[int]) -> list[Any]:
 
 def index_rows(batch: Any, rows: Tensor) -> Any:
     """Return the given rows of one batch, shape (rows,), in the given order."""
-    return map_tensors(lambda tensor: tensor[rows.to(tensor.device)], batch)
+    return map_tensors(lambda tensor: rows_.select(tensor, rows), batch)
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -147,7 +167,7 @@ def equal(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, Tensor):
-        return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+        return rows_.equal(a, b)
     if isinstance(a, np.ndarray):
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
     if isinstance(a, Mapping):
@@ -157,18 +177,25 @@ def equal(a: Any, b: Any) -> bool:
     return True
 
 
-def _row_shapes(batch: Any) -> tuple[tuple[torch.dtype, torch.Size], ...]:
-    """Return the dtype and the shape of a row of each tensor; batches that share them can join."""
-    return tuple((t.dtype, t.shape[1:]) for t in iter_tensors(batch))
+def _row_shapes(batch: Any) -> tuple[object, ...]:
+    """Return dtype, layout and shape of a row of each tensor; batches that share them can join."""
+    return tuple(
+        (t.dtype, str(t.layout), t.ndim if t.is_nested else tuple(t.shape[1:]))
+        for t in iter_tensors(batch)
+    )
 
 
 def join(batches: Sequence[Any]) -> Any:
     """Return one batch of the rows of several batches, whose rows have the same shapes."""
     leaves = zip(*map(iter_tensors, batches), strict=True)
-    joined = (torch.cat(leaf) if len(leaf) > 1 else leaf[0] for leaf in leaves)
-    return _replace_tensors(batches[0], joined)
+    return _replace_tensors(batches[0], (rows_.join(leaf) for leaf in leaves))
 
 
 def _replace_tensors(batch: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return a batch of the same structure with other tensors in it."""
-    return map_tensors(lambda _: next(tensors), batch)
+    """Return a batch of the same structure with other tensors, with the marks of the old ones."""
+
+    def replace(old: Tensor) -> Tensor:
+        new = next(tensors)
+        return new.detach().requires_grad_() if old.requires_grad else new
+
+    return map_tensors(replace, batch)

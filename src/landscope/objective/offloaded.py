@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from landscope.errors import ParamsError
+from landscope.errors import ObjectiveError, ParamsError
 from landscope.extras import import_optional
 
 Change = Callable[[str, Tensor], None]
@@ -301,3 +301,17 @@ def _get_in_memory(weights: Any, name: str) -> Tensor | None:
     if isinstance(weights, offload.OffloadedWeightsLoader):
         weights = weights.state_dict
     return weights.get(name) if isinstance(weights, dict) else None
+
+
+def check_loaded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they are, if all are in memory.
+
+    Raises:
+        ObjectiveError: When one is not.
+    """
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise ObjectiveError(
+            "weights of an offloaded model are not in memory all at once, so that neither"
+            " gradients nor penalties of them can be computed."
+        )
+    return tensors

@@ -130,9 +130,17 @@ class Problem:
 
     @contextmanager
     def isolation(self) -> Iterator[None]:
-        """Set TF32 as the precision says, and restore it and the global state afterwards."""
-        tf32 = self.precision == "tf32"
-        with preserve_global_state(*self.sources.values()), set_tf32(enabled=tf32):
+        """Set TF32 as the precision says, and restore it and the global state afterwards.
+
+        Inference mode of the caller ends here: its tensors could not be differentiated later.
+        """
+        tf32, enabled = self.precision == "tf32", torch.is_grad_enabled()
+        with (
+            preserve_global_state(*self.sources.values()),
+            set_tf32(enabled=tf32),
+            torch.inference_mode(mode=False),
+            torch.set_grad_enabled(enabled),  # which the line before has changed
+        ):
             yield
 
     def rebatch(
@@ -330,7 +338,8 @@ class Problem:
     def copy(self, tensors: Params) -> Params:
         """Return detached copies on the device, in the precision of the points of a slice."""
         dtype = None if self.precision == "bfloat16" else self.dtype
-        copies = {n: t.detach().to(self.device, dtype, copy=True) for n, t in tensors.items()}
+        with torch.inference_mode(mode=False):
+            copies = {n: t.detach().to(self.device, dtype, copy=True) for n, t in tensors.items()}
         return params_.like(tensors, copies)
 
     def _fingerprint(self, batches: Batches) -> str:

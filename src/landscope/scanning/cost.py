@@ -19,6 +19,7 @@ from landscope.objective.evaluation import Session
 from landscope.objective.native_kernels import NATIVE
 from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective, check_objective
+from landscope.objective.rows import count_bytes, shape_of
 from landscope.params import Params, like
 from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
@@ -183,14 +184,14 @@ def _one_pass(objective: Objective, plan: Plan) -> tuple[float, int, int]:
         center = like(session.center, session.center)  # at the center itself, targets are checked
         session.move(center)
         with torch.no_grad():  # checks of the first batch are not counted
-            session.evaluate_batch(next(iter(objective.problem.first_batches)))
+            session.sum_terms(next(iter(objective.problem.first_batches)))
         flops, passes = _count_statistics(session, center)
         with torch.no_grad(), NATIVE, _Widest(session.borrowed.model) as wide:
             for batch in itertools.chain.from_iterable(objective.problem.batches.values()):
-                shape = tuple(t.shape for t in iter_tensors(batch))
+                shape = tuple(map(shape_of, iter_tensors(batch)))
                 if shape not in seen:
                     with FlopCounterMode(display=False) as counter:
-                        session.evaluate_batch(batch)
+                        session.sum_terms(batch)
                     seen[shape] = counter.get_total_flops()
                 flops += seen[shape]
                 rows, widest = max(rows, count_rows(batch) or 1), max(widest, wide.bytes)
@@ -227,7 +228,7 @@ class _Widest:
 
     def _seen(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         del module
-        size = sum(t.nbytes for t in iter_tensors((inputs, outputs)))
+        size = sum(map(count_bytes, iter_tensors((inputs, outputs))))
         self.bytes = max(self.bytes, size)
 
 
