@@ -6,6 +6,7 @@ When a scan reports what is in ``scanning/test_loop.py``.
 from __future__ import annotations
 
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -120,3 +121,15 @@ def test_a_bar_of_an_estimate_says_about(capsys: pytest.CaptureFixture[str]) -> 
     with show_bar("scan") as report:
         report(Progress(84, 84, 1.0, 0.0, {}))
     assert "84/84 points" in capsys.readouterr().err
+
+
+def test_a_notebook_without_widgets_gets_a_bar_and_no_warnings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with show_bar("scan") as report:  # warnings are errors here
+        for done in range(4):
+            report(Progress(done, 3, 1.0, 1.0, {}))
+    assert "3/3 points" in capsys.readouterr().err

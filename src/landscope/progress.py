@@ -7,6 +7,7 @@ Every function that can take long has an argument ``progress``: a function that 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -124,10 +125,12 @@ def show_bar(title: str, units: str = "points", *, values: bool = False) -> Iter
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
+    # Without ipywidgets rich would warn at every step in a notebook; it then writes text there.
+    in_text = None if importlib.util.find_spec("ipywidgets") else False
     texts = ("description", "fields[count]", "fields[left]", "fields[values]")
     name, count, left, last = (TextColumn(f"{{task.{text}}}") for text in texts)
     columns = (name, BarColumn(), count, TextColumn(units), TimeElapsedColumn(), left, last)
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+    with RichProgress(*columns, console=Console(stderr=True, force_jupyter=in_text)) as bar:
         task = bar.add_task(title, total=None, count="0", left="", values="")
         yield lambda now: _move(bar, task, now, values=values)
 

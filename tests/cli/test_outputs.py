@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image
 
 import landscope as ls
 
@@ -99,6 +100,23 @@ def test_export_writes_every_ending(command: Command, plane: Path, tmp_path: Pat
     np.testing.assert_array_equal(ls.load(files / "land.zarr").data["loss"], loss)
     assert (files / "land.vtp").read_bytes().startswith(b"<VTKFile")
     assert (files / "land.vts").read_bytes().startswith(b"<VTKFile")
+
+
+def test_pictures_and_files_say_where_they_come_from(
+    command: Command, plane: Path, target: str, tmp_path: Path
+) -> None:
+    for kind in ("png", "svg", "pdf"):
+        assert command("plot", plane, "--out", tmp_path / "art", "--format", kind).code == 0
+    with Image.open(tmp_path / "art" / "contour.png") as picture:
+        texts = [picture.info["Description"], (tmp_path / "art" / "contour.svg").read_text()]
+    assert command("export", plane, tmp_path / "a.h5").code == 0
+    texts.append(command("info", tmp_path / "a.h5").out)
+    for text in texts:
+        for words in (target, "seed 0", "filter normalization", "torch"):
+            assert words in text, words
+    pdf = (tmp_path / "art" / "contour.pdf").read_bytes()
+    assert b"/Subject" in pdf
+    assert b"filter normalization" in pdf
 
 
 def test_export_refines_clips_and_takes_logarithms(

@@ -91,7 +91,11 @@ def _save(render: Callable[..., Any], file: Path, style: PictureStyle) -> Path:
 
     chosen = render.keywords if isinstance(render, partial) else {}
     keywords = {name: v for name, v in style.keywords_of(render).items() if name not in chosen}
-    return draw.save(render(**keywords), file, **({"dpi": style.dpi} if style.dpi else {}))
+    options: dict[str, Any] = {"dpi": style.dpi} if style.dpi else {}
+    land = render.args[0] if isinstance(render, partial) else None
+    if isinstance(land, Landscape) or (isinstance(land, list) and isinstance(land[0], Landscape)):
+        options["land"] = land
+    return draw.save(render(**keywords), file, **options)
 
 
 def draw_side_by_side(

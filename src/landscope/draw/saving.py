@@ -14,12 +14,20 @@ from matplotlib.figure import Figure
 
 from landscope.errors import DrawError
 from landscope.files import advise, write_atomically
+from landscope.landscape import Landscape
+from landscope.scanning.provenance import describe
 
 _LEAST_DPI, _MOST_DPI = 10, 1200  # more would need gigabytes of memory
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
-def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
+def save(
+    picture: Figure | Axes,
+    path: str | os.PathLike[str],
+    *,
+    dpi: int = 150,
+    land: Landscape | Sequence[Landscape] | None = None,
+) -> Path:
     """Write a figure, or the figure of some axes, to a .png, .pdf or .svg file; return its path.
 
     The file contains no date, so that equal pictures give equal bytes. It is written completely or
@@ -30,6 +38,8 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
         path: The file to write; its folder is created if necessary.
         dpi: The resolution of a .png in dots per inch. Default: 150, sharp on a screen and small
             in an email. From 10 to 1200.
+        land: The landscape of the picture, or several: the file then says how they were made, in
+            its metadata ("Description" of a .png or .svg, "Subject" of a .pdf).
 
     Returns:
         The path.
@@ -51,14 +61,25 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: int = 150
     figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
     assert figure is not None
     no_date = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix, {})
+    metadata = {**no_date, **({} if land is None else _describe(land, path.suffix))}
     # Type 42 fonts keep text searchable and are accepted by conferences; the salt makes the
     # identifiers in an .svg reproducible.
     reproducible: Any = {"pdf.fonttype": 42, "svg.hashsalt": "landscope"}
     with matplotlib.rc_context(reproducible), replace_file(path) as part:
         # Rasterized parts of a .pdf or .svg are sharp in print.
         resolution = dpi if path.suffix == ".png" else max(dpi, 300)
-        figure.savefig(part, dpi=resolution, metadata=no_date)
+        figure.savefig(part, dpi=resolution, metadata=metadata)
     return path
+
+
+def _describe(lands: Landscape | Sequence[Landscape], suffix: str) -> dict[str, str]:
+    """Return title and origin of landscapes as metadata, a line for each fact."""
+    lands = [lands] if isinstance(lands, Landscape) else list(lands)
+    facts = [[f"{label}: {words}" for label, words in describe(land).items()] for land in lands]
+    titles = [str(land.data.attrs["title"]) for land in lands if land.data.attrs.get("title")]
+    key = "Subject" if suffix == ".pdf" else "Description"
+    text = {key: "\n\n".join("\n".join(each) for each in facts)}
+    return {"Title": "; ".join(titles), **text} if titles else text
 
 
 def check_dpi(dpi: float) -> None:
