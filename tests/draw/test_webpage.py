@@ -370,6 +370,21 @@ def test_landscapes_share_one_scale_or_have_their_own(pair: Visit) -> None:
 
 
 @in_browser
+def test_facts_of_predicted_cells_say_that_they_are_not_certain(
+    visit: Open, tmp_path: Path
+) -> None:
+    land = small_bowl("")
+    evaluated = np.ones(land.data["loss"].shape, dtype=np.int8)
+    evaluated[4, 5] = 0  # the center
+    data = land.data.assign(evaluated=(("y", "x"), evaluated))
+    with visit(draw.page(Landscape(data), tmp_path / "p.html")) as guest:
+        facts = guest.text("#facts-0")
+    assert "Smallest 0.01 at (0, 0) (predicted: possible, not certain)" in facts
+    assert "At the center 0.01 (0, 0) (predicted: possible, not certain) Largest" in facts
+    assert facts.count("predicted") == 2
+
+
+@in_browser
 def test_a_line_below_tells_smallest_center_largest_and_holes(pair: Visit) -> None:
     assert pair.text("#facts-0") == (
         "Smallest 0.01 at (0, 0) At the center 0.01 (0, 0) "

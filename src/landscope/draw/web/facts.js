@@ -35,12 +35,13 @@ function summarize(k, name) {
   );
   const texts = new Map(shown.map((i, order) => [values[i], digits[order]]));
   const row = (i) =>
-    i === null ? ["none", ""] : [texts.get(values[i]), `at ${formatPlace(k, i)}`];
+    i === null ? ["none", ""] : [texts.get(values[i]), `at ${formatPlace(k, i)}${describeOrigin(k, i)}`];
+  const origin = (isLine ? "x = 0" : "(0, 0)") + describeOrigin(k, center);
   const central = center === null ? "not on the grid" : texts.get(values[center]);
   const holes = Object.keys(describeHoles(k, name)).length;
   return [
     [isLine ? `Smallest ${shorten(quantityOf(name).label)}` : "Smallest", ...row(low)],
-    ["At the center", central ?? describeHoles(k, name)[center], isLine ? "x = 0" : "(0, 0)"],
+    ["At the center", central ?? describeHoles(k, name)[center], origin],
     ["Largest finite", ...row(high)],
     ["Holes", String(holes), holes ? "not finite" : `of ${values.length} values`],
   ];
@@ -64,6 +65,12 @@ function findCenter(k) {
   if (!axes.every(hasZero)) return null;
   const [column, row = 0] = axes.map(nearestToZero);
   return row * x.at.length + column;
+}
+
+// How sure a value is: an adaptive scan predicts most of them.
+function describeOrigin(k, i) {
+  const isPredicted = i !== null && lands[k].values.evaluated && valuesOf(k, "evaluated")[i] === 0;
+  return isPredicted ? " (predicted: possible, not certain)" : "";
 }
 
 const nearestToZero = (at) =>
