@@ -284,5 +284,5 @@ def test_the_gradient_of_weight_decay_is_what_sgd_adds() -> None:
     for grad, tensor in zip(torch.autograd.grad(value, [a, b]), [a, b], strict=True):
         torch.testing.assert_close(grad, 0.3 * tensor.detach())
     assert penalty.name == "weight decay 0.3 / 2 x |params|^2"
-    with pytest.raises(ObjectiveError, match=r"strength=-0\.1; expected 0 or more"):
+    with pytest.raises(ObjectiveError, match=r"strength=-0\.1; expected a finite number, 0 or"):
         losses.weight_decay(-0.1)
