@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch
 
 from landscope.analysis.representative_planes import Representativeness
 from tests.analysis.test_representative_planes import (
@@ -69,3 +70,18 @@ def test_the_verdict_on_a_surface_that_is_not_finite_says_so() -> None:
     result = seen(objective(), 2)
     walled = dataclasses.replace(result, random=np.full_like(result.random, np.nan))
     assert "At distance 1 the loss is nan" in sentences(walled)
+
+
+def test_within_rounding_nothing_is_said_about_convexity() -> None:
+    result = seen(objective(), 2)
+    largest = result.extremes.largest
+    unknown = dataclasses.replace(
+        result.extremes,
+        value=torch.tensor([-0.01 * largest, largest], dtype=torch.float64),
+        residual=torch.tensor([0.02 * largest, 0.02 * largest], dtype=torch.float64),
+    )
+    text = sentences(dataclasses.replace(result, extremes=unknown))
+    assert unknown.is_saddle_like is None
+    assert "not told within rounding" in text
+    assert "not convex" not in text
+    assert "is convex there" not in text

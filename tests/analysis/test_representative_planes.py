@@ -221,6 +221,29 @@ def _distance(point: Params, center: Params) -> Tensor:
     return torch.stack([(t - center[n]).square().sum() for n, t in point.items()]).sum()
 
 
+def test_float32_does_not_call_a_convex_loss_that_fits_a_saddle() -> None:
+    """The cross-entropy of a linear model is convex; at 1e-6 its curvature is mostly rounding."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        targets = torch.randint(3, (30,))
+        inputs = torch.randn(30, 6) + 6 * torch.randn(3, 6)[targets]
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.Adam(model.parameters(), 0.1)
+        for _ in range(150):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+        given = ls.Objective(model, nn.CrossEntropyLoss(), (inputs, targets))
+        result = ls.representativeness(given, num_planes=2, resolution=3)
+        assert result.is_saddle_like is False
+        assert result.numbers["planes_with_negative_curvature"] == 0
+        double = ls.Objective(model, nn.CrossEntropyLoss(), (inputs, targets), precision="float64")
+        right = ls.curvature.extremes(ls.curvature.Hessian(double))
+        for k in range(2):
+            error = float(result.extremes.residual[k] + right.residual[k]) + 1e-12 * right.largest
+            assert abs(float(result.extremes.value[k] - right.value[k])) <= error
+
+
 def test_a_surface_that_is_no_number_at_the_edge_has_numbers() -> None:
     model = Row().double()
     rows, targets = objective().problem.sources[""]

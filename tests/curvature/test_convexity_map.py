@@ -24,7 +24,10 @@ from landscope.params import Params
 from landscope.progress import Progress
 from tests import cases
 
-COLUMNS = {"loss", "hessian_min", "hessian_max", "convexity", "hessian_products"}
+COLUMNS = {
+    "loss", "hessian_min", "hessian_max", "convexity", "hessian_products", "hessian_rounding",
+    "hessian_symmetry",
+}  # fmt: skip
 GRID = ls.Grid((5, 4), ((-1, 1), (-0.7, 0.8)))
 
 

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from landscope import params
-from landscope.curvature import ritz
+from landscope import Objective, params
+from landscope.curvature import linear_operator, probe, ritz
 from landscope.curvature.eigensolver import eigenpairs, extremes
 from landscope.curvature.matrices import Hessian
+from landscope.curvature.spectral_density import spectrum
+from landscope.curvature.trace_estimation import trace
 from landscope.errors import NumericsError, ParamsError
 from tests import cases
 from tests.cases import seeded
@@ -332,3 +334,71 @@ def test_products_that_are_not_finite_are_a_sentence(bad: float) -> None:
 def test_what_cannot_be_asked_for_is_refused(count: Any, which: Any, words: str) -> None:
     with pytest.raises(ParamsError, match=words):
         eigenpairs(of(torch.eye(5, dtype=torch.float64)), count, which)
+
+
+# -------------------------------------------------------------------------------- rounding
+
+
+def fitted(seed: int, precision: str, **options: Any) -> Any:
+    """Return a convex objective whose loss is so small that products in float32 are rounding."""
+    torch.manual_seed(seed)
+    targets = torch.randint(3, (30,), generator=seeded(seed))
+    inputs = torch.randn(30, 6, generator=seeded(seed + 50)) / 3 + 4 * torch.eye(6)[targets]
+    model = torch.nn.Linear(6, 3)
+    with torch.no_grad():
+        model.weight.copy_(5 * torch.eye(6)[:3])
+        model.bias.zero_()
+    data = inputs, targets
+    return Objective(model, torch.nn.CrossEntropyLoss(), data, precision=precision, **options)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rounding_is_in_the_residual_and_products_are_repeated(seed: int) -> None:
+    result = extremes(Hessian(fitted(seed, "float32")))
+    right = torch.linalg.eigvalsh(dense_hessian(fitted(seed, "float64")))
+    assert result.is_saddle_like is False
+    assert result.route.endswith("in float64")
+    assert result.rounding < 1e-6 * result.largest
+    for value, residual, true in zip(result.value, result.residual, right[[0, -1]], strict=True):
+        assert abs(float(value - true)) <= float(residual) + 1e-8 * float(right[-1])
+
+
+def test_without_float64_the_sign_of_a_rounded_eigenvalue_is_not_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linear_operator, "to_double", lambda _: None)
+    monkeypatch.setattr(probe, "to_double", lambda _: None)
+    for seed in range(6):
+        result = extremes(Hessian(fitted(seed, "float32")))
+        true = torch.linalg.eigvalsh(dense_hessian(fitted(seed, "float64")))
+        assert result.is_saddle_like is not True
+        assert abs(result.smallest - float(true[0])) <= 2 * float(result.residual[0])
+
+
+def test_negative_curvature_is_still_found_in_float32() -> None:
+    result = extremes(Hessian(cases.mlp().objective()))
+    expected = torch.linalg.eigvalsh(network("mlp")[1])
+    assert float(expected[0]) < 0
+    assert result.is_saddle_like is True
+    assert (result.route, result.converged) == ("double backward", True)
+    assert 0 < result.rounding < 1e-5 * result.largest
+    assert result.symmetry < 1e-5
+
+
+def dense_hessian(objective: Any) -> Tensor:
+    model, (inputs, targets) = dense.clone(objective.model), objective.problem.sources[""]
+    return dense.hessian(
+        lambda: F.cross_entropy(model(inputs.double()), targets), dense.leaves(model)
+    )
+
+
+def test_the_trace_and_the_spectrum_of_a_tiny_loss_are_those_of_float64() -> None:
+    hessian = Hessian(fitted(1, "float32"))
+    expected = dense_hessian(fitted(1, "float64"))
+    estimate = trace(hessian, sketch_size=3)
+    assert estimate.route.endswith("in float64")
+    assert abs(estimate.value - float(expected.trace())) <= 3 * estimate.stderr + 1e-12
+    density = spectrum(hessian, num_vectors=2)
+    assert density.moment(1) * 21 == pytest.approx(float(expected.trace()), rel=0.5)
+    assert density.nodes.min() >= -1e-3 * density.nodes.max()
+    assert density.rounding < 1e-6 * density.nodes.max()

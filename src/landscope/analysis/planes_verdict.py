@@ -44,12 +44,18 @@ def _describe_curvature(numbers: Mapping[str, Any]) -> str:
 
 
 def _describe_convexity(numbers: Mapping[str, Any]) -> str:
+    smallest, largest = numbers["hessian_min"], numbers["hessian_max"]
+    if numbers["negative_curvature"] is None:
+        return (
+            "Whether the loss is convex at the point is not told within rounding: the smallest"
+            f" eigenvalue is known to +- {numbers['hessian_min_residual']:.1g}, and the largest is"
+            f" {largest:.2g}. Use precision='float64'."
+        )
     if not numbers["negative_curvature"]:
         return (
             "No negative curvature was found at the point, to the accuracy of the smallest"
             " eigenvalue: the loss is convex there, which says nothing about points further away."
         )
-    smallest, largest = numbers["hessian_min"], numbers["hessian_max"]
     share = abs(smallest / largest) if largest else math.nan
     negative = numbers["planes_with_negative_curvature"]
     return (

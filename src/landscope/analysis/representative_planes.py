@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from landscope import params as params_
@@ -33,6 +34,7 @@ from landscope.slices import directions as directions_
 from landscope.slices.slices import Line
 
 _QUANTILE = 1.959964  # of the normal distribution, for a two-sided 95% interval
+_PROFILE = 8.0  # multiples of the rounding of a number, to which second differences are exact
 _ROUNDING = 1e-5  # relative error that a scan may have; a smaller difference counts as none
 
 
@@ -61,6 +63,9 @@ class Representativeness:
         loss: The loss at the point.
         unit: The Euclidean length of one unit of distance.
         size: The number of parameters, p.
+        plane_rounding: The estimated error of the curvatures on planes by rounding: a smaller one
+            is not counted as negative.
+        precision: The relative rounding of a loss.
     """
 
     distances: np.ndarray
@@ -75,6 +80,8 @@ class Representativeness:
     loss: float
     unit: float
     size: int
+    plane_rounding: float = 0.0
+    precision: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Representativeness of {len(self.plane_smallest)} random planes>\n{self.verdict}"
@@ -94,6 +101,9 @@ class Representativeness:
             "hessian_min_residual": residual_min,
             "hessian_max": self.extremes.largest,
             "hessian_max_residual": residual_max,
+            "hessian_rounding": self.extremes.rounding,
+            "hessian_symmetry": self.extremes.symmetry,
+            "hessian_route": self.extremes.route,
             "negative_curvature": self.is_saddle_like,
             "curvature_random_mean": float(self.curvatures.mean()),
             "curvature_random_stderr": float(self.curvatures.std(ddof=1)) / math.sqrt(count),
@@ -103,7 +113,7 @@ class Representativeness:
             "share_high": high,
             **self._edge_numbers,
             "lower_than_center_random": float(np.mean(self.random < lowest)),
-            "nonconvex_random": _nonconvex_share(self.random),
+            "nonconvex_random": _nonconvex_share(self.random, self.precision),
             "initialization_distance": self.initialization_at,
         }
 
@@ -113,9 +123,12 @@ class Representativeness:
         return compose_verdict(self.numbers)
 
     @property
-    def is_saddle_like(self) -> bool:
-        """Whether the smallest eigenvalue is negative beyond its residual."""
-        return self.extremes.smallest < -float(self.extremes.residual[0])
+    def is_saddle_like(self) -> bool | None:
+        """Whether the point has negative curvature; None where rounding does not permit to say.
+
+        See :class:`landscope.curvature.Extremes`.
+        """
+        return self.extremes.is_saddle_like
 
     @property
     def _edge_numbers(self) -> dict[str, Any]:
@@ -132,7 +145,7 @@ class Representativeness:
 
     @property
     def _negative_planes(self) -> int:
-        return int((self.plane_smallest < 0).sum())
+        return int((self.plane_smallest < -self.plane_rounding).sum())
 
 
 def representativeness(
@@ -185,15 +198,13 @@ def representativeness(
     _check_finite(center)
     line = None if initialization is None else _line_from(initialization, center)
     check_determinism(objective.problem)
-    planes = [
-        directions_.random(params_.clone(center), 2, seed=derive_seed(seed, k))
-        for k in range(num_planes)
-    ]
+    seeds = (derive_seed(seed, k) for k in range(num_planes))
+    planes = [directions_.random(params_.clone(center), 2, seed=each) for each in seeds]
     random = [direction for plane in planes for direction in plane]
     unit = _mean_length(random)
     hessian = Hessian(objective, center)
     ends = extremes(hessian, eigenvalue_tol=eigenvalue_tol, seed=seed)
-    curvatures, smallest = zip(*(measure_plane(hessian, *plane) for plane in planes), strict=True)
+    curvatures, smallest, rounding = _measure_planes(hessian, planes, ends)
     others = [*reversed(ends.vectors), *([] if line is None else [line])]
     lines = [Line(center, d) for d in random]
     lines += [Line(center, _scale_to_length(d, unit, center)) for d in others]
@@ -206,8 +217,9 @@ def representativeness(
         distances=grid.axes(("x",))[0], random=np.array(profiles[: len(random)]),
         sharpest=sharpest, steepest=steepest, initialization=rest[0] if rest else None,
         initialization_at=None if line is None else -norm(line) / unit,
-        curvatures=np.concatenate(curvatures), plane_smallest=np.array(smallest),
-        extremes=ends, loss=objective.loss(center), unit=unit, size=hessian.shape[0],
+        curvatures=curvatures, plane_smallest=smallest, extremes=ends, loss=objective.loss(center),
+        unit=unit, size=hessian.shape[0], plane_rounding=rounding,
+        precision=torch.finfo(hessian.dtype).eps,
     )  # fmt: skip
 
 
@@ -294,8 +306,30 @@ def _reduce(function: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
     return float(function(numbers)) if numbers.size else float("nan")
 
 
-def _nonconvex_share(profiles: np.ndarray) -> float:
-    """Return the share of inner points at which a profile has a negative second difference."""
+def _measure_planes(
+    hessian: Hessian, planes: Sequence[Sequence[Params]], ends: Extremes
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return curvatures along all directions, the smallest on each plane, and their rounding.
+
+    They have the precision that the ends of the spectrum needed.
+    """
+    double = hessian.in_double() if ends.route.endswith("float64") else None
+    hessian = double or hessian
+    pairs = (measure_plane(hessian, dx, dy) for dx, dy in planes)
+    curvatures, smallest = zip(*pairs, strict=True)
+    columns = torch.stack([hessian.flatten(d) / norm(d) for d in planes[0]], dim=1)
+    rounding = float(hessian.estimate_errors(columns).norm(dim=0).max())
+    return np.concatenate(curvatures), np.array(smallest), rounding
+
+
+def _nonconvex_share(profiles: np.ndarray, precision: float) -> float:
+    """Return the share of inner points at which a second difference is negative beyond rounding."""
     second = np.diff(profiles, n=2, axis=1)
+    sizes = np.abs(profiles)
+    largest = np.maximum(np.maximum(sizes[:, 2:], sizes[:, :-2]), sizes[:, 1:-1])
     finite = np.isfinite(second)
-    return float((second[finite] < 0).mean()) if finite.any() else float("nan")
+    return (
+        float((second < -_PROFILE * precision * largest)[finite].mean())
+        if finite.any()
+        else float("nan")
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,18 @@ Data = dict[str, list[Any]]
 """The name of a data set -> its batches."""
 
 _CLUSTERS = 16  # the least number of batches for a standard error
+
+
+class DirectionalCurvature(NamedTuple):
+    """The curvature along a direction.
+
+    Args:
+        value: v^T A v / v^T v.
+        stderr: The standard error of the value; NaN where it is not known.
+    """
+
+    value: float
+    stderr: float
 
 
 def divide_into_clusters(problem: Problem, data: Data | None) -> Data | None:

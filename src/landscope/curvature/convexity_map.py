@@ -20,6 +20,8 @@ from landscope.params import Params
 _RANDOM = 0.3  # the length of the random part of a start, added to two unit eigenvectors
 _TOLERANCE = 0.01  # what a map can show; the same as in the 2018 scripts
 
+_ACCURACY = ("hessian_rounding", "hessian_symmetry")
+
 State = tuple[CurvatureOperator, Tensor | None]
 """The operator, and where to start at a neighboring point; None after a hole."""
 
@@ -55,13 +57,15 @@ class HessianExtremes(Chained):
                 with_stderr=False,
             )  # fmt: skip
         except NumericsError:  # the loss overflows here: a hole in the map, as in the surface
-            holes = ("hessian_min", "hessian_max", "convexity", "hessian_products")
+            holes = ("hessian_min", "hessian_max", "convexity", "hessian_products", *_ACCURACY)
             return dict.fromkeys(holes, float("nan")), (operator, None)
         values = {
             "hessian_min": ends.smallest,
             "hessian_max": ends.largest,
             "convexity": ends.convexity,
             "hessian_products": float(ends.products),
+            "hessian_rounding": ends.rounding,
+            "hessian_symmetry": ends.symmetry,
         }
         return values, (operator, _start_near(operator, ends, self.seed))
 
@@ -99,7 +103,10 @@ def hessian_extremes(
     Returns:
         Columns ``hessian_min``, ``hessian_max``, ``convexity`` = |min / max| (the paper's ratio:
         near 0 where negative curvature is small relative to the largest; ``hessian_min`` says
-        whether there is negative curvature at all) and ``hessian_products``, the cost.
+        whether there is negative curvature at all), ``hessian_products``, the cost,
+        ``hessian_rounding``, the estimated error of a product with a unit vector (the sign of a
+        smaller eigenvalue is not known), and ``hessian_symmetry``, |u^T A v - v^T A u| relative to
+        the largest |eigenvalue|.
 
     Raises:
         ParamsError: When ``matrix`` is none of the three.

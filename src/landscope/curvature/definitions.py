@@ -20,15 +20,17 @@ from torch import Tensor
 from torch.autograd import grad
 
 from landscope.curvature.derivatives import (
+    Curve,
     Map,
-    check_differentiable,
+    difference_maps,
     flatten,
     hessian_map,
+    hessian_maps,
     jacobian_maps,
-    pull_back,
 )
 from landscope.objective import native_kernels, nested_batches
 from landscope.objective.evaluation import Session
+from landscope.objective.gradients import differentiate
 from landscope.objective.loss_terms import Loss
 
 Leaves = Sequence[Tensor]
@@ -46,11 +48,14 @@ class MatrixDefinition:
         differentiate: Returns the total weight of the terms, and the map v -> matrix v.
         read: Returns f at the point where the model is.
         apply: Returns A t, shape [p], for a tangent t of f.
+        mix: The exact form but for the loss as a function of the outputs, which is differentiated
+            once; None where there is no such form.
     """
 
     differentiate: Callable[[Session, Leaves, Any], tuple[float, Map]]
     read: Callable[[Session, Leaves, Any], list[Tensor]]
     apply: Callable[[Session, Leaves, Any, list[Tensor]], Tensor]
+    mix: Callable[[Session, Leaves, Any], tuple[float, Map]] | None = None
 
 
 def _differentiate_loss(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
@@ -61,7 +66,7 @@ def _differentiate_loss(session: Session, leaves: Leaves, batch: Any) -> tuple[f
 def _read_gradient(session: Session, leaves: Leaves, batch: Any) -> list[Tensor]:
     with native_kernels.NATIVE:
         total = session.batch_terms(batch).values.sum()
-    return [flatten(grad(total, leaves, allow_unused=True), leaves).double()]
+    return [flatten(differentiate(total, leaves), leaves).double()]
 
 
 def _keep_tangent(_: Session, __: Leaves, ___: Any, tangents: list[Tensor]) -> Tensor:
@@ -72,9 +77,19 @@ HESSIAN = MatrixDefinition(_differentiate_loss, _read_gradient, _keep_tangent)
 
 
 def _differentiate_outputs(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
+    return _multiply_outputs(session, leaves, batch, hessian_maps)
+
+
+def _mix_outputs(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
+    return _multiply_outputs(session, leaves, batch, difference_maps)
+
+
+def _multiply_outputs(
+    session: Session, leaves: Leaves, batch: Any, differentiate: Callable[..., Curve]
+) -> tuple[float, Map]:
     outputs, targets = session.outputs(batch)
     differentiable = [t for t in nested_batches.iter_tensors(outputs) if t.requires_grad]
-    weight, curve = _output_hessian(session, outputs, targets)
+    weight, curve = _output_hessian(session, outputs, targets, differentiate)
     if not differentiable:
         return weight, torch.zeros_like
     push, pull = jacobian_maps(differentiable, leaves)
@@ -82,26 +97,26 @@ def _differentiate_outputs(session: Session, leaves: Leaves, batch: Any) -> tupl
 
 
 def _output_hessian(
-    session: Session, outputs: Any, targets: Any
-) -> tuple[float, Callable[[Sequence[Tensor]], list[Tensor]]]:
+    session: Session, outputs: Any, targets: Any, differentiate: Callable[..., Curve]
+) -> tuple[float, Curve]:
     """Return the weight of the terms and the map t -> H_out t of tangents of the outputs."""
     loss = session.loss
     assert isinstance(loss, Loss)
-    nodes: list[Tensor] = []
+    tensors = [t.detach() for t in nested_batches.iter_tensors(outputs) if t.requires_grad]
 
-    def detach(tensor: Tensor) -> Tensor:
-        if not tensor.requires_grad:
-            return tensor
-        nodes.append(tensor.detach().requires_grad_())
-        return nodes[-1]
+    def evaluate(moved: Sequence[Tensor]) -> Tensor:
+        replaced, dtype = iter(moved), moved[0].dtype if moved else None
 
-    terms = loss(nested_batches.map_tensors(detach, outputs), targets)
-    weight, total = float(terms.weights.sum()), terms.values.sum()
-    if not total.requires_grad:  # it does not depend on the outputs
-        return weight, lambda tangents: [torch.zeros_like(t) for t in tangents]
-    gradient = grad(total, nodes, create_graph=True, allow_unused=True)
-    check_differentiable(gradient)
-    return weight, lambda tangents: pull_back(gradient, nodes, tangents)
+        def replace(tensor: Tensor) -> Tensor:
+            return next(replaced) if tensor.requires_grad else tensor
+
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+        aims = nested_batches.map_tensors(cast, targets)
+        return loss(nested_batches.map_tensors(replace, outputs), aims).values.sum()
+
+    return float(loss(outputs, targets).weights.sum()), differentiate(evaluate, tensors)
 
 
 @torch.no_grad()
@@ -117,13 +132,18 @@ def _apply_to_outputs(
     """Return J^T H_out t."""
     outputs, targets = session.outputs(batch)
     floating = [t for t in nested_batches.iter_tensors(outputs) if t.is_floating_point()]
-    pairs = zip(floating, tangents, strict=True)
-    tensors, moved = zip(*((t, u) for t, u in pairs if t.requires_grad), strict=True)
-    cotangents = _output_hessian(session, outputs, targets)[1](moved)
+    pairs = list(zip(floating, tangents, strict=True))
+    pairs = [(t, u) for t, u in pairs if t.requires_grad]
+    if not pairs:
+        return flatten([None] * len(leaves), leaves)
+    tensors, moved = zip(*pairs, strict=True)
+    cotangents = _output_hessian(session, outputs, targets, difference_maps)[1](moved)
     return flatten(grad(tensors, leaves, cotangents, allow_unused=True), leaves)
 
 
-GAUSS_NEWTON = MatrixDefinition(_differentiate_outputs, _read_outputs, _apply_to_outputs)
+GAUSS_NEWTON = MatrixDefinition(
+    _differentiate_outputs, _read_outputs, _apply_to_outputs, _mix_outputs
+)
 
 
 def _differentiate_terms(session: Session, leaves: Leaves, batch: Any) -> tuple[float, Map]:
@@ -145,6 +165,8 @@ def _apply_to_terms(session: Session, leaves: Leaves, batch: Any, tangents: list
     """Return sum_i g_i t_i / w_i."""
     terms = session.single_terms(batch)
     cotangents = [tangents[0] * _invert(terms.weights.detach())]
+    if not terms.values.requires_grad:
+        return flatten([None] * len(leaves), leaves)
     return flatten(grad([terms.values], leaves, cotangents, allow_unused=True), leaves)
 
 

@@ -16,6 +16,9 @@ from torch.autograd import grad
 Map = Callable[[Tensor], Tensor]
 """A linear map from a vector, shape [p], to a vector, shape [p]."""
 
+Curve = Callable[[Sequence[Tensor]], list[Tensor]]
+"""A linear map between tensors of given shapes."""
+
 
 def hessian_map(value: Tensor | float, leaves: Sequence[Tensor]) -> Map:
     """Return v -> H v, where H = d2 value / d leaves2 is the Hessian of a scalar."""
@@ -23,6 +26,43 @@ def hessian_map(value: Tensor | float, leaves: Sequence[Tensor]) -> Map:
         return torch.zeros_like
     gradient = check_differentiable(grad(value, leaves, create_graph=True, allow_unused=True))
     return lambda v: flatten(pull_back(gradient, leaves, split(v, leaves)), leaves)
+
+
+def hessian_maps(evaluate: Callable[[Sequence[Tensor]], Tensor], at: Sequence[Tensor]) -> Curve:
+    """Return t -> H t for the Hessian H of a function of some tensors."""
+    leaves = [t.clone().requires_grad_() for t in at]
+    value = evaluate(leaves)
+    if not value.requires_grad:  # it does not depend on them
+        return lambda tangents: [torch.zeros_like(t) for t in tangents]
+    gradient = check_differentiable(grad(value, leaves, create_graph=True, allow_unused=True))
+    return lambda tangents: pull_back(gradient, leaves, tangents)
+
+
+def difference_maps(evaluate: Callable[[Sequence[Tensor]], Tensor], at: Sequence[Tensor]) -> Curve:
+    """Return t -> H t by central differences of the gradient, in float64 where that is possible."""
+
+    def read(tangents: Sequence[Tensor], step: float, dtype: torch.dtype) -> list[Tensor]:
+        pairs = zip(at, tangents, strict=True)
+        leaves = [(t.to(dtype) + step * u.to(dtype)).requires_grad_() for t, u in pairs]
+        value = evaluate(leaves)
+        parts = grad(value, leaves, allow_unused=True) if value.requires_grad else [None] * len(at)
+        return [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, parts, strict=True)]
+
+    def multiply(tangents: Sequence[Tensor]) -> list[Tensor]:
+        length = max([0.0, *(float(t.norm()) for t in tangents)])
+        if not length > 0:
+            return [torch.zeros_like(t) for t in tangents]
+        size = max([1.0, *(float(t.norm()) for t in at)])
+        step = size / length * float(torch.finfo(dtype).eps ** (1 / 3))
+        pairs = zip(read(tangents, step, dtype), read(tangents, -step, dtype), at, strict=True)
+        return [((a - b) / (2 * step)).to(t) for a, b, t in pairs]
+
+    dtype = torch.float64
+    try:
+        read([torch.zeros_like(t) for t in at], 0.0, dtype)
+    except RuntimeError:  # the loss holds tensors of its own in another dtype
+        dtype = at[0].dtype
+    return multiply
 
 
 def jacobian_maps(

@@ -40,6 +40,7 @@ class KrylovSpace:
         size: The number m of vectors to which the operator was applied.
         products: The number of products so far.
         beta: The norm of the part of the last product outside the basis; 0 if it is invariant.
+        asymmetry: The largest |q_i^T A q_j| that is 0 for a symmetric operator.
 
     Cost: m + 1 vectors of memory for m products; 4 m p multiplications for the m-th one.
     """
@@ -51,7 +52,8 @@ class KrylovSpace:
         self.max_vectors = min(max_vectors, start.numel())
         self.basis = start.new_zeros(min(self.max_vectors, 16) + 1, start.numel())
         self.projection = torch.zeros(self.max_vectors, self.max_vectors, dtype=torch.float64)
-        self.size, self.products, self.beta = 0, 0, 0.0
+        self.size, self.products, self.beta, self.asymmetry = 0, 0, 0.0, 0.0
+        self._couples = 0  # vectors of a restart, to which the next product may be coupled
         self._generator = torch.Generator().manual_seed(seed)
         self._scale = 0.0  # the largest entry of the projection so far
         self.basis[0] = start / start.norm()
@@ -80,6 +82,8 @@ class KrylovSpace:
             raise FloatingPointError
         length = float(image.norm())
         remainder, column = self._orthogonalize(image, j + 1)
+        if j > self._couples + 1:
+            self.asymmetry = max(self.asymmetry, float(column[: j - 1].abs().max()))
         self.projection[: j + 1, j] = column
         self.projection[j, : j + 1] = column
         self.size = j + 1
@@ -150,7 +154,7 @@ class KrylovSpace:
         self.projection.zero_()
         self.projection[:count, :count] = torch.diag(values[indices])
         # The next product computes the row that couples them to the last vector.
-        self.size = count
+        self.size = self._couples = count
 
 
 def random_vector(

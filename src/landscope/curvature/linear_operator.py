@@ -10,46 +10,37 @@ without an error through layer norm and batch statistics in torch 2.13 (pytorch 
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from landscope import params as params_
-from landscope.curvature.clusters import Data, divide_into_clusters, estimate_ratio
+from landscope.curvature.clusters import (
+    Data,
+    DirectionalCurvature,
+    divide_into_clusters,
+    estimate_ratio,
+)
 from landscope.curvature.definitions import MatrixDefinition
+from landscope.curvature.double_precision import double_data, double_params, to_double
+from landscope.curvature.isolation import check_objective, clone, isolate, report_misfit
+from landscope.curvature.probe import Probe, make_probe
 from landscope.curvature.products import Products
 from landscope.curvature.selection import Samples, Select, draw_samples, select_parameters
-from landscope.errors import ObjectiveError, ParamsError
 from landscope.objective.memory import free_memory
 from landscope.objective.objective import Objective
-from landscope.objective.problem import Problem
 from landscope.params import Params, check_like
 from landscope.progress import Progress, Report, show_bar
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 _SHARE = 0.25  # of the free memory, for graphs that are kept between products
-
-
-class DirectionalCurvature(NamedTuple):
-    """The curvature along a direction.
-
-    Args:
-        value: v^T A v / v^T v.
-        stderr: The standard error of the value; NaN where it is not known.
-    """
-
-    value: float
-    stderr: float
 
 
 class CurvatureOperator(ABC):
@@ -82,14 +73,24 @@ class CurvatureOperator(ABC):
         route: How products are computed, in words; "" before the first one.
         relative_error: The estimated relative error of a product; 0 unless the route is finite
             differences.
+        symmetry: |u^T A v - v^T A u| for random u and v, relative to what it is for a matrix that
+            is not symmetric at all; 0 before the first product.
+        rounding: The largest estimated error of a product with a unit vector, by rounding; 0
+            before the first estimate (eigenvalues, traces and spectra make them).
 
     Raises:
         ObjectiveError: When the objective, its precision or ``samples`` do not permit it.
         ParamsError: When ``params`` or ``select`` do not fit the model.
 
+    Before the first product, products of up to 32 rows are compared with their transpose and with
+    finite differences of the gradient, in float64 where the model permits: second derivatives of
+    torch are wrong without an error under weight norm and some custom functions. Where they
+    disagree another ``route`` is taken, and ``objective.notes`` says so.
+
     Cost: the first product runs the data forward once and backward twice. While the graphs of all
     batches fit in a quarter of the free memory they are kept, and each further product is a single
-    backward pass (0.72 of a plain double-backward product on a digits network). With
+    backward pass (0.72 of a plain double-backward product on a digits network). The comparison
+    takes about eight passes over 32 rows, once for an operator, however often it moves. With
     buffers="recompute" the batch-norm statistics at the point are constants.
     """
 
@@ -103,15 +104,20 @@ class CurvatureOperator(ABC):
         seed: int = 0,
         progress: Report | bool | None = None,
     ) -> None:
-        _check(objective)
+        check_objective(objective)
         self.objective, self._definition = objective, self._define(objective)
         self._report = progress if callable(progress) else None
         self._shows_bar, self._start = progress is True, time.perf_counter()
         self.template = select_parameters(objective, select)
         self.route, self.relative_error, self.products = "", 0.0, 0
-        with _isolate(objective):
+        self.symmetry, self.rounding = 0.0, 0.0
+        self._options: dict[str, Any] = {"samples": samples, "seed": seed}
+        self._probe: Probe | None = None
+        self._double: Self | None = None
+        self._double_point: Params | None = None  # where it is, in the precision of this operator
+        with isolate(objective):
             self.samples, self._data = draw_samples(objective, samples, seed)
-            self._products = self._make_products(self._data, self._budget())
+            self._products = self._make_products(self._data, self._budget(), verified=True)
         self.params = self._move(params)
 
     def __repr__(self) -> str:
@@ -158,7 +164,7 @@ class CurvatureOperator(ABC):
             return params_.unflatten(product[:, 0], self.template)
         size = self.shape[0]
         if not isinstance(v, Tensor) or v.ndim not in (1, 2) or v.shape[0] != size:
-            raise _misfit(v, f"a tensor of shape ({size},) or ({size}, k)")
+            raise report_misfit(v, f"a tensor of shape ({size},) or ({size}, k)")
         columns = v.detach().to(self.device, self.dtype)
         product = self._multiply(columns if v.ndim == 2 else columns[:, None])
         return product if v.ndim == 2 else product[:, 0]
@@ -186,6 +192,39 @@ class CurvatureOperator(ABC):
         value, stderr = estimate_ratio(np.array(sums), np.array(weights), fraction)
         return DirectionalCurvature(value + penalty, stderr)
 
+    def estimate_errors(self, columns: Tensor) -> Tensor:
+        """Return by how much products with vectors [p, k] are rounded, shape [p, k], float64.
+
+        The products of up to 32 rows are repeated in float64, or where that is not possible at
+        parameters that differ by their own rounding; the result is twice the difference.
+        """
+        vectors = [columns[:, k] for k in range(columns.shape[1])]
+        with isolate(self.objective):
+            errors = self._move_probe().estimate_errors(vectors, self._products.route)
+        result = torch.stack(errors, dim=1)
+        self.rounding = max(self.rounding, float((result.norm(dim=0) / columns.norm(dim=0)).max()))
+        return result
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether errors are estimated by comparison with float64."""
+        return self._move_probe().double is not None
+
+    def in_double(self) -> Self | None:
+        """Return the same matrix at the same point in float64.
+
+        Returns:
+            The matrix; None where the model or the memory do not permit it, and where it is in
+            float64 already.
+        """
+        if self._double is None:
+            with isolate(self.objective):
+                self._double = self._make_double()
+        elif self._double_point is not self.params:
+            self._double.at(double_params(self.params))
+        self._double_point = self.params
+        return self._double
+
     def flatten(self, v: Any) -> Tensor:
         """Return Params or a Tensor[p] as a vector in the order of ``template``, shape [p].
 
@@ -197,7 +236,7 @@ class CurvatureOperator(ABC):
             return params_.flatten({n: v[n].detach().to(t) for n, t in self.template.items()})
         size = self.shape[0]
         if not isinstance(v, Tensor) or v.shape != (size,):
-            raise _misfit(v, f"a tensor of shape ({size},)")
+            raise report_misfit(v, f"a tensor of shape ({size},)")
         return v.detach().to(self.device, self.dtype)
 
     def to_scipy(self) -> LinearOperator:
@@ -238,13 +277,16 @@ class CurvatureOperator(ABC):
     @contextlib.contextmanager
     def _run(self) -> Iterator[None]:
         """Isolate global state during products, and note their route afterwards."""
-        with _isolate(self.objective):
+        with isolate(self.objective):
             yield
         self.route, self.relative_error = self._products.route, self._products.relative_error
+        self.symmetry = self._products.symmetry
+        known = self.objective.problem.notes
+        known.extend(n for n in self._products.session.notes if n not in known)
 
     def _move(self, params: Mapping[str, Tensor] | None) -> Params:
         point = self.objective.center if params is None else params_.wrap(params)
-        with _isolate(self.objective), torch.no_grad():
+        with isolate(self.objective), torch.no_grad():
             copy = params_.clone({n: t.to(self.device) for n, t in point.items()})
             self._products.move(copy)
         return copy
@@ -256,13 +298,38 @@ class CurvatureOperator(ABC):
         clusters = divide_into_clusters(self.objective.problem, self._data)
         if clusters is None:
             return self._products
-        products = self._make_products(clusters, 0.0)
+        products = self._make_products(clusters, 0.0, verified=True)
         products.move(self.params)
+        products.take(self._products.route)
         return products
 
-    def _make_products(self, data: Data | None, budget: float) -> Products:
-        session = _clone(self.objective).lasting_session(data)
-        return Products(session, list(self.template), self._definition, budget)
+    def _make_products(
+        self, data: Data | None, budget: float, *, verified: bool = False
+    ) -> Products:
+        session = clone(self.objective).lasting_session(data)
+        verifier = self._move_probe if verified else None
+        return Products(session, list(self.template), self._definition, budget, verifier)
+
+    def _move_probe(self) -> Probe:
+        """Return the probe at the current point; it is made before the first product."""
+        if self._probe is None:
+            self._probe = make_probe(self.objective, self._products, self.params)
+        self._probe.move(self.params)
+        return self._probe
+
+    def _make_double(self) -> Self | None:
+        problem = to_double(self.objective.problem)
+        problem = None if problem is None else double_data(problem)
+        if problem is None or self._move_probe().double is None:
+            return None
+        names = set(self.template)
+        double = type(self)(
+            Objective.of(problem), double_params(self.params), select=lambda n, _: n in names,
+            **self._options,
+        )  # fmt: skip
+        double._products.take(self._products.route)
+        double._products.symmetry = self._products.symmetry
+        return double
 
     @property
     def _is_streamed(self) -> bool:
@@ -270,78 +337,3 @@ class CurvatureOperator(ABC):
 
     def _budget(self) -> float:
         return 0.0 if self._is_streamed else _SHARE * free_memory(self.objective.device)
-
-
-def report_products(title: str) -> Callable[[_Function], _Function]:
-    """Return a decorator of functions of an operator that shows their products under a title."""
-
-    def decorate(function: _Function) -> _Function:
-        @functools.wraps(function)
-        def run(operator: CurvatureOperator, *args: Any, **options: Any) -> Any:
-            check_operator(operator)
-            is_ours = isinstance(operator, CurvatureOperator)  # it may be the user's own
-            with operator.show_products(title) if is_ours else contextlib.nullcontext():
-                return function(operator, *args, **options)
-
-        return cast("_Function", run)
-
-    return decorate
-
-
-@contextlib.contextmanager
-def _isolate(objective: Objective) -> Iterator[None]:
-    """Leave global state as it is, and differentiate in whichever mode the caller is."""
-    with (
-        objective.problem.isolation(),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
-    ):
-        yield
-
-
-def _clone(objective: Objective) -> Problem:
-    """Return the problem with a model of its own, which may stay at a point."""
-    try:
-        return objective.problem.clone()
-    except Exception as error:  # a user's model may raise anything when it is copied
-        raise ObjectiveError(
-            f"the model cannot be copied ({type(error).__name__}: {error}), which curvature needs"
-            " so that yours stays as it is: keep computed tensors, locks and open files out of its"
-            " attributes."
-        ) from error
-
-
-def _misfit(v: Any, expected: str) -> ParamsError:
-    shape = tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__
-    return ParamsError(
-        f"v is {shape}; expected Params or {expected}: one entry for each parameter by which the"
-        " operator differentiates."
-    )
-
-
-def _check(objective: Any) -> None:
-    if not isinstance(objective, Objective):
-        raise ObjectiveError(
-            f"objective is a {type(objective).__name__}; expected an ls.Objective(model, loss,"
-            " data)."
-        )
-    if objective.problem.weights is not None:
-        raise ObjectiveError(
-            "curvature cannot be computed of a calibrated subset (samples=Calibrated(...)): leave"
-            " it out, or give the quantity samples of its own, such as"
-            " hessian_extremes(samples=600)."
-        )
-    if objective.problem.precision == "bfloat16":
-        raise ObjectiveError(
-            "precision='bfloat16' has too few digits for second derivatives: make the objective"
-            " with precision='float32' or 'float64'."
-        )
-
-
-def check_operator(operator: Any) -> None:
-    """Raise a ParamsError for what is not a matrix; it may be the user's own."""
-    if isinstance(operator, Objective) or not hasattr(operator, "products"):
-        raise ParamsError(
-            f"operator is a {type(operator).__name__}; expected a matrix such as"
-            " ls.curvature.Hessian(objective)."
-        )

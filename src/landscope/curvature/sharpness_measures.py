@@ -74,6 +74,21 @@ class Sharpness:
         return self.largest.converged and self.trace.converged
 
     @property
+    def symmetry(self) -> float:
+        """|u^T H v - v^T H u| for vectors that were seen, relative."""
+        return max(self.largest.symmetry, self.trace.symmetry)
+
+    @property
+    def rounding(self) -> float:
+        """The largest estimated error of a product of the Hessian with a unit vector."""
+        return self.largest.rounding
+
+    @property
+    def route(self) -> str:
+        """How products of the Hessian were computed."""
+        return self.largest.route
+
+    @property
     def products(self) -> int:
         """The number of products of the Hessian."""
         return self.largest.products + self.trace.products

@@ -12,7 +12,7 @@ far out carry nearly all of the variance, so they are computed first and count e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from landscope.curvature.lanczos import KrylovSpace, random_vector
-from landscope.curvature.linear_operator import CurvatureOperator, report_products
-from landscope.curvature.ritz import not_finite
+from landscope.curvature.linear_operator import CurvatureOperator
+from landscope.curvature.product_bars import report_products
+from landscope.curvature.ritz import not_finite, repeat_where_rounded
 from landscope.errors import ParamsError
 
 _GRID = (2001, 200_001)  # the least and the largest number of points of a density
+_ROUNDED = 0.1  # of the width of a node, from which rounding shows in the density
 _CONVERGED = 1e-3  # the residual of an outlier, relative to its size
 
 
@@ -44,6 +46,11 @@ class Spectrum:
         size: The number of eigenvalues, p.
         products: The number of products.
         origin: The number of the random vector of each node, shape [m]; -1 for an outlier.
+        symmetry: |u^T A v - v^T A u| for random u and v, relative to what it is for a matrix that
+            is not symmetric at all.
+        rounding: The estimated error of a product with a unit vector: a node that is nearer to zero
+            may have either sign.
+        route: How products were computed; "... in float64" where those of float32 did not do.
     """
 
     nodes: np.ndarray
@@ -55,6 +62,9 @@ class Spectrum:
     size: int
     products: int
     origin: np.ndarray
+    symmetry: float = float("nan")
+    rounding: float = float("nan")
+    route: str = ""
 
     def __repr__(self) -> str:
         return (
@@ -114,6 +124,46 @@ def spectrum(
             f" width={width}; expected at least 1 vector, 2 steps and 0 outliers, and a width"
             " above 0."
         )
+    before = operator.products
+
+    def compute(matrix: CurvatureOperator) -> Spectrum:
+        result = _compute(matrix, num_vectors, num_steps, max_outliers, width=width, seed=seed)
+        return replace(result, rounding=_estimate_rounding(matrix, seed))
+
+    result, route = repeat_where_rounded(
+        operator, compute, lambda s: s.rounding > _ROUNDED * s.width
+    )
+    return replace(
+        result,
+        products=operator.products - before,
+        symmetry=getattr(operator, "symmetry", math.nan),
+        route=route,
+    )
+
+
+def _estimate_rounding(operator: CurvatureOperator, seed: int) -> float:
+    """Return the largest error by rounding of products with some random unit vectors."""
+    is_ours = isinstance(operator, CurvatureOperator)  # of the user's own, only products exist
+    if not is_ours:
+        return 0.0
+    vectors = [
+        random_vector(operator.shape[0], seed + k, dtype=operator.dtype, device=operator.device)
+        for k in range(2)
+    ]
+    columns = torch.stack([v / v.norm() for v in vectors], dim=1)
+    return float(operator.estimate_errors(columns).norm(dim=0).max())
+
+
+def _compute(
+    operator: CurvatureOperator,
+    num_vectors: int,
+    num_steps: int,
+    max_outliers: int,
+    *,
+    width: float | None,
+    seed: int,
+) -> Spectrum:
+    """Return the spectrum as products in one precision give it."""
     size, before = operator.shape[0], operator.products
     outliers, rows = _find_outliers(operator, num_steps, max_outliers, seed)
     bulk = size - len(outliers)  # eigenvalues that the quadrature is for

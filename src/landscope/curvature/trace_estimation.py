@@ -7,15 +7,16 @@ estimates; a sketch of their space removes it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from landscope.curvature.linear_operator import CurvatureOperator, report_products
-from landscope.curvature.ritz import not_finite
+from landscope.curvature.linear_operator import CurvatureOperator
+from landscope.curvature.product_bars import report_products
+from landscope.curvature.ritz import not_finite, repeat_where_rounded
 from landscope.errors import ParamsError
 
 _LEAST = 16  # random vectors before a standard error is trusted
@@ -29,15 +30,22 @@ class Trace:
 
     Args:
         value: The estimate of the sum of all eigenvalues.
-        stderr: Its standard error over the random vectors; 0 if the trace is exact.
+        stderr: Its standard error over the random vectors, and the rounding; 0 if it is exact.
         converged: Whether the standard error is within the tolerance.
-        products: The number of products.
+        products: The number of products, of which some may be in float64.
+        symmetry: |u^T A v - v^T A u| for random u and v, relative to what it is for a matrix that
+            is not symmetric at all.
+        rounding: The estimated error by rounding of the products.
+        route: How products were computed; "... in float64" where those of float32 did not do.
     """
 
     value: float
     stderr: float
     converged: bool
     products: int
+    symmetry: float = float("nan")
+    rounding: float = float("nan")
+    route: str = ""
 
     def __repr__(self) -> str:
         end = "converged" if self.converged else "NOT converged"
@@ -73,6 +81,9 @@ def trace(
         ParamsError: When the tolerance or the size of the sketch are out of range.
         NumericsError: When a product is not finite.
 
+    Rounding is estimated by products of up to 32 rows; where it exceeds the tolerance, everything
+    is computed again in float64.
+
     Cost: 2 ``sketch_size`` products, and one for each z, of which there are at least 16; the trace
     is exact for p <= ``sketch_size``.
 
@@ -84,6 +95,35 @@ def trace(
             f"relative_stderr_tol={relative_stderr_tol}, sketch_size={sketch_size}; expected a"
             " tolerance above 0 and 0 or more columns."
         )
+    before = operator.products
+
+    def estimate(matrix: CurvatureOperator) -> Trace:
+        result = _estimate(matrix, relative_stderr_tol, sketch_size, max_products, seed)
+        return replace(result, rounding=_estimate_rounding(matrix, seed))
+
+    result, route = repeat_where_rounded(
+        operator, estimate, lambda t: t.rounding > relative_stderr_tol * abs(t.value)
+    )
+    stderr = result.stderr + result.rounding if result.stderr else 0.0
+    return replace(
+        result,
+        stderr=stderr,
+        converged=result.converged
+        and max(stderr, result.rounding) <= relative_stderr_tol * abs(result.value),
+        products=operator.products - before,
+        symmetry=getattr(operator, "symmetry", math.nan),
+        route=route,
+    )
+
+
+def _estimate(
+    operator: CurvatureOperator,
+    relative_stderr_tol: float,
+    sketch_size: int,
+    max_products: int,
+    seed: int,
+) -> Trace:
+    """Return the estimate as products in one precision give it."""
     size, before = operator.shape[0], operator.products
     generator = torch.Generator().manual_seed(seed)
     basis, exact = _sketch(operator, min(sketch_size, size), generator)
@@ -100,6 +140,15 @@ def trace(
         products = operator.products - before
         if converged or products >= max_products:
             return Trace(value, stderr, converged, products)
+
+
+def _estimate_rounding(operator: CurvatureOperator, seed: int) -> float:
+    """Return the largest |z^T E z| for the errors E by rounding, and some random signs z."""
+    is_ours = isinstance(operator, CurvatureOperator)  # of the user's own, only products exist
+    if not is_ours:
+        return 0.0
+    signs = _draw_signs(operator, _ROUND, torch.Generator().manual_seed(seed))
+    return float((signs.double() * operator.estimate_errors(signs)).sum(dim=0).abs().max())
 
 
 def _sketch(

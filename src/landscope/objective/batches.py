@@ -96,13 +96,22 @@ class Batches:
             for batch in self.source:
                 yield self._place(batch)
 
-    def to(self, device: torch.device) -> Batches:
-        """Return the same data on another device; cached ones are copied, not read again."""
+    @property
+    def nbytes(self) -> int:
+        """The size of the cached data in bytes; 0 for streamed ones."""
+        self._read()
+        return sum(t.nbytes for t in iter_tensors(self._cached or []))
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batches:
+        """Return the same data on another device, or in another precision.
+
+        Cached data are copied and not read again.
+        """
         self._read()
         batches = copy.copy(self)
-        batches.device = device
+        batches.device, batches.dtype = device, dtype or self.dtype
         if self._cached is not None:
-            batches._cached = [map_tensors(lambda t: t.to(device), b) for b in self._cached]
+            batches._cached = [map_tensors(batches._place_tensor, b) for b in self._cached]
         return batches
 
     def rebatch(self, rows: int) -> list[Any] | None:
