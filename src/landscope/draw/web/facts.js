@@ -34,8 +34,8 @@ function summarize(k, name) {
     3,
   );
   const texts = new Map(shown.map((i, order) => [values[i], digits[order]]));
-  const row = (i) =>
-    i === null ? ["none", ""] : [texts.get(values[i]), `at ${formatPlace(k, i)}${describeOrigin(k, i)}`];
+  const place = (i) => `at ${formatPlace(k, i)}${describeOrigin(k, i)}`;
+  const row = (i) => (i === null ? ["none", ""] : [texts.get(values[i]), place(i)]);
   const origin = (isLine ? "x = 0" : "(0, 0)") + describeOrigin(k, center);
   const central = center === null ? "not on the grid" : texts.get(values[center]);
   const holes = Object.keys(describeHoles(k, name)).length;
@@ -69,7 +69,8 @@ function findCenter(k) {
 
 // How sure a value is: an adaptive scan predicts most of them.
 function describeOrigin(k, i) {
-  const isPredicted = i !== null && lands[k].values.evaluated && valuesOf(k, "evaluated")[i] === 0;
+  if (i === null || !lands[k].values.evaluated) return "";
+  const isPredicted = valuesOf(k, "evaluated")[i] === 0;
   return isPredicted ? " (predicted: possible, not certain)" : "";
 }
 
