@@ -20,6 +20,7 @@ import torch
 
 from landscope.engines import remote_worker
 from landscope.engines.job import Job, Point, Result, WorkerPool
+from landscope.engines.local import Local
 from landscope.engines.plan import Plan
 from landscope.engines.queues import drain
 from landscope.engines.remote_job import (
@@ -87,7 +88,8 @@ class Executor:
         if isinstance(self.executor, ThreadPoolExecutor):
             raise EngineError(
                 "executor has threads, which would share the state of this process: use"
-                " ls.engines.Local(workers=n), or a ProcessPoolExecutor."
+                " ls.engines.Local(workers=n), or ls.engines.Executor(pool) with a"
+                " ProcessPoolExecutor."
             )
         for name in ("workers", "chunk", "threads"):
             value = getattr(self, name)
@@ -109,6 +111,13 @@ class Executor:
             plan.throw()
         remote_job = dataclasses.replace(remote_job, plan=plan)
         yield _ExecutorPool(self.executor, remote_job, workers, self.chunk)
+
+
+def as_engine(engine: Any) -> Any:
+    """Return an engine from what a user passes: this machine if None, an executor as its engine."""
+    if engine is None:
+        return Local()
+    return Executor(engine) if isinstance(engine, concurrent.futures.Executor) else engine
 
 
 @final

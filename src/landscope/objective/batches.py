@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, Literal
 
@@ -26,6 +28,7 @@ from landscope.objective.nested_batches import count_rows, iter_tensors, map_ten
 from landscope.objective.rows import count_bytes
 
 _CACHE_SHARE = 0.5  # of the free memory; the rest is for activations and for the user
+_PATIENCE = 5.0  # seconds, until the first warning that data may not end; then twice as many
 _COPY_SHARE = 0.25  # of the free memory; for a second copy of cached data
 
 
@@ -143,7 +146,7 @@ class Batches:
         limit = _CACHE_SHARE * free_memory(self.device) if self.cache == "auto" else math.inf
         cached: list[Any] | None = [] if self.cache is not False else None
         size, digests, first = 0, [], None
-        for batch in self.source:
+        for batch in _warn_if_endless(self.source, self.name):
             placed = self._place(batch)
             first = placed if first is None else first
             tensors = list(iter_tensors(placed))
@@ -205,6 +208,29 @@ class Batches:
             return placed.requires_grad_(tensor.requires_grad)
 
 
+def _warn_if_endless(source: Iterable[Any], name: str) -> Iterator[Any]:
+    """Yield the batches of a first pass; warn while data without a length do not end."""
+    began, patience = time.perf_counter(), _PATIENCE
+    for number, batch in enumerate(source, start=1):
+        yield batch
+        if time.perf_counter() - began > patience and _has_given_all(source, number):
+            warnings.warn(
+                f"{name} gave {number:,} batches in {patience:g} seconds and does not say how many"
+                " there are. If it never ends, limit it: list(itertools.islice(data, 100)) are its"
+                " first 100 batches.",
+                stacklevel=2,
+            )
+            patience *= 2
+
+
+def _has_given_all(source: Iterable[Any], number: int) -> bool:
+    """Return whether data gave as many batches as their length says, or have no length."""
+    try:
+        return number > len(source) if isinstance(source, Sized) else True
+    except TypeError:  # a DataLoader of an IterableDataset
+        return True
+
+
 _DIFFERENT = object()
 
 
@@ -256,8 +282,8 @@ def _to_source(data: Any, batch_size: int, name: str) -> Iterable[Any]:
     if isinstance(data, Iterator):
         raise ObjectiveError(
             f"{name} is an iterator ({type(data).__name__}), which can be iterated only once: pass"
-            " list(data), a DataLoader, or an object whose __iter__ starts again from the first"
-            " batch."
+            " list(data), or list(itertools.islice(data, 100)) where it has no end, a DataLoader,"
+            " or an object whose __iter__ starts again from the first batch."
         )
     return data
 

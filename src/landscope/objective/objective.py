@@ -24,6 +24,7 @@ from landscope.objective.placement import (
 )
 from landscope.objective.problem import Problem
 from landscope.objective.torch_losses import Custom, as_loss
+from landscope.objective.usable_models import check_in_memory, check_trainable, check_usable
 from landscope.params import Params
 
 
@@ -98,6 +99,7 @@ class Objective:
         in_place: bool = False,
     ) -> None:
         _check(model, metrics, buffers, precision)
+        check_usable(model)
         _check_options(penalty, batch_size, cache)
         if in_place:
             _check_in_place(device, precision)
@@ -120,7 +122,7 @@ class Objective:
             precision=precision,
             in_place=in_place,
         ).recenter()
-        _check_trainable(problem.center)
+        check_trainable(model, problem.center)
         batches = _make_batches(problem, batch_size, cache)
         self.problem = dataclasses.replace(problem, batches=batches)
 
@@ -279,13 +281,7 @@ def _check_in_memory(model: nn.Module) -> None:
             "the model is offloaded: its weights are in memory only while they are used, and"
             " cannot be copied: pass in_place=True."
         )
-
-
-def _check_trainable(center: Params) -> None:
-    if not center:
-        raise ObjectiveError(
-            "model has no trainable parameters: set requires_grad=True on those that should move."
-        )
+    check_in_memory(model)
 
 
 def _to_mean_loss(loss: Any) -> Loss | Custom:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import nn
 
+from landscope.engines.executor import as_engine
 from landscope.engines.job import Engine, Job, Point, check_engine, choose_probes
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
@@ -111,7 +112,7 @@ def estimate(
     check_order(objective.center, slice.parts)
     span = default_span(slice)
     sampler = as_sampler(sampler, span)
-    engine = Local() if engine is None else engine
+    engine = as_engine(engine)
     check_engine(engine)
     anywhere = [span] * len(slice.dims)  # any span will do: the cost does not depend on it
     axes = sampler.with_span(lambda: anywhere).axes(slice.dims)

@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 
 from landscope.engines import chains
+from landscope.engines.executor import as_engine
 from landscope.engines.job import (
     Engine,
     Job,
@@ -25,7 +26,6 @@ from landscope.engines.job import (
     check_engine,
     choose_probes,
 )
-from landscope.engines.local import Local
 from landscope.errors import ObjectiveError, SliceError
 from landscope.landscape import Landscape
 from landscope.objective.determinism import check_determinism
@@ -115,7 +115,7 @@ def scan(
         (5, 5)
     """
     deadline = None if budget is None else time.perf_counter() + budgets.parse_budget(budget)
-    engine = Local() if engine is None else engine
+    engine = as_engine(engine)
     _check(objective, slice, samples, engine)
     _check_quantities(quantities)
     with contextlib.ExitStack() as stack:
