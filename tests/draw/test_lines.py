@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -167,3 +168,12 @@ def test_a_band_below_zero_leaves_a_log_picture_at_its_bottom(
         rasterize(ax)
         assert plain[0] / 20 < ax.get_ylim()[0] <= plain[0]
         assert ax.get_ylim()[1] > plain[1]
+
+
+def test_both_models_of_a_line_between_them_are_named(training: Landscape) -> None:
+    origin = {"x": {"kind": "between", "file": "other.pt"}}
+    ax = draw.line(Landscape(training.data.assign_attrs(directions=json.dumps(origin))))
+    names = [text.get_text() for text in ax.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert names[-2:] == ["x = 0: the model", "x = 1: other.pt"]
+    upright = [line for line in ax.lines if np.ravel(line.get_xdata()).tolist() in ([0, 0], [1, 1])]
+    assert len(upright) == 2

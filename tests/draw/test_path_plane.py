@@ -68,7 +68,9 @@ def test_start_end_and_drops_are_marked_and_named(ground: Landscape, descent: An
     assert find_marks(ax, "o") == [[x[0], y[0]]]
     assert find_marks(ax, "*") == [[x[20], y[20]]]
     assert find_marks(ax, "v") == [[x[10], y[10]]]
-    assert read_legend(ax) == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+    origin, *names = read_legend(ax)
+    assert origin == "origin: (0, 0)"
+    assert names == ["start", "end", "learning rate falls: 0.1 → 0.02"]
 
 
 def test_axes_name_the_explained_variance_and_have_one_unit(
@@ -96,8 +98,8 @@ def test_several_paths_differ_by_color_and_line_style_and_are_named(
     np.testing.assert_array_equal(second.get_xydata(), np.c_[heavy["x"], heavy["y"]])
     assert first.get_color() != second.get_color()
     assert first.get_linestyle() == "-" != second.get_linestyle()
-    assert read_legend(ax)[:2] == ["plain", "heavy ball"]
-    assert read_legend(ax)[2:] == ["start", "end", "learning rate falls: 0.1 → 0.02"]
+    assert read_legend(ax)[1:3] == ["plain", "heavy ball"]
+    assert read_legend(ax)[3:] == ["start", "end", "learning rate falls: 0.1 → 0.02"]
     assert len(find_marks(ax, "*")) == len(find_marks(ax, "v")) == 2
     assert [bar.get_ylabel() for bar in ax.figure.axes[1:]] == ["loss"]
 
@@ -217,12 +219,12 @@ def test_a_path_is_drawn_into_the_axes_that_are_given(ground: Landscape, descent
 def test_holes_and_marks_share_one_legend(ground: Landscape, descent: Any) -> None:
     ground.data["loss"].values[0, 0] = np.nan
     names = read_legend(draw.path(ground, descent))
-    assert {"center (0, 0)", "1 not finite", "start", "end"} <= set(names)
+    assert {"origin: (0, 0)", "1 not finite", "start", "end"} <= set(names)
 
 
 def test_paths_are_named_once_in_a_figure(ground: Landscape, descent: Any, heavy: Any) -> None:
     plane, upper, *_ = draw.path_figure(ground, [descent, heavy]).axes
-    assert read_legend(plane)[:2] == ["SGD", "momentum"]
+    assert read_legend(plane)[1:3] == ["SGD", "momentum"]
     assert read_legend(upper) == ["relative (left)", "absolute (right)", "learning rate falls"]
     assert read_legend(draw.path_errors_figure([descent, heavy]).axes[0])[:2] == ["SGD", "momentum"]
 

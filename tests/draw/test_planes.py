@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,7 +97,23 @@ def test_the_legend_tells_what_is_hatched(holed: Landscape, bowl: Landscape) -> 
         legend = render(holed).get_legend()
         assert legend is not None
         assert "6 not finite" in [text.get_text() for text in legend.get_texts()]
-        assert render(bowl).get_legend() is None
+        (name,) = render(bowl).get_legend().get_texts()  # type: ignore[union-attr]
+        assert name.get_text() == "the model: (0, 0)"
+
+
+def test_both_models_of_a_plane_between_them_are_marked(bowl: Landscape) -> None:
+    origins = {"x": {"kind": "between", "file": "other.pt"}, "y": {"kind": "random"}}
+    land = Landscape(bowl.data.assign_attrs(directions=json.dumps(origins)))
+    ax = draw.contour(land)
+    places = {
+        line.get_marker(): tuple(np.asarray(line.get_xydata()).ravel().tolist())
+        for line in ax.lines
+    }
+    assert places == {"+": (0, 0), "x": (1, 0)}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [  # type: ignore[union-attr]
+        "the model: (0, 0)",
+        "other.pt: (1, 0)",
+    ]
 
 
 def test_contour_lines_cut_no_corner_through_a_hole(holed: Landscape) -> None:

@@ -126,7 +126,7 @@ def _draw_beside(
     loss: PlaneScene, convexity: PlaneScene, size: tuple[float, float] | None
 ) -> Figure:
     """Return a figure with the loss on the left and the map on the right."""
-    figure, (left, right) = create_panels(2, compute_plane_size(loss, 5.6), size)
+    figure, (left, right) = create_panels(2, compute_plane_size(loss, 4.4), size)
     paint_filled(loss, left)
     add_color_bar(loss, figure, ax=left, pad=0.03, aspect=22)
     _paint_map(convexity, right)

@@ -39,6 +39,26 @@ def explain(lands: Sequence[Landscape], *, has_paths: bool = False) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
+def list_marks(land: Landscape) -> list[tuple[tuple[float, ...], str]]:
+    """Return the coordinates, x first, and the names of the models that lie on a slice.
+
+    The model itself is at the origin, and the other models of ``between`` directions are at 1.
+    """
+    origins, dims = _read_origins(land), land.dims[::-1]
+    kinds = {str(origin.get("kind")) for origin in origins.values()}
+    name = "origin" if "principal component" in kinds else "the model"
+    marks = [((0.0,) * len(dims), name)]
+    for dim, origin in origins.items():
+        if origin.get("kind") == "between" and dim in dims:
+            place = tuple(float(each == dim) for each in dims)
+            marks.append((place, str(origin.get("file", "the other model"))))
+    axes = {dim: read_axis(land, dim) for dim in dims}
+    return [
+        (place, text) for place, text in marks
+        if all(axes[d][0] <= c <= axes[d][-1] for d, c in zip(dims, place, strict=True))
+    ]  # fmt: skip
+
+
 def _explain_center(land: Landscape, kinds: set[str], *, has_paths: bool) -> str:
     if not all(contains_zero(read_axis(land, dim)) for dim in land.dims):
         return ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscope.draw.explanations import list_marks
 from landscope.draw.levels import FloatArray
 from landscope.draw.scales import (
     contains_zero,
@@ -58,6 +59,7 @@ class LineScene:
     x_label: str
     title: str  # empty when the landscape has none
     center: float | None  # 0 when it lies within the axis
+    marks: list[tuple[tuple[float, ...], str]]  # coordinates and names of models on the line
 
     @property
     def hole_positions(self) -> FloatArray:
@@ -121,6 +123,7 @@ def build_line_scene(
         x_label=format_label(land, "x"),
         title=read_title(land),
         center=0.0 if contains_zero(x) else None,
+        marks=list_marks(land),
     )
 
 

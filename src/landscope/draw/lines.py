@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 
 from landscope.draw.axes import create_axes, set_round_ticks
 from landscope.draw.labels import arrange_in_columns
-from landscope.draw.levels import FloatArray
+from landscope.draw.levels import FloatArray, format_tick
 from landscope.draw.line_scene import LineScene, LineSeries, build_line_scene
 from landscope.draw.values import Landscapes, list_landscapes, name_landscapes
 
@@ -37,6 +37,8 @@ HOLE_MARK: dict[str, Any] = {
     "clip_on": False,
 }
 
+_CENTER: dict[str, Any] = {"color": "0.75", "linewidth": 0.8, "zorder": 0.9}
+_TARGET: dict[str, Any] = {"color": "0.45", "linewidth": 1.0, "zorder": 0.9, "ls": (0, (4, 2))}
 _BAND: dict[str, Any] = {"alpha": 0.2, "lw": 0, "zorder": 1.5}
 
 
@@ -179,7 +181,9 @@ def set_up_axes(scenes: Sequence[LineScene], ax: Axes, right: Axes) -> None:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     if first.center is not None:
-        ax.axvline(0, color="0.75", linewidth=0.8, zorder=0.9)
+        ax.axvline(0, **_CENTER)
+    for (x,), _ in first.marks[bool(first.marks and first.center is not None) :]:
+        ax.axvline(x, **_TARGET)
     if any(not series.percent for series in first.series):
         _set_left_limits(first, ax)
     for axes, percent in ((right, True), (ax, False)):
@@ -232,7 +236,17 @@ def _list_legend_entries(
         entries.append(Line2D([], [], label=series.label, **style))
     if any(series.margin is not None for scene in scenes for series in scene.series):
         entries.append(Patch(facecolor="0.3", label="± 1.96 standard errors (95%)", **_BAND))
-    return [*entries, *list_hole_entries(scenes)]
+    return [*entries, *_list_mark_entries(first), *list_hole_entries(scenes)]
+
+
+def _list_mark_entries(scene: LineScene) -> list[Line2D]:
+    """Return the entries of models on the line, where there is another one than the center."""
+    if len(scene.marks) < 2:
+        return []
+    return [
+        Line2D([], [], label=f"x = {format_tick(x)}: {name}", **(_TARGET if k else _CENTER))
+        for k, ((x,), name) in enumerate(scene.marks)
+    ]
 
 
 def list_hole_entries(scenes: Sequence[LineScene]) -> list[Line2D]:

@@ -144,6 +144,7 @@ def _build_scenes(results: Sequence[Representativeness], scale: str | None) -> l
             x_label=_X_LABEL,
             title="",
             center=0.0,
+            marks=[],
         )
         for result, of_result in zip(results, profiles, strict=True)
     ]

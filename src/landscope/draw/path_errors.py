@@ -93,13 +93,21 @@ def paint_path_errors(
         _paint_losses(paths, lower)
         _add_loss_legend(paths, lower)
     for ax in dict.fromkeys([upper, lower]):
-        for path in paths:
-            for time in path.time[path.drops]:
-                ax.axvline(time, color=_choose_color(path), zorder=0.9, **_DROP)
+        for time, color in _list_drops(paths):
+            ax.axvline(time, color=color, zorder=0.9, **_DROP)
         ax.grid(color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
         limit_ticks(ax.xaxis)
     lower.set_xlabel(paths[0].time_label)
+
+
+def _list_drops(paths: Sequence[PathScene]) -> list[tuple[float, str]]:
+    """Return the times at which a learning rate falls, with a color: gray for several paths."""
+    colors: dict[float, list[str]] = {}
+    for path in paths:
+        for time in path.time[path.drops].tolist():
+            colors.setdefault(time, []).append(_choose_color(path))
+    return [(time, each[0] if len(each) == 1 else "0.3") for time, each in colors.items()]
 
 
 def _paint_distances(paths: Sequence[PathScene], ax: Axes) -> None:

@@ -76,11 +76,12 @@ def _describe_drops(paths: Sequence[PathScene]) -> str:
 
 
 def list_marks(path: PathScene) -> list[tuple[int, dict[str, Any]]]:
-    """Return the marked checkpoints with the style of their marks: drops, end and start."""
+    """Return the marked checkpoints with the style of their marks: end, start, drops."""
     outline = _OUTLINE | ({} if path.is_single else {"mec": "white", "mfc": path.color})
     first, last = path.finite_indices[[0, -1]]
     drops = [(int(k), DROP | outline) for k in path.drops if k in path.finite_indices]
-    return [*drops, (int(last), END | outline), (int(first), START | outline)]
+    # Drops last: at the end of a path their marks would be hidden by its star.
+    return [(int(last), END | outline), (int(first), START | outline), *drops]
 
 
 def build_segments(positions: FloatArray) -> tuple[FloatArray, np.ndarray]:

@@ -208,6 +208,9 @@ def paint_plane_below_paths(
     near = 0.02 * max(np.ptp(scene.x), np.ptp(scene.y))
     if any(np.hypot(x, y) < near for x, y in ends):
         scene = dataclasses.replace(scene, center=None)
+    # A path over the plane shows where the model is; the origin may be a mean of several paths.
+    marks = [(place, "origin" if not any(place) else name) for place, name in scene.marks]
+    scene = dataclasses.replace(scene, marks=marks)
     if kind == "contour":
         paint_contour(scene, ax, avoid=np.vstack([_interpolate_path(path) for path in paths]))
     else:

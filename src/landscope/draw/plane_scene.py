@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscope.draw.explanations import list_marks
 from landscope.draw.levels import FloatArray
 from landscope.draw.scales import (
     check_clip,
@@ -55,6 +56,7 @@ class PlaneScene:
     title: str  # empty when there is none
     colormap: str  # its name in matplotlib
     center: tuple[float, float] | None  # (0, 0) when it lies within the axes
+    marks: list[tuple[tuple[float, ...], str]]  # coordinates and names of models on the plane
     center_value: float | None  # raw value of the cell at (0, 0); None when there is no such cell
     lowest: tuple[float, float, float] | None  # x, y and value; None when no value is finite
 
@@ -160,6 +162,7 @@ def build_plane_scene(
         title=read_title(land) if title is None else str(title),
         colormap=resolve_colormap(cmap),
         center=(0.0, 0.0) if contains_zero(x) and contains_zero(y) else None,
+        marks=list_marks(land),
         center_value=_read_center(fields[0], y, x),
         lowest=_find_lowest(fields[0], x, y),
     )

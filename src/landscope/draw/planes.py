@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
@@ -281,12 +282,22 @@ def _set_up_axes(scene: PlaneScene, ax: Axes, x: FloatArray, y: FloatArray) -> N
     ax.set_aspect("equal" if allows_equal_aspect(width, height) else "auto")
     limit_ticks(ax.xaxis)
     limit_ticks(ax.yaxis)
-    marks = _mark_center(ax) if scene.center is not None else []
+    entries: list[Artist] = [*_mark_models(scene, ax)]
     if scene.num_holes:
-        add_legend_below(ax, [*marks, Patch(label=scene.hole_note, **_HOLE)])
+        entries.append(Patch(label=scene.hole_note, **_HOLE))
+    if entries:
+        add_legend_below(ax, entries, columns=3)
 
 
-def _mark_center(ax: Axes) -> list[Line2D]:
-    outline = [withStroke(linewidth=3.5, foreground="black")]
-    cross: dict[str, Any] = {"marker": "+", "ls": "none", "ms": 9, "mew": 1.6, "color": "white"}
-    return ax.plot(0, 0, path_effects=outline, label="center (0, 0)", zorder=5, **cross)
+def _mark_models(scene: PlaneScene, ax: Axes) -> list[Line2D]:
+    """Mark the model, at the origin, and other models on the plane; return the marks."""
+    style: dict[str, Any] = {"ls": "none", "ms": 9, "mew": 1.6, "color": "white", "zorder": 5}
+    style["path_effects"] = [withStroke(linewidth=3.5, foreground="black")]
+    lines = []
+    for (x, y), name in scene.marks:
+        is_origin = (x, y) == (0, 0)
+        if is_origin and scene.center is None:  # a path starts or ends there
+            continue
+        label = f"{name}: ({format_tick(x)}, {format_tick(y)})"
+        lines += ax.plot(x, y, marker="+" if is_origin else "x", label=label, **style)
+    return lines

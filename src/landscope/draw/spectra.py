@@ -74,7 +74,7 @@ def spectrum(
     spectra = list_values(spectra, "spectrum")
     names = [f"{each.size:,} eigenvalues" for each in spectra]
     names = names if labels is None else check_labels(labels, len(spectra), "spectra")
-    densities = [hide_unpaintable(each.density, "log") for each in spectra]
+    densities = [_cut_tails(each) for each in spectra]
     if any(np.isnan(density).all() for density in densities):
         raise DrawError("The density is nowhere finite and positive: look at spectrum.nodes.")
     if ax is None:
@@ -86,6 +86,17 @@ def spectrum(
         ax.set_title(title)
     _add_legend(ax)
     return ax
+
+
+def _cut_tails(spectrum: Spectrum) -> FloatArray:
+    """Return the density between the smallest and the largest eigenvalue, NaN elsewhere.
+
+    Beyond them it is nothing but smoothing, which would look like eigenvalues below the smallest.
+    """
+    low, high = spectrum.nodes[[0, -1]]
+    inside = (spectrum.grid >= low) & (spectrum.grid <= high)
+    inside |= not inside.any()  # all eigenvalues are equal
+    return hide_unpaintable(np.where(inside, spectrum.density, np.nan), "log")
 
 
 def _paint_spectrum(spectrum: Spectrum, density: FloatArray, ax: Axes, name: str) -> None:
