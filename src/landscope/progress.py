@@ -135,6 +135,18 @@ def show_bar(title: str, units: str = "points", *, values: bool = False) -> Iter
         yield lambda now: _move(bar, task, now, values=values)
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in words: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, left = divmod(minutes, 60)
+    if not minutes:
+        return f"{whole} s"
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
+
+
 def _move(bar: RichProgress, task: TaskID, now: Progress, *, values: bool) -> None:
     fields: dict[str, Any] = {
         "count": _count(now),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,3 +60,15 @@ def test_an_unforeseen_error_is_one_line_that_says_how_to_see_more(
     monkeypatch.setenv("LANDSCOPE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError, match="by a test"):
         command("info", line)
+
+
+def test_info_reads_a_run_without_torch(plane: Path) -> None:
+    script = (
+        "import sys; from landscope.cli import app\n"
+        f"sys.argv = ['landscope', 'info', {str(plane)!r}]\n"
+        "app.app(standalone_mode=False)\nassert 'torch' not in sys.modules"
+    )
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "basin" in done.stdout

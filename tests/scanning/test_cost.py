@@ -11,7 +11,8 @@ from torch import nn
 import landscope as ls
 from landscope.engines.local import Local
 from landscope.engines.plan import Plan
-from landscope.scanning.cost import amount, duration
+from landscope.progress import duration
+from landscope.scanning.cost import amount
 from tests.cases import seeded
 
 ROWS, WIDE = 40, 30

@@ -67,7 +67,7 @@ def list_runs(folder: Path) -> list[Path]:
 
 def _open_journal(journal: Path, run: Path) -> Landscape:
     """Return the values in a journal, and print how much is done and how it goes on."""
-    from landscope.scanning.cost import duration
+    from landscope.progress import duration
     from landscope.scanning.stopped_scan import open_journal
 
     request = run_folder.read_metadata(run).get("asked", {})

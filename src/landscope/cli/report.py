@@ -72,7 +72,7 @@ def _describe_values(variable: xr.DataArray) -> str:
 def _describe_time(seconds: float, run: Path) -> str:
     """Return how long the workers were busy, and how long a plain loop takes if that is known."""
     from landscope.cli import run_folder
-    from landscope.scanning.cost import duration
+    from landscope.progress import duration
 
     naive = run_folder.read_metadata(run).get("naive_seconds") if run.is_dir() else None
     plain_loop = f"; the plain loop: about {duration(naive)}" if naive else ""

@@ -16,9 +16,7 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from landscope import landscape
 from landscope._version import __version__
@@ -26,9 +24,10 @@ from landscope.cli.recorded_request import describe_old_directions, describe_req
 from landscope.errors import FormatError, JournalError
 from landscope.files import advise, write_atomically
 from landscope.landscape import Landscape
-from landscope.params import Params, like
-from landscope.slices.seeded_directions import Seeded, from_recipe
-from landscope.slices.slices import Direction, Slice
+
+if TYPE_CHECKING:
+    from landscope.params import Params
+    from landscope.slices.slices import Direction, Slice
 
 JOURNAL, DIRECTIONS, LANDSCAPE, METADATA = (
     "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
@@ -104,6 +103,8 @@ def write_metadata(
         naive_seconds: The time that a plain loop over the whole grid would take.
         is_finished: Whether the result is there.
     """
+    import torch
+
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     metadata = {
         "asked": dict(request),
@@ -159,6 +160,10 @@ def write_directions(slice_: Slice, folder: Path) -> None:
 
 def write_vectors(vectors: Mapping[str, Params], center: Params, folder: Path) -> None:
     """Write vectors by axis as the directions of a run; entries that they lack become zero."""
+    import torch
+
+    from landscope.params import like
+
     zeros = {n: torch.zeros_like(t) for n, t in center.items()}
     _write_vectors(
         {dim: like(center, {**zeros, **v}).record_origin(**v.origin) for dim, v in vectors.items()},
@@ -167,7 +172,11 @@ def write_vectors(vectors: Mapping[str, Params], center: Params, folder: Path) -
 
 
 def _write_vectors(vectors: Mapping[str, Direction], folder: Path) -> None:
+    import torch
     from safetensors.torch import save_file
+
+    from landscope.params import Params
+    from landscope.slices.seeded_directions import Seeded
 
     tensors = {
         f"{dim}/{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -194,6 +203,9 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
         FormatError: When the run has no directions, or they belong to another model.
     """
     from safetensors import safe_open
+
+    from landscope.params import like
+    from landscope.slices.seeded_directions import from_recipe
 
     path = Path(folder) / DIRECTIONS
     if not path.is_file():

@@ -269,7 +269,7 @@ def _print_history(target: str, course: Course, trained: Trained) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from landscope.scanning.cost import duration
+    from landscope.progress import duration
 
     report.print_line(
         f"{target}: {course.optimizer}, {course.epochs} epochs, {duration(trained.seconds)}"

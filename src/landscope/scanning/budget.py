@@ -13,10 +13,11 @@ from typing import Any, Self, final
 
 from landscope.engines.job import Engine, Job, choose_probes
 from landscope.errors import SamplerError
+from landscope.progress import duration
 from landscope.sampling.adaptive import Adaptive
 from landscope.sampling.calibrated import Calibrated
 from landscope.sampling.grid import Grid, Sampler
-from landscope.scanning.cost import duration, time_points
+from landscope.scanning.cost import time_points
 
 _UNITS = {
     **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),

@@ -22,6 +22,7 @@ from landscope.objective.nested_batches import count_rows, iter_tensors
 from landscope.objective.objective import Objective, check_objective
 from landscope.objective.rows import count_bytes, shape_of
 from landscope.params import Params, like
+from landscope.progress import duration
 from landscope.sampling.calibrated import Calibrated, check_samples
 from landscope.sampling.grid import Sampler, as_sampler
 from landscope.scanning.journal import Journal
@@ -231,18 +232,6 @@ class _Widest:
         del module
         size = sum(map(count_bytes, iter_tensors((inputs, outputs))))
         self.bytes = max(self.bytes, size)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, left = divmod(minutes, 60)
-    if not minutes:
-        return f"{whole} s"
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s"
 
 
 def amount(value: float) -> str:
