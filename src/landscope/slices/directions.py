@@ -42,8 +42,9 @@ def random(
 
         d_f <- d_f |w_f| / |d_f|     for each filter f, the weights into one output unit
 
-    One step along d then moves every filter by its own norm, so that rescaling the filters of a
-    network does not change the picture.
+    One step along d then moves every filter by its own norm, so that rescaling whole layers, or
+    filters before a batch norm, does not change the picture. Rescaling ReLU units one by one does
+    (docs/guides/filters.md): the filters of the next layer then get weights of unequal scales.
 
     Args:
         params: The point at which the directions start, e.g. ``objective.center``.
