@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -282,3 +283,13 @@ def test_bytes_are_those_in_memory_whatever_the_strides() -> None:
     numbers = torch.arange(12.0).reshape(4, 3)
     for tensor in (numbers, numbers.T, numbers[:, 0], numbers[3:, 0], numbers[0, 0], numbers[:0]):
         assert params.as_bytes(tensor).numpy().tobytes() == tensor.numpy().tobytes()
+
+
+def test_the_origin_survives_pickling_and_does_not_change_its_bytes() -> None:
+    tensors = {"w": torch.ones(2)}
+    params = Params(tensors).record_origin(kind="random", seed=3)
+    same = Params({"w": torch.ones(2)}).record_origin(kind="random", seed=3)
+    assert pickle.loads(pickle.dumps(params)).origin == {"kind": "random", "seed": 3}
+    assert params.__getstate__() == same.__getstate__()
+    params["w"].add_(1)
+    assert pickle.loads(pickle.dumps(params)).origin == {}

@@ -24,21 +24,9 @@ from torch.nn.utils.weight_norm import WeightNorm
 from landscope.errors import ParamsError
 
 __all__ = [
-    "Layout",
-    "Params",
-    "clone",
-    "dot",
-    "filters",
-    "flatten",
-    "layouts",
-    "like",
-    "norm",
-    "parameters",
-    "select",
-    "states",
-    "unflatten",
-    "wrap",
-]
+    "Layout", "Params", "clone", "dot", "filters", "flatten", "layouts", "like", "norm",
+    "parameters", "select", "states", "unflatten", "wrap",
+]  # fmt: skip
 
 _MOST_NAMES = 12  # in the text of Params
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -111,6 +99,13 @@ class Params(dict[str, Tensor]):
 
     def _versions(self) -> tuple[object, ...]:
         return tuple((id(t), 0 if t.is_inference() else t._version) for t in self.values())
+
+    def __getstate__(self) -> tuple[dict[str, Layout], dict[str, Any]]:
+        return self.layouts, self.origin  # without identities of tensors, which are of this process
+
+    def __setstate__(self, state: tuple[dict[str, Layout], dict[str, Any]]) -> None:
+        self.layouts = state[0]
+        self.record_origin(**state[1])
 
     def __repr__(self) -> str:
         lines = [f"  {n}  {tuple(t.shape)}" for n, t in itertools.islice(self.items(), _MOST_NAMES)]

@@ -151,7 +151,7 @@ def test_in_order_no_point_of_a_plane_is_measured_twice(shape: tuple[int, int]) 
     other = Params({n: t * 0 + 1000 for n, t in objective.center.items()})
     counting = Counting()
     axes = [np.arange(float(n)) for n in shape]
-    chain = WarmStartEvaluator(counting, ls.Plane(still, step, other), axes)
+    chain = WarmStartEvaluator(counting, ls.Plane(still, step, other, dependent=True), axes)
     chosen = [k for k in range(shape[0] * shape[1]) if k % shape[0] > 0.9 * shape[0]]
     chosen += [k for index in chosen for k in find_chain(index, shape)]
     for index in sort_by_chain(set(chosen), shape):

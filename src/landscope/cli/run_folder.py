@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 JOURNAL, DIRECTIONS, LANDSCAPE, METADATA = (
     "journal.sqlite", "directions.safetensors", "landscape.nc", "run.json",
 )  # fmt: skip
-_ORIGIN = " origin"  # after the name of an axis, in the metadata of its directions
+_METADATA = "landscope"  # of directions; one key, because several come in an order of chance
 
 
 def create_run(folder: str | os.PathLike[str]) -> Path:
@@ -184,14 +184,12 @@ def _write_vectors(vectors: Mapping[str, Direction], folder: Path) -> None:
         if not isinstance(vector, Seeded)
         for name, tensor in vector.items()
     }
-    texts = {dim: json.dumps(v.recipe) for dim, v in vectors.items() if isinstance(v, Seeded)}
-    texts |= {
-        f"{dim}{_ORIGIN}": json.dumps(v.origin)
-        for dim, v in vectors.items()
-        if isinstance(v, Params) and v.origin
+    metadata = {
+        "recipes": {dim: v.recipe for dim, v in vectors.items() if isinstance(v, Seeded)},
+        "origins": {dim: v.origin for dim, v in vectors.items() if isinstance(v, Params)},
     }
     with write_atomically(folder / DIRECTIONS) as part:
-        save_file(tensors, part, texts)
+        save_file(tensors, part, {_METADATA: json.dumps(metadata)})
 
 
 def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Direction]:
@@ -213,11 +211,14 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         texts = file.metadata() or {}
+    metadata = json.loads(texts.get(_METADATA, "{}"))
+    recipes = {dim: json.loads(texts[dim]) for dim in texts if dim != _METADATA}  # of version 0.1
+    recipes |= metadata.get("recipes", {})
     directions: list[Direction] = []
     for dim in ("x", "y", "z"):
         vector = {n.partition("/")[2]: t for n, t in tensors.items() if n.startswith(f"{dim}/")}
-        if dim in texts:
-            directions.append(from_recipe(params, json.loads(texts[dim])))
+        if dim in recipes:
+            directions.append(from_recipe(params, recipes[dim]))
         elif vector:
             missing = next((n for n in params if n not in vector), None)
             if missing is not None:
@@ -225,7 +226,7 @@ def read_directions(folder: str | os.PathLike[str], params: Params) -> list[Dire
                     f"{path} has no direction for {missing!r}: it belongs to another model, or to"
                     " other parameters (--over)."
                 )
-            origin = json.loads(texts.get(f"{dim}{_ORIGIN}", '{"kind": "vector"}'))
+            origin = metadata.get("origins", {}).get(dim) or {"kind": "vector"}
             direction = like(params, {n: vector[n].to(t) for n, t in params.items()})
             directions.append(direction.record_origin(**origin))
     return directions
