@@ -2,7 +2,7 @@
 
     LandscopeError
     ├── ObjectiveError    (ValueError)    model, loss, data or metrics cannot be used together
-    │   └── CallError     (RuntimeError)  the model or the loss failed on the first batch
+    │   └── CallError     (RuntimeError)  the model or the loss failed on a batch
     ├── DeterminismError  (RuntimeError)  the same parameters gave two different losses
     ├── ParamsError       (ValueError)    names or shapes of parameters do not fit
     ├── DirectionError    (ValueError)    a direction cannot be constructed
@@ -51,7 +51,7 @@ class ObjectiveError(LandscopeError, ValueError):
 
 
 class CallError(ObjectiveError, RuntimeError):
-    """The model or the loss failed on the first batch."""
+    """The model or the loss failed on a batch."""
 
 
 class DeterminismError(LandscopeError, RuntimeError):

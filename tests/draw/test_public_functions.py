@@ -25,8 +25,8 @@ POSITIONAL = (  # what is drawn, then where a file goes; at most three
     "land", "lands", "spectra", "result", "results", "picture", "quantities", "paths", "path",
 )  # fmt: skip
 KEYWORDS = (
-    "quantity", "scale", "labels", "title", "kind", "paths", "levels", "limits", "clip", "color",
-    "cmap", "view", "seconds", "fps", "dpi", "size", "axes", "ax",
+    "quantity", "scale", "labels", "title", "kind", "paths", "land", "levels", "limits", "clip",
+    "color", "cmap", "view", "seconds", "fps", "dpi", "size", "axes", "ax",
 )  # fmt: skip
 WRITERS = {"animate", "page", "save"}
 NAMES = dir(draw)

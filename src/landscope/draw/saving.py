@@ -25,8 +25,8 @@ def save(
     picture: Figure | Axes,
     path: str | os.PathLike[str],
     *,
-    dpi: int = 150,
     land: Landscape | Sequence[Landscape] | None = None,
+    dpi: int = 150,
 ) -> Path:
     """Write a figure, or the figure of some axes, to a .png, .pdf or .svg file; return its path.
 
@@ -36,10 +36,10 @@ def save(
     Args:
         picture: Axes or a figure, as returned by the functions of ``landscope.draw``.
         path: The file to write; its folder is created if necessary.
-        dpi: The resolution of a .png in dots per inch. Default: 150, sharp on a screen and small
-            in an email. From 10 to 1200.
         land: The landscape of the picture, or several: the file then says how they were made, in
             its metadata ("Description" of a .png or .svg, "Subject" of a .pdf).
+        dpi: The resolution of a .png in dots per inch. Default: 150, sharp on a screen and small
+            in an email. From 10 to 1200.
 
     Returns:
         The path.

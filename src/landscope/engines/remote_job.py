@@ -72,11 +72,14 @@ class Failure:
         """Raise the exception in the driver.
 
         Raises:
-            LandscopeError: An error of landscope as it was; an EngineError for any other type.
+            LandscopeError: An error of landscope as it was, a CallError with the point; an
+                EngineError for any other type.
         """
         error_type = getattr(errors, self.kind, None)
         if isinstance(error_type, type) and issubclass(error_type, errors.LandscopeError):
-            error: Exception = error_type(self.text)
+            is_call = issubclass(error_type, errors.CallError) and self.coordinates is not None
+            place = f" It was at the point {self.coordinates}." if is_call else ""
+            error: Exception = error_type(self.text + place)
         elif self.coordinates is None:
             error = EngineError(f"a worker failed with {self.kind}: {self.text}.")
         else:
