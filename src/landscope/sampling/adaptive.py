@@ -4,9 +4,10 @@ A surface is predicted by splines, which estimate their error. In each round a f
 are predicted before they are evaluated, which checks the estimate; the others are the points where
 the estimated error is largest.
 
-This module holds what a scan calls; ``splines`` predicts, ``refinement`` chooses points and
-``prediction`` makes the result. Source: that a sampler asks for points and something else evaluates
-them follows the package *adaptive* (Nijholt et al. 2019); ``splines`` names its own sources.
+This module holds what a scan calls; ``splines`` and ``surfaces`` predict, ``residuals`` say how
+well, ``refinement`` chooses points and ``prediction`` makes the result. Source: that a sampler asks
+for points and something else evaluates them follows the package *adaptive* (Nijholt et al. 2019);
+the other modules name their own sources.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ class Adaptive:
     """Points where they are needed: about a tenth of a grid; the other cells are predicted.
 
     The first round is a coarse grid. Each later round asks for the points where the estimated error
-    is largest, and for a few random ones that check the estimate. The scan ends when the estimated
-    error (a 95% bar) is at most the tolerance in nearly all cells; see ``fill`` for the result. The
-    same values always lead to the same points, in any order of arrival.
+    is largest, for a few random ones that check the estimate, and for a few beside others, which
+    show how noisy values are (noise is a part of the error, and is smoothed in predictions). The
+    scan ends when the estimated error (a 95% bar) is at most the tolerance in nearly all cells; see
+    ``fill`` for the result. The same values always lead to the same points, in any order of
+    arrival.
 
     Args:
         tolerance: The wanted error: of ln(loss) for scale "log"; of the loss, as a share of the
@@ -51,7 +54,11 @@ class Adaptive:
         SamplerError: For a tolerance that is not above 0, a batch below 1, an unknown scale, and
             for everything that ``Grid`` refuses.
 
-    Cost: for a 51 x 51 plane about 0.05 s per round, 1 s in total. Surfaces that would need more
+    Accuracy: ``benchmarks/coverage.py`` measures it on 22 families of surfaces, smooth, noisy,
+    kinked and steep: 95% bars held in 93% of the cells or more of each. On smooth surfaces they are
+    several times as large as the errors.
+
+    Cost: for a 51 x 51 plane about 0.1 s per round, 1 s in total. Surfaces that would need more
     than half of the grid (three quarters on grids of up to 1,024 points) are too rough to be cheap:
     grids of up to 4,096 points are then evaluated completely, larger ones stop at half of the grid,
     or at 1,500 points. A note says so.

@@ -9,11 +9,11 @@ import numpy as np
 
 from landscope.sampling import splines
 from landscope.sampling.refinement import RefinementGoal, Replay, bar_factor
-from landscope.sampling.splines import Observations
+from landscope.sampling.surfaces import Observations
 
-# The share of the points that error bars must cover: more than during a scan, because a scan ends
-# when its bars happen to be small.
-_COVER = 0.97
+# Shares of points that error bars must cover, see ``bar_factor``: more than during a scan, because
+# a scan ends when its bars happen to be small.
+_COVER = (0.98, 0.96)
 
 
 Values = Mapping[int, Mapping[str, float]]
@@ -66,7 +66,7 @@ def fill_cells(goal: RefinementGoal, known: Values, replay: Replay) -> Predictio
             predictable = rest[~observations.are_near_holes(rest)]
             factor = bar_factor(observations.surface, replay.ratios, _COVER)
             rounding = 1e-9 * float(np.abs(observations.targets).max())
-            error[predictable] = factor * observations.surface.bars(predictable) + rounding
+            error[predictable] = observations.surface.intervals(predictable, factor) + rounding
             error[predictable] *= observations.divisor
             for name, values in columns.items():
                 _predict(goal, observations, name, values, predictable)

@@ -14,17 +14,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from landscope.sampling import splines
-from landscope.sampling.splines import Lattice, Observations, Surface
+from landscope.sampling.splines import Lattice
+from landscope.sampling.surfaces import Observations, Surface
 
 # Points along each axis of the first round, for one, two and three axes: few enough that a smooth
 # surface stays cheap.
 _FIRST = (9, 6, 5)
-_COVER = 0.95  # share of the points that error bars must cover
+_COVER = (0.95, 0.95)  # shares of points that error bars must cover, see bar_factor
 # A scan stops when the bars of 99% of the cells are below this multiple of the tolerance: a bar is
 # larger than the typical error, so 99% of the errors are then within the tolerance (measured on
 # digits networks).
 _STOP = 1.2
+_BEYOND = 0.01  # share of the cells whose error may be larger than the tolerance
 _CHECKS = 32  # random checks that weigh as much as all leave-one-out residuals together
+# Points beside others that show how noisy values are; fewer where they show next to none.
+_TWINS, _FEW_TWINS = 24, 4
+_QUIET = 0.05  # of the tolerance: a noise (standard deviation) that needs no closer look
 _CANDIDATES = 8192  # cells that are considered in a round; larger grids are subsampled
 _SMALL = 4096  # cells: smaller grids are evaluated completely when too rough, larger ones stop
 
@@ -186,25 +191,61 @@ def _choose_points(
     checks = max(1, size // 8)
     bars = surface.bars(cells)
     factor = bar_factor(surface, ratios)
-    enough = len(ratios) >= 2 * checks or len(observations.at) >= goal.limit // 2
+    quiet = surface.noise <= _QUIET * goal.tolerance
+    twins = int(surface.residuals.twins.sum())
+    tried = twins >= (_FEW_TWINS if quiet else _TWINS)
+    enough = len(ratios) >= 2 * checks and tried
+    enough = enough or len(observations.at) >= goal.limit // 2
     if enough and not len(edge) and _is_accurate(goal.tolerance, factor * bars):
         return _Round(())
+    order, free = _random_order(goal.count), unknown.copy()
     chosen = [int(k) for k in edge[: size - checks]]
     chosen += surface.greedy(cells, bars, size - checks - len(chosen), chosen)
-    free = unknown.copy()
     free[chosen] = False
-    order = _random_order(goal.count)
     drawn = [int(k) for k in order[free[order]][:checks]]
+    free[drawn] = False
+    if not tried and len(ratios) >= checks and not len(edge):  # after the first of these rounds
+        count = min(_TWINS - twins, max(2, 3 * size // 8))
+        chosen += _choose_twins(goal.lattice, observations, order[free[order]], count)
     predictable = [k for k in drawn if not observations.are_near_holes(np.array([k]))[0]]
     forecast = [(k, *surface.forecast(k)) for k in predictable]
     return _Round((*chosen, *drawn), tuple(forecast), observations.log, observations.divisor)
 
 
+def _choose_twins(
+    lattice: Lattice, observations: Observations, cells: np.ndarray, count: int
+) -> list[int]:
+    """Return cells beside evaluated points, which show whether values are noisy.
+
+    Without noise these cells are predicted far better than others.
+
+    Args:
+        lattice: The cells.
+        observations: The evaluated points.
+        cells: The candidates, in the order in which they are tried.
+        count: The largest number of cells.
+    """
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(lattice.steps[observations.at[~observations.holes]])
+    beside = tree.query(lattice.steps[cells])[0] == 1.0
+    return [int(k) for k in cells[beside][:count]]
+
+
 def _is_accurate(tolerance: float, bars: np.ndarray) -> bool:
-    """Return whether the estimated error is small enough to stop."""
+    """Return whether the estimated error is small enough to stop.
+
+    The second condition matters where values are noisy, so that all bars are alike: errors are
+    normal then, with a standard deviation of half a bar.
+    """
+    from scipy.special import ndtr
+
     if not len(bars):
         return True
-    return bool(np.quantile(bars, 0.99) <= _STOP * tolerance and bars.max() <= 2 * tolerance)
+    if np.quantile(bars, 0.99) > _STOP * tolerance or bars.max() > 2 * tolerance:
+        return False
+    beyond = ndtr(-1.96 * tolerance / np.maximum(bars, 1e-300))
+    return bool(2 * beyond.mean() <= _BEYOND)
 
 
 def _choose_candidates(unknown: np.ndarray, seed: int) -> np.ndarray:
@@ -214,26 +255,31 @@ def _choose_candidates(unknown: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(cells, _CANDIDATES, replace=False))
 
 
-def bar_factor(surface: Surface, ratios: Sequence[float], cover: float = _COVER) -> float:
-    """Return the factor by which error bars must be multiplied to cover a share of known errors.
+def bar_factor(
+    surface: Surface, ratios: Sequence[float], cover: tuple[float, float] = _COVER
+) -> float:
+    """Return the factor by which error bars must be multiplied to cover shares of known errors.
 
     The known errors are the leave-one-out errors of the points and those of the latest random
-    checks; the more checks there are, the more they count together.
+    checks; the more checks there are, the more they count together. Then there are the errors of
+    points that are left out with their row or column, see ``Surface.slab_ratios``.
 
     Args:
         surface: The predicted surface.
         ratios: error / error bar of each random check.
-        cover: The share to cover.
+        cover: The share to cover of points and checks, and the share of points left out in slabs.
     """
     latest = np.asarray(ratios[-_CHECKS:])
     pooled = np.concatenate([surface.ratios, latest])
     masses = [
-        np.full(len(surface.ratios), 1.0 / len(surface.ratios)),
+        surface.residuals.shares / surface.residuals.shares.sum(),
         np.full(len(latest), 1.0 / _CHECKS),
     ]
     order = np.argsort(pooled, kind="stable")
     reached = np.cumsum(np.concatenate(masses)[order])
-    return float(pooled[order][np.searchsorted(reached, cover * reached[-1])])
+    factor = float(pooled[order][np.searchsorted(reached, cover[0] * reached[-1])])
+    slabs = surface.slab_ratios
+    return max(factor, float(np.quantile(slabs, cover[1]))) if len(slabs) else factor
 
 
 def _find_hole_edges(

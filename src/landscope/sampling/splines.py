@@ -1,7 +1,7 @@
-"""Splines: a surface that is predicted from its values in some cells, with an error estimate.
+"""Splines through the values of some cells of a lattice, with their leave-one-out residuals.
 
-Values are interpolated by radial-basis functions. The error of a prediction is estimated from the
-points themselves: each is predicted from all the others (leave-one-out).
+Values are interpolated, or smoothed, by radial-basis functions. The error of a prediction is
+estimated from the points themselves: each is predicted from all the others (leave-one-out).
 
 Sources: polyharmonic splines (Duchon 1977; Wendland, *Scattered Data Approximation*, 2005, chapters
 8 and 11 for the power function); leave-one-out residuals in closed form (Dubrule 1983; Rippa 1999);
@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,11 +28,9 @@ _STRETCHES = (0.0, 0.5, 1.0, 1.5)
 # smooth surfaces. Points are dense where a surface is rough, so residuals favor the cubic spline
 # more than the cells do: it must win clearly.
 _PENALTY = {3: 1.2, 5: 1.0}
-_RUNNERS_UP = 3  # next-best splines: disagreement with the best is a part of the error estimate
-_DISAGREEMENT_WEIGHT = 2.0  # 0.5 to 4 did equally well on digits networks
-_NEIGHBORS = 8  # residuals from which local roughness is averaged; 5 to 16 did equally well
-_SELECT = 500  # exponent and stretch are chosen by this many of the points
 LIMIT = 1500  # points of a spline: with more, its cubic cost would outweigh what it saves
+# Multiples of the noise by which a spline may smooth: the noise is that of the cubic spline.
+_MULTIPLES = (1.0, 4.0, 16.0)
 _ROWS = 4096  # cells that are predicted at a time, to limit the memory
 
 
@@ -58,6 +56,11 @@ class Lattice:
         """The coordinates of the cells, [cells, axes]; axes of one point are left out."""
         return _cell_coordinates(self.shape)
 
+    @property
+    def steps(self) -> np.ndarray:
+        """The coordinates of the cells in grid steps, float64 [cells, axes], x last."""
+        return _cell_steps(self.shape)
+
     def nearest(self, at: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Return, for each cell, the index in ``at`` of the nearest point, measured in grid steps.
 
@@ -67,160 +70,7 @@ class Lattice:
         """
         from scipy.spatial import cKDTree
 
-        steps = np.stack(np.unravel_index(np.arange(self.count), self.shape[::-1]), axis=1)
-        nearest = cKDTree(steps[at].astype(float)).query(steps[cells].astype(float))[1]
-        return cast(np.ndarray, nearest)
-
-
-class Observations:
-    """Evaluated points, and the ``surface`` through them, None when they are too few for one.
-
-    Args:
-        lattice: The cells.
-        at: The cells that were evaluated, shape (points,).
-        losses: Their values, shape (points,); values that are not finite are holes.
-        log: Predict the logarithm if all finite values are positive; else the values divided by
-            their range.
-        predict: Whether a surface is needed.
-    """
-
-    def __init__(
-        self,
-        lattice: Lattice,
-        at: np.ndarray,
-        losses: np.ndarray,
-        *,
-        log: bool,
-        predict: bool = True,
-    ) -> None:
-        self.lattice, self.at = lattice, at
-        self.holes = ~np.isfinite(losses)
-        finite = losses[~self.holes]
-        self.log = log and bool((finite > 0).all())
-        self.divisor = 1.0
-        if not self.log and len(finite):
-            self.divisor = float(finite.max() - finite.min()) or 1.0
-        self.targets = np.log(finite) if self.log else finite / self.divisor
-        self.surface = _fit_surface(lattice, at[~self.holes], self.targets) if predict else None
-
-    def are_near_holes(self, cells: np.ndarray) -> np.ndarray:
-        """Return whether the nearest evaluated point of each cell is a hole."""
-        if not self.holes.any():
-            return np.zeros(len(cells), dtype=bool)
-        return np.asarray(self.holes[self.lattice.nearest(self.at, cells)])
-
-
-class Surface:
-    """A predicted surface with an error estimate.
-
-    Args:
-        best: The spline that predicts.
-        runners_up: Splines whose disagreement with the best is a part of the error estimate.
-        error_spline: The spline whose power function is the other part, see :class:`Spline`.
-        targets: The values at the points, shape (points,).
-    """
-
-    def __init__(
-        self, best: Spline, runners_up: list[Spline], error_spline: Spline, targets: np.ndarray
-    ) -> None:
-        self.best, self.runners_up, self.error_spline = best, runners_up, error_spline
-        self.weights = best.fit(targets)
-        self.runner_up_weights = [s.fit(targets) for s in runners_up]
-        error_weights = error_spline.fit(targets)
-        residuals = error_spline.residuals(error_weights)
-        self.standardized_squares = residuals**2 / error_spline.squared_power
-        self.ratios = self._leave_one_out_ratios()
-
-    def predict(self, cells: np.ndarray) -> np.ndarray:
-        """Return the values of the best spline in some cells, shape (cells,)."""
-        return self.best.predict(cells, self.weights)
-
-    def bars(self, cells: np.ndarray) -> np.ndarray:
-        """Return the estimated error, before it is scaled to cover 95%, shape (cells,)."""
-        return _apply_in_chunks(cells, self._bars)
-
-    def forecast(self, cell: int) -> tuple[float, float]:
-        """Return the prediction and the error bar of one cell."""
-        cells = np.array([cell])
-        return float(self.predict(cells)[0]), float(self.bars(cells)[0])
-
-    def _bars(self, cells: np.ndarray) -> np.ndarray:
-        rows = self.error_spline.rows(cells)
-        squared = np.abs(((rows @ self.error_spline.inverse) * rows).sum(1))
-        disagreement = np.zeros(len(cells))
-        if self.runners_up:
-            best = self.best.rows(cells) @ self.weights
-            pairs = zip(self.runners_up, self.runner_up_weights, strict=True)
-            disagreement = np.mean([(s.rows(cells) @ w - best) ** 2 for s, w in pairs], axis=0)
-        # Near the points ``squared`` is small: there the disagreement must count less.
-        damping = 0.05 * np.median(self.error_spline.squared_power)
-        rough = self._roughness(cells) + _DISAGREEMENT_WEIGHT * disagreement / (
-            squared + damping + 1e-300
-        )
-        return cast(np.ndarray, np.sqrt(rough * squared))
-
-    def _roughness(self, cells: np.ndarray) -> np.ndarray:
-        distances, indices = self._neighbors(cells, min(_NEIGHBORS, len(self.standardized_squares)))
-        return self._average_nearby(distances, indices)
-
-    def _leave_one_out_ratios(self) -> np.ndarray:
-        """Return |residual| / error bar of each point; the bar does not use that residual."""
-        n = len(self.standardized_squares)
-        distances, indices = self._neighbors(self.best.at, min(_NEIGHBORS + 1, n))
-        rough = self._average_nearby(distances[:, 1:], indices[:, 1:])
-        bars = np.sqrt(rough * self.error_spline.squared_power)
-        residuals = np.abs(self.best.residuals(self.weights))
-        return cast(np.ndarray, residuals / np.maximum(bars, 1e-300))
-
-    def _average_nearby(self, distances: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return the mean of squared standardized residuals of the neighbors and of all points."""
-        squares = self.standardized_squares
-        weights = 1.0 / (distances**2 + 0.04**2)
-        weight_of_all = weights.mean(axis=1)
-        total = (squares[indices] * weights).sum(axis=1) + squares.mean() * weight_of_all
-        return cast(np.ndarray, total / (weights.sum(axis=1) + weight_of_all))
-
-    def _neighbors(self, cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        from scipy.spatial import cKDTree
-
-        axes = self.best.space.shape[1] - (1 if self.best.stretch else 0)
-        coordinates = self.best.space[:, :axes]
-        tree = cKDTree(coordinates[self.best.at])
-        distances, indices = tree.query(coordinates[cells], k=list(range(1, count + 1)))
-        return distances, indices
-
-    def greedy(
-        self, cells: np.ndarray, bars: np.ndarray, count: int, excluded: Sequence[int]
-    ) -> list[int]:
-        """Return the cells of the largest error, each chosen as if the ones before were evaluated.
-
-        A chosen cell lowers the power function of all others by its column of the covariance.
-
-        Args:
-            cells: The candidates, shape (cells,).
-            bars: Their error bars, shape (cells,).
-            count: The number of cells to choose.
-            excluded: Cells that are chosen already.
-        """
-        rows = self.error_spline.rows(cells)
-        solved = rows @ self.error_spline.inverse
-        start = np.abs((solved * rows).sum(1))
-        remaining, roughness = start.copy(), bars**2 / np.maximum(start, 1e-300)
-        free = ~np.isin(cells, excluded)
-        chosen: list[int] = []
-        columns: list[tuple[np.ndarray, float]] = []
-        for _ in range(min(count, int(free.sum()))):
-            k = int(np.argmax(np.where(free, roughness * remaining, -1.0)))
-            column = self.error_spline.kernel(cells, cells[k : k + 1])[:, 0] - solved @ rows[k]
-            for earlier, pivot in columns:
-                column = column - earlier * (earlier[k] / pivot)
-            pivot = float(column[k])
-            free[k] = False
-            chosen.append(int(cells[k]))
-            if pivot:
-                columns.append((column, pivot))
-                remaining = np.maximum(remaining - np.abs(column * column / pivot), 0.0)
-        return chosen
+        return cast(np.ndarray, cKDTree(self.steps[at]).query(self.steps[cells])[1])
 
 
 class Spline:
@@ -235,42 +85,61 @@ class Spline:
         at: The cells that are interpolated, shape (points,).
         stretch: The radial stretch of space.
         exponent: 3 or 5: the kernel is r^3 or -r^5.
+        nugget: The variance of the noise of the values, in the units of the squared power
+            function. It is added to the diagonal of K; the spline then smooths.
 
     Raises:
         LinAlgError: When the points do not determine the spline.
     """
 
-    def __init__(self, lattice: Lattice, at: np.ndarray, stretch: float, exponent: int) -> None:
-        self.at, self.stretch, self.exponent = at, stretch, exponent
+    def __init__(
+        self, lattice: Lattice, at: np.ndarray, stretch: float, exponent: int, nugget: float = 0.0
+    ) -> None:
+        self.at, self.stretch, self.exponent, self.nugget = at, stretch, exponent, nugget
+        self.steps = lattice.steps
         self.space, self.trend = _stretched_space(lattice, stretch)
         nodes, trend = self.space[at], self.trend[at]
         n, m = trend.shape
         if n <= m or np.linalg.matrix_rank(trend) < m:
             raise np.linalg.LinAlgError
         matrix = np.zeros((n + m, n + m))
-        matrix[:n, :n] = self._kernel(nodes, nodes)
+        matrix[:n, :n] = self._kernel(nodes, nodes) + nugget * np.eye(n)
         matrix[:n, n:], matrix[n:, :n] = trend, trend.T
         self.inverse = np.linalg.inv(matrix)
         # Infinite where the other points do not determine the trend.
         with np.errstate(divide="ignore"):
             self.squared_power = 1.0 / np.abs(np.diag(self.inverse)[:n])
 
+    @property
+    def median_power(self) -> float:
+        """The median of the squared power function of the points."""
+        return float(np.median(self.squared_power))
+
     def fit(self, targets: np.ndarray) -> np.ndarray:
-        """Return the weights [points + trend, ...] that pass through targets [points, ...]."""
-        weights = self.inverse[:, : len(self.at)] @ targets
-        error = np.abs(self.rows(self.at) @ weights - targets).max()
+        """Return the weights [points + trend, ...] for targets [points, ...]."""
+        n = len(self.at)
+        weights = self.inverse[:, :n] @ targets
+        error = np.abs(self.rows(self.at) @ weights + self.nugget * weights[:n] - targets).max()
         if not error <= 1e-3 * np.ptp(targets) + 1e-9 * np.abs(targets).max() + 1e-300:
             raise np.linalg.LinAlgError  # the matrix is too close to singular
         return cast(np.ndarray, weights)
 
     def predict(self, cells: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the values in some cells of the spline with these weights."""
-        return _apply_in_chunks(cells, lambda part: self.rows(part) @ weights)
+        return apply_in_chunks(cells, lambda part: self.rows(part) @ weights)
 
     def residuals(self, weights: np.ndarray) -> np.ndarray:
         """Return, for each point, its value - its prediction from all others, shape (points,)."""
         n = len(self.at)
         return cast(np.ndarray, weights[:n] / np.diag(self.inverse)[:n])
+
+    @property
+    def noise_gains(self) -> np.ndarray:
+        """The variance of each residual where values are noise of variance 1, shape (points,)."""
+        n = len(self.at)
+        inverse = self.inverse[:n, :n]
+        gains: np.ndarray = (inverse**2).sum(axis=1) / np.diag(inverse) ** 2
+        return gains
 
     def rows(self, cells: np.ndarray) -> np.ndarray:
         """Return the matrix that maps weights to predictions, shape (cells, points + trend)."""
@@ -288,38 +157,47 @@ class Spline:
         return cast(np.ndarray, -squared * squared * np.sqrt(squared))
 
 
-def _fit_surface(lattice: Lattice, at: np.ndarray, targets: np.ndarray) -> Surface | None:
-    """Return the surface through some points; None when they are too few for one."""
-    ranks = _rank_splines(lattice, at[:_SELECT].tobytes(), targets[:_SELECT].tobytes())
+def rank_splines(
+    lattice: Lattice, at: np.ndarray, targets: np.ndarray, noise: float = 0.0
+) -> list[tuple[float, int, float]]:
+    """Return (stretch, exponent, nugget), best first, by their leave-one-out residuals.
+
+    Args:
+        lattice: The cells.
+        at: The cells that are points, shape (points,).
+        targets: Their values, shape (points,).
+        noise: The nugget relative to the median of the squared power function.
+    """
+    scored: list[tuple[float, int, tuple[float, int, float]]] = []
+    for stretch, exponent in itertools.product(_STRETCHES, _PENALTY):
+        for spline in _make_splines(lattice, at, stretch, exponent, noise):
+            try:
+                residuals = spline.residuals(spline.fit(targets))
+            except np.linalg.LinAlgError:
+                continue
+            mean = np.abs(residuals).mean() * _PENALTY[exponent]
+            score = float(f"{mean:.6g}")  # rounded: ties stay ties
+            scored.append((score, len(scored), (stretch, exponent, spline.nugget)))
+    return [choice for _, _, choice in sorted(scored)]
+
+
+def _make_splines(
+    lattice: Lattice, at: np.ndarray, stretch: float, exponent: int, noise: float
+) -> Iterator[Spline]:
+    """Yield the splines of one kernel: without noise, or for several multiples of it."""
     try:
-        ranked = [Spline(lattice, at, *r) for r in ranks[: 1 + _RUNNERS_UP]]
-        if not ranked:
-            return None
-        best, cubic = ranked[0], (ranks[0][0], 3)
-        same = [s for s in ranked if (s.stretch, s.exponent) == cubic]
-        error_spline = same[0] if same else Spline(lattice, at, *cubic)
-        return Surface(best, ranked[1:], error_spline, targets)
+        plain = Spline(lattice, at, stretch, exponent)
+        if not noise:
+            yield plain
+            return
+        for multiple in _MULTIPLES:
+            nugget = multiple * noise * plain.median_power
+            yield Spline(lattice, at, stretch, exponent, nugget)
     except np.linalg.LinAlgError:
-        return None
+        return
 
 
-@functools.lru_cache(maxsize=64)
-def _rank_splines(lattice: Lattice, at: bytes, targets: bytes) -> tuple[tuple[float, int], ...]:
-    """Return (stretch, exponent), best first, by their leave-one-out residuals."""
-    points, values = np.frombuffer(at, dtype=np.int64), np.frombuffer(targets)
-    scored: list[tuple[float, int, tuple[float, int]]] = []
-    for stretch, (exponent, penalty) in itertools.product(_STRETCHES, _PENALTY.items()):
-        try:
-            spline = Spline(lattice, points, stretch, exponent)
-            residuals = spline.residuals(spline.fit(values))
-        except np.linalg.LinAlgError:
-            continue
-        score = float(f"{np.abs(residuals).mean() * penalty:.6g}")  # rounded: ties stay ties
-        scored.append((score, len(scored), (stretch, exponent)))
-    return tuple(choice for _, _, choice in sorted(scored))
-
-
-def _apply_in_chunks(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def apply_in_chunks(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the values of a function of cells, computed for some of them at a time."""
     parts = [function(cells[k : k + _ROWS]) for k in range(0, len(cells), _ROWS)]
     return np.concatenate(parts) if parts else np.zeros(0)
@@ -332,6 +210,13 @@ def _cell_coordinates(shape: tuple[int, ...]) -> np.ndarray:
     grids = np.meshgrid(*lines[::-1], indexing="ij")[::-1]
     columns = [g.ravel() for g, n in zip(grids, shape, strict=True) if n > 1]
     return np.stack(columns, axis=1) if columns else np.zeros((1, 0))
+
+
+@functools.lru_cache(maxsize=8)
+def _cell_steps(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the coordinates of the cells in grid steps, float64 [cells, axes], x last."""
+    columns = np.unravel_index(np.arange(math.prod(shape)), shape[::-1])
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 @functools.lru_cache(maxsize=16)
