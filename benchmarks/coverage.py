@@ -233,7 +233,7 @@ def summarize(error: Array, bars: Array, rest: Array, shape: tuple[int, ...]) ->
     return {
         "points": points,
         "coverage": float(within[told].mean()),
-        "bar / error": float(np.median(bars[told]) / max(np.median(error[told]), 1e-300)),
+        "bar / error": float(np.median(bars[told]) / max(np.nanmedian(error[told]), 1e-300)),
         "99% of errors": float(np.quantile(error[told & np.isfinite(error)], 0.99)),
         "99% of bars": float(np.quantile(bars[told], 0.99)),
     }

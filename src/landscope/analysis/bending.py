@@ -20,6 +20,7 @@ from landscope.analysis.value_intervals import Intervals
 
 _NEGLIGIBLE = 0.01  # of the largest curvature: a smaller negative one is none
 _CHORDS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))  # steps (y, x)
+_REACH, _LARGE = (25, 8), 10_000  # steps of short chords; fewer on grids of more cells
 _UNIFORM = 1e-6  # relative differences of the steps of an axis
 
 
@@ -133,10 +134,13 @@ def _smallest_eigenvalue(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndar
 def _find_above_chords(
     values: np.ndarray, error: np.ndarray, axes: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return the cells above a chord of any length, in steps that double."""
+    """Return the cells above a chord: of any short step, or of steps that double."""
     longest = max(values.shape) // 2
-    scales = [2**k for k in range(longest.bit_length()) if 2**k <= longest]
-    steps = [(s * j, s * i) for s in scales for j, i in _CHORDS]
+    reach = min(longest, _REACH[values.size > _LARGE])
+    down = reach if values.ndim == 2 else 0
+    steps = [(j, i) for j in range(down + 1) for i in range(-reach, reach + 1) if j > 0 or i > 0]
+    scales = [2**k for k in range(longest.bit_length())]
+    steps += [(s * j, s * i) for s in scales for j, i in _CHORDS]
     return _lies_above(values, error, axes, steps)
 
 
