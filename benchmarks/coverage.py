@@ -8,7 +8,8 @@ the cells that were not evaluated whose error is within its bar, the points that
 the ratio of bars to errors (2.9 for normal errors of known width). A noisy surface is its own
 truth: a bar is for what an evaluation of the cell returns.
 
-Means: intervals of averages over random draws, see ``intervals_of_means``.
+Estimates: 95% intervals of averages over random draws; "points" are the draws. For ``loss_stderr``
+"noted" is the share of the data sets whose result says that the interval does not hold.
 """
 
 from __future__ import annotations
@@ -239,10 +240,99 @@ def summarize(error: Array, bars: Array, rest: Array, shape: tuple[int, ...]) ->
     }
 
 
+class Rotated:
+    """A symmetric matrix with given eigenvalues, as an operator that counts."""
+
+    def __init__(self, values: Array, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(len(values), len(values), generator=generator, dtype=torch.float64)
+        basis = torch.linalg.qr(normal)[0]
+        self.matrix = basis @ torch.diag(torch.tensor(values)) @ basis.T
+        self.shape, self.products = tuple(self.matrix.shape), 0
+        self.dtype, self.device = self.matrix.dtype, self.matrix.device
+
+    def __matmul__(self, v: torch.Tensor) -> torch.Tensor:
+        self.products += 1 if v.ndim == 1 else v.shape[1]
+        product: torch.Tensor = self.matrix @ v
+        return product
+
+
+SPECTRA = {
+    "one eigenvalue dominates": np.append(np.linspace(0.5, 1.5, 59), 100.0),
+    "decaying": 1 / np.arange(1.0, 61) ** 1.5,
+    "alike": np.linspace(0.5, 1.5, 60),
+}
+
+
+def measure_average(name: str, seed: int) -> dict[str, float]:
+    """Return the coverage of ``neighborhood_average`` on quadratics, over many noises."""
+    values = SPECTRA[name.partition(", ")[2]]
+    roots = Rotated(np.sqrt(values), seed).matrix
+    model = nn.Linear(60, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    data = 60**0.5 * roots, torch.zeros(60, 1, dtype=torch.float64)
+    objective = ls.Objective(model, nn.MSELoss(), data, precision="float64", device="cpu")
+    exact, held = float(values.sum()) * 0.1**2, []
+    for number in range(25):
+        quantity = ls.neighborhood_average(0.1, 32, metric="euclidean", seed=1000 * seed + number)
+        result = quantity(objective, objective.center)
+        off = abs(result["averaged_loss"] - exact)
+        held.append(off <= 1.96 * result["averaged_loss_stderr"])
+    return {"points": 32.0, "coverage": float(np.mean(held))}
+
+
+def measure_moments(name: str, seed: int) -> dict[str, float]:
+    values = SPECTRA[name.partition(", ")[2]]
+    matrix: Any = Rotated(values, seed)
+    held = []
+    for number in range(25):
+        spectrum = ls.curvature.spectrum(
+            matrix, num_vectors=6, num_steps=8, max_outliers=0, seed=100 * number + 10_000 * seed
+        )
+        for power in (1, 2):
+            lower, upper = spectrum.moment_interval(power)
+            held.append(lower <= (values**power).mean() <= upper)
+    return {"points": 6.0, "coverage": float(np.mean(held))}
+
+
+def measure_trace(name: str, seed: int) -> dict[str, float]:
+    values = SPECTRA[name.partition(", ")[2]]
+    matrix: Any = Rotated(values, seed)
+    held, vectors = [], []
+    for number in range(25):
+        trace = ls.curvature.trace(matrix, relative_stderr_tol=0.2, seed=100 * seed + number)
+        lower, upper = trace.interval
+        held.append(lower <= values.sum() <= upper)
+        vectors.append(trace.vectors)
+    return {"points": float(np.mean(vectors)), "coverage": float(np.mean(held))}
+
+
+def measure_loss_stderr(name: str, seed: int) -> dict[str, float]:
+    """Return the coverage over data sets of 1,000 rows with log-normal losses."""
+    spread = float(name.rpartition(" ")[2])
+    rng, held, noted = np.random.default_rng(seed), [], []
+    for _ in range(25):
+        losses = torch.tensor(rng.lognormal(0, spread, (1000, 1)))
+        model = nn.Linear(1, 1, bias=False).double()
+        nn.init.ones_(model.weight)
+        objective = ls.Objective(
+            model, lambda outputs, _: outputs[:, 0], (losses, losses), precision="float64",
+            device="cpu",
+        )  # fmt: skip
+        stderr = ls.loss_stderr(objective, objective.center)["loss_stderr"]
+        held.append(abs(objective.loss() - np.exp(spread**2 / 2)) <= 1.96 * stderr)
+        noted.append(any("few rows" in note for note in objective.notes))
+    return {"points": 1000.0, "coverage": float(np.mean(held)), "noted": float(np.mean(noted))}
+
+
 FAMILIES: dict[str, Callable[[str, int], dict[str, float]]] = {
     **dict.fromkeys(SURFACES, measure_surface),
     "network, drawn samples, grid": measure_both,
     "network, drawn samples, adaptive": measure_both,
+    **{f"average, {spectrum}": measure_average for spectrum in SPECTRA},
+    **{f"moments, {spectrum}": measure_moments for spectrum in SPECTRA},
+    **{f"trace, {spectrum}": measure_trace for spectrum in SPECTRA},
+    **{f"loss_stderr, spread of ln(loss) {s}": measure_loss_stderr for s in (0.5, 1, 1.5, 2)},
 }
 
 
@@ -253,18 +343,23 @@ def measure(task: tuple[str, int]) -> dict[str, float]:
 
 def summarize_family(name: str, outcomes: list[dict[str, float]]) -> dict[str, Any]:
     column = partial(_column, outcomes)
-    coverage = column("coverage")
-    return {
+    row = {
         "family": name,
         "seeds": len(outcomes),
         "points": f"{np.mean(column('points')):.0f}",
         "complete": sum("coverage" not in o for o in outcomes),  # evaluated in every cell
-        "coverage": f"{np.mean(coverage):.3f}" if len(coverage) else "",
-        "lowest of a seed": f"{np.min(coverage):.3f}" if len(coverage) else "",
-        "bar / error": f"{np.median(column('bar / error')):.1f}" if len(coverage) else "",
-        "99% of errors": f"{np.max(column('99% of errors')):.3f}" if len(coverage) else "",
-        "99% of bars": f"{np.median(column('99% of bars')):.3f}" if len(coverage) else "",
     }
+    figures: dict[str, tuple[str, Callable[[Array], Any], str]] = {
+        "coverage": ("coverage", np.mean, ".3f"),
+        "lowest of a seed": ("coverage", np.min, ".3f"),
+        "bar / error": ("bar / error", np.median, ".1f"),
+        "99% of errors": ("99% of errors", np.max, ".3f"),
+        "99% of bars": ("99% of bars", np.median, ".3f"),
+        "noted": ("noted", np.mean, ".2f"),
+    }
+    for label, (key, summary, form) in figures.items():
+        row[label] = format(float(summary(column(key))), form) if len(column(key)) else ""
+    return row
 
 
 def _column(outcomes: list[dict[str, float]], key: str) -> Array:

@@ -166,3 +166,25 @@ def test_the_error_of_a_moment_is_its_spread_over_seeds() -> None:
         assert np.sqrt((told**2).mean()) == pytest.approx(moments.std(), rel=0.35)
     single = spectrum(hessian, num_vectors=1, num_steps=5, max_outliers=0)
     assert np.isnan(single.moment_stderr(1))
+
+
+@pytest.mark.parametrize("name", ["one eigenvalue dominates", "many are alike"])
+def test_intervals_of_moments_hold(name: str) -> None:
+    """Against the eigenvalues themselves, with 6 random vectors and no outliers singly."""
+    values = np.linspace(0.5, 1.5, 60)
+    if name == "one eigenvalue dominates":
+        values[-1] = 100.0
+    matrix = operator(list(values))
+    held = []
+    for seed in range(120):
+        one = spectrum(matrix, num_vectors=6, num_steps=8, max_outliers=0, seed=100 * seed)
+        for power in (1, 2):
+            lower, upper = one.moment_interval(power)
+            assert lower < one.moment(power) < upper
+            held.append(lower <= (values**power).mean() <= upper)
+    assert np.mean(held) >= 0.93
+
+
+def test_intervals_of_exact_moments_are_the_moments() -> None:
+    one = spectrum(operator([1.0, 2.0, 4.0]), num_steps=3, max_outliers=3)
+    assert one.moment_interval(1) == pytest.approx((7 / 3, 7 / 3))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor
 
 from landscope.curvature.matrices import Hessian
@@ -150,3 +151,15 @@ def test_products_that_are_not_finite_are_a_sentence(bad: float) -> None:
 def test_traces_that_cannot_be_asked_for_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ParamsError, match=r"relative_stderr_tol=.*; expected a tolerance above 0"):
         trace(operator([1.0, 2.0]), **options)
+
+
+def test_intervals_are_students() -> None:
+    held = []
+    for seed in range(150):
+        told = trace(operator([10.0, 6.0, 3.0] + [0.5] * 40, seed), seed=seed)
+        lower, upper = told.interval
+        factor = (upper - lower) / 2 / told.stderr
+        assert factor == pytest.approx(stats.t.ppf(0.975, told.vectors - 1))
+        held.append(lower <= 39.0 <= upper)
+    assert np.mean(held) >= 0.93
+    assert trace(operator([1.0, 2.0]), sketch_size=2).interval == pytest.approx((3.0, 3.0))

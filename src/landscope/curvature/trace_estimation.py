@@ -37,6 +37,7 @@ class Trace:
             is not symmetric at all.
         rounding: The estimated error by rounding of the products.
         route: How products were computed; "... in float64" where those of float32 did not do.
+        vectors: The number of random vectors of the estimate, besides those of the sketch.
     """
 
     value: float
@@ -46,6 +47,20 @@ class Trace:
     symmetry: float = float("nan")
     rounding: float = float("nan")
     route: str = ""
+    vectors: int = 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of a 95% interval: Student's for so many vectors; the value if it is exact.
+
+        Measured with the sketch of 8 columns it holds in 94 to 97%; in 86% where the sketch is
+        smaller than the number of eigenvalues that dominate, and vectors are drawn until the
+        standard error is small, which it is too early by chance.
+        """
+        from scipy.stats import t
+
+        factor = float(t.ppf(0.975, self.vectors - 1)) if self.vectors > 1 else 1.96
+        return self.value - factor * self.stderr, self.value + factor * self.stderr
 
     def __repr__(self) -> str:
         end = "converged" if self.converged else "NOT converged"
@@ -139,7 +154,7 @@ def _estimate(
         converged = stderr <= relative_stderr_tol * abs(value)
         products = operator.products - before
         if converged or products >= max_products:
-            return Trace(value, stderr, converged, products)
+            return Trace(value, stderr, converged, products, vectors=len(samples))
 
 
 def _estimate_rounding(operator: CurvatureOperator, seed: int) -> float:

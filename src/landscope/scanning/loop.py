@@ -219,6 +219,8 @@ class _Scan:
         with contextlib.closing(pool.run(points, per_sample=per_sample)) as groups:
             for results in groups:
                 self.journal.write(results)
+                if self.question.quantities:  # such as loss_stderr, which may not hold
+                    self.journal.add_notes(self.question.objective.problem.notes)
                 if per_sample:  # after the values: an anchor without samples is evaluated again
                     self._save_samples(results)
                 for result in results:
